@@ -1,0 +1,1 @@
+//! decides where VMs run: placement, reservation, capacity.

@@ -1,0 +1,1 @@
+//! decides how healthy a region is.

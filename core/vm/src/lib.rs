@@ -1,0 +1,1 @@
+//! decides what a host does about its VMs; speaks QMP as values.

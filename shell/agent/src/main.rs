@@ -1,0 +1,2 @@
+//! dwcp-agent, the host daemon: owns this host's VMs.
+fn main() {}

@@ -1,0 +1,2 @@
+//! dwcp-cli, the operator's tool.
+fn main() {}

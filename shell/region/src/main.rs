@@ -1,0 +1,2 @@
+//! dwcpd, the region daemon.
+fn main() {}

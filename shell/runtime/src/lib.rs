@@ -1,0 +1,1 @@
+//! the outside world behind ports: clock, store, strong engine, TLS, HTTP.

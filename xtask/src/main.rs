@@ -1,0 +1,2 @@
+//! Checks that no lint can make.
+fn main() {}
