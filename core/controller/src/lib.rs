@@ -1,1 +1,5 @@
-//! decides where VMs run: placement, reservation, capacity.
+//! Decides where VMs run. Performs nothing.
+
+mod host_fit;
+
+pub use host_fit::{HostRefusal, Resource, host_refusal};
