@@ -1,0 +1,146 @@
+//! What daemons of different regions ask of each other. Only for a region's certificate.
+
+use dwcp_controller::ownership::{ClientToken, DecisionSummary, VmRecord};
+use dwcp_types::{
+    HostId, PlacementRequest, RegionId, ReservationId, Timestamp, VmId, ZoneId,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::operations;
+use crate::public::{
+    ConsoleParams, ConsoleReply, EventList, EventParams, HostItem, VmObserved,
+};
+
+/// Longest that a report may be waited for.
+pub const REPORT_WAIT_MAX_MS: u64 = 10_000;
+
+/// Asks for what changed since the last report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportParams {
+    /// The writer's incarnation that the reader knows; 0 at first.
+    pub incarnation: u64,
+    /// The sequence number that the reader stands at; 0 at first.
+    pub after: u64,
+    /// How long to wait for news, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// What a region says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RegionReport {
+    /// Which life of the daemon this is.
+    pub incarnation: u64,
+    /// Ask for what came after this the next time.
+    pub seq: u64,
+    /// Forget all VMs known of this region before applying.
+    pub reset: bool,
+    /// More is there already; ask again at once.
+    pub more: bool,
+    /// Its hosts, all of them.
+    pub hosts: Vec<HostItem>,
+    /// Requests to its API, counted since it started.
+    pub meter: MeterReading,
+    /// VMs whose observation changed.
+    pub changed: Vec<VmObserved>,
+    /// VMs that are not observed any more.
+    pub removed: Vec<VmId>,
+}
+
+/// Counts of requests since the daemon started.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
+pub struct MeterReading {
+    /// Requests answered.
+    pub requests: u64,
+    /// Those that failed through our fault.
+    pub errors: u64,
+    /// Time spent on all of them, in microseconds.
+    pub busy_us: u64,
+    /// How many were answered in the last whole minute.
+    pub requests_last_minute: u64,
+}
+
+/// Asks a region to hold capacity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReserveBody {
+    /// Names the attempt; asking again with the same is safe.
+    pub id: ReservationId,
+    /// The request.
+    pub request: PlacementRequest,
+    /// The zone that the chooser prefers.
+    pub zone: ZoneId,
+    /// The host that the chooser prefers.
+    pub host: HostId,
+}
+
+/// Capacity that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldReply {
+    /// The attempt.
+    pub id: ReservationId,
+    /// The zone.
+    pub zone: ZoneId,
+    /// The host that the region chose.
+    pub host: HostId,
+    /// When it lapses if it is not committed, by the region's clock.
+    pub expires_at: Timestamp,
+}
+
+/// Names a reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReservationParams {
+    /// Which.
+    pub reservation: ReservationId,
+}
+
+/// Asks a region to own the VM that it holds capacity for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommitBody {
+    /// The client's token.
+    pub token: ClientToken,
+    /// The image of its disk.
+    pub image: String,
+    /// Why it is there.
+    pub decision: DecisionSummary,
+}
+
+/// What came of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommitReply {
+    /// The VM as it is owned now.
+    pub record: VmRecord,
+    /// Whether the same token had made it before; this reservation was released then.
+    pub repeated: bool,
+}
+
+
+
+operations! {
+    /// F92.
+    GetRegionReport = Get "/peer/v1/report" "region_report"
+        "What changed in a region since the last report.", ReportParams, () => RegionReport;
+    /// F21.
+    Reserve = Post "/peer/v1/reservations" "reserve"
+        "Hold capacity for a VM until it is committed or lapses.",
+        crate::NoParams, ReserveBody => HeldReply;
+    /// F4.
+    Commit = Post "/peer/v1/reservations/{reservation}/commit" "commit_reservation"
+        "Own the VM that capacity is held for.",
+        ReservationParams, CommitBody => CommitReply;
+    /// F21.
+    Release = Delete "/peer/v1/reservations/{reservation}" "release_reservation"
+        "Give back held capacity.", ReservationParams, () => ();
+    /// F92.
+    GetPeerConsole = Get "/peer/v1/vms/{vm}/console" "peer_console"
+        "The serial output of a guest that this region owns.",
+        ConsoleParams, () => ConsoleReply;
+    /// DETAILS 2.4.
+    GetPeerEvents = Get "/peer/v1/events" "peer_events" "Events that this region saw.",
+        EventParams, () => EventList;
+}

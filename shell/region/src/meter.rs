@@ -1,0 +1,81 @@
+//! Counts requests to this daemon's own API, for `status` (O10): how many, how many failed
+//! through our fault, how long they took. Means are weighted by requests, never averaged over
+//! regions (F68), so what travels between regions are sums.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use dwcp_api::peer::MeterReading;
+
+/// Length of the window that the rate is read from.
+const WINDOW: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: MeterReading,
+    window: u64,
+    in_window: u64,
+}
+
+/// The counts since this daemon started.
+#[derive(Debug, Default)]
+pub struct Meter {
+    counts: Mutex<Counts>,
+}
+
+impl Meter {
+    /// Counts one request that ended at `now` (monotonic) after `took`.
+    pub fn count(&self, now: Duration, took: Duration, failed: bool) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.roll(now);
+        counts.in_window += 1;
+        counts.total.requests += 1;
+        counts.total.errors += u64::from(failed);
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        counts.total.busy_us = counts.total.busy_us.saturating_add(took);
+    }
+
+    /// The counts as of `now`.
+    pub fn read(&self, now: Duration) -> MeterReading {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.roll(now);
+        counts.total
+    }
+}
+
+impl Counts {
+    /// Closes the window when its time is over. A window in which nothing was asked counts as
+    /// zero.
+    fn roll(&mut self, now: Duration) {
+        let window = now.as_secs() / WINDOW.as_secs();
+        if window == self.window {
+            return;
+        }
+        let just_before = window == self.window + 1;
+        self.total.requests_last_minute = if just_before { self.in_window } else { 0 };
+        self.window = window;
+        self.in_window = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_whole_minute() {
+        let meter = Meter::default();
+        for second in 0..10 {
+            meter.count(at(second), Duration::from_millis(2), second == 3);
+        }
+        assert_eq!(meter.read(at(59)).requests_last_minute, 0);
+        let reading = meter.read(at(60));
+        assert_eq!(reading.requests_last_minute, 10);
+        assert_eq!((reading.requests, reading.errors, reading.busy_us), (10, 1, 20_000));
+        assert_eq!(meter.read(at(180)).requests_last_minute, 0);
+    }
+}

@@ -1,0 +1,295 @@
+//! This daemon's copy of the strong engine's records: all VMs and all regions.
+//!
+//! It only follows: whatever is decided on it is checked again by the owner of the capacity
+//! or by a compare in the engine. One task writes it; readers take a short lock and get `Arc`s
+//! out. A copy in every daemon is what lets any of them list, explain and place while the
+//! engine is away; `age` says how old it is.
+//!
+//! Rejected: reading the engine on every request (a list of 30,000 VMs would cross the wire
+//! each time, and nothing could be seen while the engine's host restarts).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use dwcp_controller::ownership::{VMS_PREFIX, VmRecord};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::strong::{Event, KeyValue, Range, StrongEngine, StrongError};
+use dwcp_types::{RegionId, VmId};
+use serde::de::DeserializeOwned;
+use tokio::sync::broadcast;
+use tracing::{error, info, warn};
+
+use crate::records::{REGIONS_PREFIX, RegionRecord};
+
+/// Pause before the engine is asked again after it failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Changes that a slow follower may lag behind before it must look at everything again.
+const CHANGES_MAX: usize = 16_384;
+
+/// Records read at once.
+const PAGE_ITEMS: usize = 1_000;
+
+/// What changed in the mirror.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A VM's record came, changed or went.
+    Vm {
+        /// What it was.
+        before: Option<Arc<VmRecord>>,
+        /// What it is.
+        after: Option<Arc<VmRecord>>,
+    },
+    /// A region's record came, changed or went.
+    Region(RegionId),
+    /// Anything may have changed: look at everything.
+    Reset,
+}
+
+/// A record and the revision of its last change, for a compare.
+#[derive(Clone, Debug)]
+pub struct Stored<T> {
+    /// The record.
+    pub record: Arc<T>,
+    /// The engine's revision of its last change.
+    pub mod_revision: u64,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    revision: u64,
+    vms: BTreeMap<VmId, Stored<VmRecord>>,
+    regions: BTreeMap<RegionId, Stored<RegionRecord>>,
+    heard_at: Option<Duration>,
+    reachable: bool,
+}
+
+/// The copy; cheap to share.
+#[derive(Debug)]
+pub struct Mirror {
+    tables: RwLock<Tables>,
+    changes: broadcast::Sender<Change>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Mirror {
+    /// An empty copy.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        Arc::new(Self { tables: RwLock::default(), changes, clock })
+    }
+
+    /// Follows what changes from now on. A receiver that lags must treat it as
+    /// [`Change::Reset`].
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// One VM.
+    pub fn vm(&self, vm: &VmId) -> Option<Stored<VmRecord>> {
+        self.read().vms.get(vm).cloned()
+    }
+
+    /// VMs by name, those after `after`, that `keep` accepts, at most `limit`.
+    pub fn vms(
+        &self,
+        after: Option<&VmId>,
+        limit: usize,
+        keep: impl Fn(&VmRecord) -> bool,
+    ) -> Vec<Arc<VmRecord>> {
+        use std::ops::Bound;
+        let tables = self.read();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        tables
+            .vms
+            .range::<VmId, _>((from, Bound::Unbounded))
+            .map(|(_, stored)| &stored.record)
+            .filter(|record| keep(record))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
+    /// How many VMs there are, by region.
+    pub fn vm_counts(&self) -> BTreeMap<RegionId, u64> {
+        let mut counts = BTreeMap::new();
+        for stored in self.read().vms.values() {
+            *counts.entry(stored.record.owner.region.clone()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// One region.
+    pub fn region(&self, region: &RegionId) -> Option<Stored<RegionRecord>> {
+        self.read().regions.get(region).cloned()
+    }
+
+    /// All regions by name.
+    pub fn regions(&self) -> Vec<Arc<RegionRecord>> {
+        self.read().regions.values().map(|stored| stored.record.clone()).collect()
+    }
+
+    /// The newest revision seen.
+    pub fn revision(&self) -> u64 {
+        self.read().revision
+    }
+
+    /// Whether the engine answered the last time it was asked.
+    pub fn reachable(&self) -> bool {
+        self.read().reachable
+    }
+
+    /// How long ago the engine was last heard from; nothing before the first time.
+    pub fn age(&self) -> Option<Duration> {
+        let heard_at = self.read().heard_at?;
+        if self.reachable() {
+            return Some(Duration::ZERO);
+        }
+        Some(self.clock.monotonic().saturating_sub(heard_at))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Tables) -> T) -> T {
+        let mut tables =
+            self.tables.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        change(&mut tables)
+    }
+
+    fn heard(&self, reachable: bool) {
+        let now = self.clock.monotonic();
+        self.write(|tables| {
+            tables.reachable = reachable;
+            if reachable {
+                tables.heard_at = Some(now);
+            }
+        });
+    }
+
+    fn tell(&self, change: Change) {
+        // Nobody listening is no failure.
+        self.changes.send(change).unwrap_or_default();
+    }
+
+    fn take(&self, event: Event) {
+        let revision = event.mod_revision();
+        let change = match event {
+            Event::Put(record) => self.put(record),
+            Event::Delete { key, .. } => self.remove(&key),
+        };
+        self.write(|tables| tables.revision = tables.revision.max(revision));
+        if let Some(change) = change {
+            self.tell(change);
+        }
+    }
+
+    fn put(&self, record: KeyValue) -> Option<Change> {
+        let mod_revision = record.mod_revision;
+        if record.key.starts_with(VMS_PREFIX) {
+            let vm: Arc<VmRecord> = Arc::new(decoded(&record)?);
+            let stored = Stored { record: vm.clone(), mod_revision };
+            let id = vm.request.id.clone();
+            let before = self.write(|tables| tables.vms.insert(id, stored));
+            let before = before.map(|stored| stored.record);
+            return Some(Change::Vm { before, after: Some(vm) });
+        }
+        let region: Arc<RegionRecord> = Arc::new(decoded(&record)?);
+        let id = region.region.id.clone();
+        let stored = Stored { record: region, mod_revision };
+        self.write(|tables| tables.regions.insert(id.clone(), stored));
+        Some(Change::Region(id))
+    }
+
+    fn remove(&self, key: &str) -> Option<Change> {
+        if let Some(name) = key.strip_prefix(VMS_PREFIX) {
+            let id = VmId::new(name).ok()?;
+            let before = self.write(|tables| tables.vms.remove(&id))?.record;
+            return Some(Change::Vm { before: Some(before), after: None });
+        }
+        let id = RegionId::new(key.strip_prefix(REGIONS_PREFIX)?).ok()?;
+        self.write(|tables| tables.regions.remove(&id))?;
+        Some(Change::Region(id))
+    }
+
+    /// Replaces everything below a prefix.
+    fn reset(&self, prefix: &str, records: Vec<KeyValue>, revision: u64) {
+        self.write(|tables| {
+            if prefix == VMS_PREFIX {
+                tables.vms.clear();
+            } else {
+                tables.regions.clear();
+            }
+            tables.revision = tables.revision.max(revision);
+        });
+        for record in records {
+            self.put(record);
+        }
+        self.tell(Change::Reset);
+    }
+}
+
+/// A record that cannot be read is left out and told; one bad record must not take the rest
+/// down with it.
+fn decoded<T: DeserializeOwned>(record: &KeyValue) -> Option<T> {
+    serde_json::from_slice(&record.value)
+        .inspect_err(|reason| error!(key = record.key, %reason, "a record is unreadable"))
+        .ok()
+}
+
+/// Keeps the mirror true below one prefix, for ever.
+pub async fn follow(mirror: Arc<Mirror>, engine: Arc<dyn StrongEngine>, prefix: &str) {
+    loop {
+        let ended = follow_once(&mirror, engine.as_ref(), prefix).await;
+        if let Err(reason) = ended {
+            if mirror.reachable() {
+                warn!(%reason, prefix, "the strong engine is not followed any more");
+            }
+            mirror.heard(matches!(reason, StrongError::Compacted { .. }));
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+async fn follow_once(
+    mirror: &Mirror,
+    engine: &dyn StrongEngine,
+    prefix: &str,
+) -> Result<(), StrongError> {
+    let (records, revision) = read_all(engine, prefix).await?;
+    let mut watch = engine.watch(prefix, revision + 1).await?;
+    info!(prefix, revision, records = records.len(), "following the strong engine");
+    mirror.reset(prefix, records, revision);
+    mirror.heard(true);
+    while let Some(batch) = watch.next().await {
+        let batch = batch?;
+        mirror.heard(true);
+        for event in batch.events {
+            mirror.take(event);
+        }
+    }
+    Ok(())
+}
+
+/// Every record below a prefix, and the revision to watch after.
+async fn read_all(
+    engine: &dyn StrongEngine,
+    prefix: &str,
+) -> Result<(Vec<KeyValue>, u64), StrongError> {
+    let mut records: Vec<KeyValue> = Vec::new();
+    let mut revision = None;
+    loop {
+        let after = records.last().map(|record| record.key.clone());
+        let range = Range { prefix, after: after.as_deref(), limit: PAGE_ITEMS };
+        let page = engine.range(range).await?;
+        let first = *revision.get_or_insert(page.revision);
+        let more = page.more && !page.items.is_empty();
+        records.extend(page.items);
+        if !more {
+            return Ok((records, first));
+        }
+    }
+}
