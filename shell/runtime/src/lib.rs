@@ -1,1 +1,10 @@
-//! the outside world behind ports: clock, store, strong engine, TLS, HTTP.
+//! The outside world behind ports: clock, store, strong engine, TLS, HTTP.
+//!
+//! A port is a trait (or one small type) that says what the rest of the system may rely on; an
+//! adapter is one way to provide it. Everything here is bounded, and everything here says in
+//! its errors what happened, where, and what to do about it.
+
+pub mod clock;
+mod commit;
+pub mod lock;
+pub mod strong;
