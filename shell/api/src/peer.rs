@@ -7,9 +7,10 @@ use dwcp_types::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::host::InstanceReport;
 use crate::operations;
 use crate::public::{
-    ConsoleParams, ConsoleReply, EventList, EventParams, HostItem, VmObserved,
+    ConsoleParams, ConsoleReply, EventList, EventParams, HostItem,
 };
 
 /// Longest that a report may be waited for.
@@ -42,7 +43,7 @@ pub struct RegionReport {
     /// Requests to its API, counted since it started.
     pub meter: MeterReading,
     /// VMs whose observation changed.
-    pub changed: Vec<VmObserved>,
+    pub changed: Vec<InstanceReport>,
     /// VMs that are not observed any more.
     pub removed: Vec<VmId>,
 }

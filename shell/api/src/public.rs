@@ -13,7 +13,10 @@ use dwcp_types::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use dwcp_controller::ownership::ClientToken;
+
 use crate::NoParams;
+use crate::host::InstanceReport;
 use crate::operations;
 
 /// Most VMs in one page of a list.
@@ -65,6 +68,8 @@ pub struct HostItem {
     pub driver: String,
     /// What speeds its guests up: `kvm`, `tcg`, or `none` when simulated.
     pub accel: String,
+    /// Whether its agent answers.
+    pub answers: bool,
     /// Whether it takes new VMs.
     pub schedulable: bool,
     /// All it has.
@@ -145,10 +150,10 @@ pub struct NMinusOne {
 pub struct PlaceVm {
     /// What is asked for.
     pub request: PlacementRequest,
-    /// Makes asking again safe: the same token with the same body gives the same answer, with
-    /// another body 409. Made from the VM's name when absent. At most 128 characters.
+    /// Makes asking again safe: the same token with the same request gives the same answer,
+    /// with another request 409. Without one, asking again finds the name taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_token: Option<String>,
+    pub client_token: Option<ClientToken>,
     /// The guest image; the host's own default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -273,50 +278,9 @@ pub struct VmDetail {
     /// The latency that its users were expected to have.
     pub expected_latency: Option<Micros>,
     /// What its host reports; nothing when the host was not heard from.
-    pub observed: Option<VmObserved>,
+    pub observed: Option<InstanceReport>,
     /// How old that report is, in milliseconds.
     pub observed_age_ms: Option<u64>,
-}
-
-/// What a host reports of a guest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct VmObserved {
-    /// The VM.
-    pub vm: VmId,
-    /// Its host.
-    pub host: HostId,
-    /// The epoch that the host acts under.
-    pub epoch: Epoch,
-    /// The generation that the host has accepted.
-    pub generation: Generation,
-    /// What the guest does.
-    pub phase: VmPhase,
-    /// CPUs that the guest really has (development scale).
-    pub given_cpu: u32,
-    /// Memory in MiB that the guest really has (development scale).
-    pub given_memory_mib: u64,
-    /// `kvm`, `tcg` or `none`.
-    pub accel: String,
-    /// The guest's address, if it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// The hypervisor's process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
-    /// Milliseconds since the guest was started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uptime_ms: Option<u64>,
-    /// CPU time that the guest has used, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_ms: Option<u64>,
-    /// Resident memory of the hypervisor's process, in KiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rss_kib: Option<u64>,
-    /// How often it was restarted after dying by itself.
-    pub restarts: u32,
-    /// Why the last step failed, if it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 /// What is wanted of a VM.

@@ -1,0 +1,391 @@
+//! The link to one host's agent: reads what the host sees, tells it what is wanted.
+//!
+//! Both directions are levels. The reader applies reports to the world; the writer compares
+//! the records of this region with what the host obeys and instructs what differs, on every
+//! change and every few seconds whether anything changed or not. Nothing here remembers what
+//! was sent: a lost instruction is seen missing and sent again.
+//!
+//! A VM's record is only removed after its host had acknowledged its deletion and a report
+//! that was asked for afterwards no longer shows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dwcp_api::host::{
+    HostFacts, HostReport, InstanceParams, InstanceReport, Instruction, PutInstance,
+    ReadHostReport, ReportParams,
+};
+use dwcp_api::public::HostItem;
+use dwcp_api::{CallError, Client, ErrorCode};
+use dwcp_controller::ledger;
+use dwcp_controller::ownership::{VmRecord, instruction_for};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::report_log::ReportLog;
+use dwcp_types::{Epoch, Generation, HostId, Power, RegionId, VmId};
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{info, warn};
+
+use crate::books::Books;
+use crate::events::Events;
+use crate::mirror::{Change, Mirror};
+use crate::removal::Remover;
+use crate::world::World;
+
+/// How long one report is waited for; also the heartbeat of a host that has no news.
+const REPORT_WAIT: Duration = Duration::from_secs(1);
+
+/// Pause before a host that failed to answer is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Failures in a row before a host counts as silent: with the wait and the pause above this is
+/// within the 2 s that detection may take (DESIGN 4).
+const FAILURES_MAX: u32 = 3;
+
+/// How often everything is compared, also when nothing is known to have changed.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+
+/// Instructions on their way to one host at once.
+const INSTRUCTIONS_MAX: usize = 16;
+
+/// What every link of a region shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The region.
+    pub region: RegionId,
+    /// What is known of all regions.
+    pub world: Arc<World>,
+    /// What this region tells its peers of its guests.
+    pub log: Arc<ReportLog<VmId, Arc<InstanceReport>>>,
+    /// All records.
+    pub mirror: Arc<Mirror>,
+    /// The books.
+    pub books: Books,
+    /// Removes records of deleted VMs.
+    pub remover: Remover,
+    /// Where to note what happened.
+    pub events: Events,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The link to one host.
+#[derive(Debug)]
+pub struct HostLink {
+    host: HostId,
+    client: Client,
+    shared: Shared,
+    seen: Mutex<Seen>,
+    news: Notify,
+}
+
+/// What the reader tells the writer.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Whether the host answers and all it has was read once.
+    complete: bool,
+    /// Counts finished reads.
+    reads: u64,
+    /// What the host shows.
+    obeyed: BTreeMap<VmId, (Epoch, Generation)>,
+    /// Deletions that the host acknowledged, with the number of the first read that is sure
+    /// to have been asked for afterwards.
+    acknowledged: BTreeMap<VmId, (Epoch, Generation, u64)>,
+}
+
+impl HostLink {
+    /// A link that is not running yet.
+    #[must_use]
+    pub fn new(host: HostId, client: Client, shared: Shared) -> Arc<Self> {
+        let (seen, news) = (Mutex::default(), Notify::new());
+        Arc::new(Self { host, client, shared, seen, news })
+    }
+
+    /// Reads reports for ever.
+    pub async fn read(self: Arc<Self>) {
+        let mut at = ReportParams::default();
+        let mut failures = 0;
+        loop {
+            at.wait_ms = u64::try_from(REPORT_WAIT.as_millis()).ok();
+            match self.client.call::<ReadHostReport>(&at, &()).await {
+                Ok(report) => {
+                    failures = 0;
+                    at.incarnation = Some(report.incarnation);
+                    at.after = Some(report.seq);
+                    self.take(report).await;
+                }
+                Err(reason) => {
+                    failures += 1;
+                    if failures == FAILURES_MAX {
+                        self.silent(&reason).await;
+                    }
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn take(&self, report: HostReport) {
+        self.tell_books(&report.host).await;
+        let came_back = self.show_host(&report.host);
+        if came_back {
+            let what = format!("host {} answers", self.host);
+            self.shared.events.note(None, &what).await;
+        }
+        self.show_guests(report);
+        self.news.notify_one();
+    }
+
+    async fn tell_books(&self, facts: &HostFacts) {
+        let report = ledger::HostReport {
+            id: self.host.clone(),
+            zone: facts.zone.clone(),
+            total: facts.capacity,
+            ready: true,
+        };
+        if let Err(reason) = self.shared.books.report_host(report).await {
+            warn!(host = %self.host, %reason, "the books do not take a host");
+        }
+    }
+
+    /// Shows the host as it is now; says whether it was silent before.
+    fn show_host(&self, facts: &HostFacts) -> bool {
+        let now = self.shared.clock.now();
+        let shown = self.shared.books.shown();
+        let view = shown.hosts.iter().find(|host| host.id == self.host);
+        let item = HostItem {
+            id: self.host.clone(),
+            zone: facts.zone.clone(),
+            driver: facts.driver.clone(),
+            accel: facts.accelerator.clone(),
+            answers: true,
+            schedulable: view.is_some_and(|view| view.schedulable),
+            total: facts.capacity,
+            free: view.map_or_else(Default::default, |view| view.free),
+        };
+        let mut came_back = false;
+        self.shared.world.update(&self.shared.region, |known| {
+            known.heard_at = Some(now);
+            let at = known.hosts.iter().position(|host| host.id == self.host);
+            match at {
+                Some(at) => {
+                    came_back = !known.hosts[at].answers;
+                    known.hosts[at] = item;
+                }
+                None => {
+                    came_back = true;
+                    known.hosts.push(item);
+                    known.hosts.sort_by(|a, b| a.id.cmp(&b.id));
+                }
+            }
+        });
+        came_back
+    }
+
+    fn show_guests(&self, report: HostReport) {
+        let mut seen = self.lock();
+        if report.complete {
+            seen.complete = false;
+            seen.obeyed.clear();
+        }
+        for vm in &report.removed {
+            seen.obeyed.remove(vm);
+        }
+        for guest in &report.changed {
+            let version = (guest.epoch, guest.generation);
+            seen.obeyed.insert(guest.vm.clone(), version);
+        }
+        let became_complete = !report.more && !seen.complete;
+        seen.complete |= !report.more;
+        seen.reads += 1;
+        let gone: BTreeSet<VmId> = if became_complete {
+            self.forgotten(&seen.obeyed)
+        } else {
+            report.removed.into_iter().collect()
+        };
+        drop(seen);
+        for vm in &gone {
+            self.shared.log.remove(vm);
+        }
+        let changed: Vec<_> = report.changed.into_iter().map(without_events).collect();
+        for guest in &changed {
+            self.shared.log.put(&guest.vm, Arc::clone(guest));
+        }
+        self.shared.world.update(&self.shared.region, |known| {
+            for vm in &gone {
+                known.guests.remove(vm);
+            }
+            for guest in changed {
+                known.guests.insert(guest.vm.clone(), guest);
+            }
+        });
+    }
+
+    /// Guests that are shown as this host's and that it does not have any more.
+    fn forgotten(&self, obeyed: &BTreeMap<VmId, (Epoch, Generation)>) -> BTreeSet<VmId> {
+        self.shared.world.region(&self.shared.region, |known| {
+            let guests = known.into_iter().flat_map(|known| known.guests.keys());
+            guests
+                .filter(|vm| !obeyed.contains_key(*vm))
+                .filter(|vm| self.is_ours(vm))
+                .cloned()
+                .collect()
+        })
+    }
+
+    fn is_ours(&self, vm: &VmId) -> bool {
+        self.shared.mirror.vm(vm).is_none_or(|vm| vm.record.owner.host == self.host)
+    }
+
+    async fn silent(&self, reason: &CallError) {
+        warn!(host = %self.host, %reason, "a host does not answer");
+        self.shared.world.update(&self.shared.region, |known| {
+            for host in known.hosts.iter_mut().filter(|host| host.id == self.host) {
+                host.answers = false;
+                host.schedulable = false;
+            }
+        });
+        self.lock().complete = false;
+        if self.shared.books.host_silent(self.host.clone()).await.is_ok() {
+            let what = format!("host {} does not answer: {reason}", self.host);
+            self.shared.events.note(None, &what).await;
+        }
+    }
+
+    /// Instructs for ever.
+    pub async fn instruct(self: Arc<Self>) {
+        let mut changes = self.shared.mirror.changes();
+        let mut compare = tokio::time::interval(COMPARE_EVERY);
+        compare.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let wanted = tokio::select! {
+                _ = compare.tick() => self.all(),
+                () = self.news.notified() => self.deletions(),
+                change = changes.recv() => match change {
+                    Ok(Change::Vm { after: Some(record), .. }) => self.own(vec![record]),
+                    Ok(Change::Vm { .. } | Change::Region(_)) => Vec::new(),
+                    Ok(Change::Reset) | Err(RecvError::Lagged(_)) => self.all(),
+                    Err(RecvError::Closed) => return,
+                },
+            };
+            let mut sending = futures_util::stream::iter(wanted)
+                .map(|record| self.bring_about(record))
+                .buffer_unordered(INSTRUCTIONS_MAX);
+            while sending.next().await.is_some() {}
+        }
+    }
+
+    fn own(&self, records: Vec<Arc<VmRecord>>) -> Vec<Arc<VmRecord>> {
+        records.into_iter().filter(|record| self.owns(record)).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<VmRecord>> {
+        self.shared.mirror.vms(None, usize::MAX, |record| self.owns(record))
+    }
+
+    fn owns(&self, record: &VmRecord) -> bool {
+        record.owner.region == self.shared.region && record.owner.host == self.host
+    }
+
+    /// Records whose deletion the host acknowledged.
+    fn deletions(&self) -> Vec<Arc<VmRecord>> {
+        let acknowledged: Vec<VmId> = self.lock().acknowledged.keys().cloned().collect();
+        let records = acknowledged.iter().filter_map(|vm| self.shared.mirror.vm(vm));
+        self.own(records.map(|stored| stored.record).collect())
+    }
+
+    /// Instructs the host unless it obeys this record already, or ends a deletion that it has
+    /// carried out.
+    async fn bring_about(&self, record: Arc<VmRecord>) {
+        match self.standing(&record) {
+            Standing::Obeyed | Standing::Silent => {}
+            Standing::Behind => self.send(&record).await,
+            Standing::Deleted => {
+                self.lock().acknowledged.remove(&record.request.id);
+                self.shared.remover.remove(&record).await;
+            }
+        }
+    }
+
+    fn standing(&self, record: &VmRecord) -> Standing {
+        let vm = &record.request.id;
+        let seen = self.lock();
+        if !seen.complete {
+            return Standing::Silent;
+        }
+        if record.power == Power::Deleted
+            && let Some((epoch, generation, read)) = seen.acknowledged.get(vm)
+            && (*epoch, *generation) == record.version()
+        {
+            let gone = seen.reads >= *read && !seen.obeyed.contains_key(vm);
+            return if gone { Standing::Deleted } else { Standing::Obeyed };
+        }
+        match seen.obeyed.get(vm) {
+            Some(version) if *version == record.version() => Standing::Obeyed,
+            _ => Standing::Behind,
+        }
+    }
+
+    async fn send(&self, record: &VmRecord) {
+        let vm = &record.request.id;
+        let wanted = instruction_for(record);
+        let params = InstanceParams { vm: vm.clone() };
+        let body = Instruction {
+            epoch: wanted.epoch,
+            generation: wanted.generation,
+            power: wanted.power,
+            shape: wanted.shape,
+            image: (!wanted.image.is_empty()).then_some(wanted.image),
+            address: None,
+        };
+        match self.client.call::<PutInstance>(&params, &body).await {
+            Ok(_) => self.acknowledged(record),
+            Err(CallError::Api(error)) if error.code == ErrorCode::Conflict => {
+                warn!(%vm, host = %self.host, reason = error.message, "instruction refused");
+                self.shared.events.note(Some(vm), &error.message).await;
+            }
+            Err(reason) => info!(%vm, host = %self.host, %reason, "instruction not delivered"),
+        }
+    }
+
+    fn acknowledged(&self, record: &VmRecord) {
+        let (epoch, generation) = record.version();
+        let vm = record.request.id.clone();
+        let mut seen = self.lock();
+        if record.power == Power::Deleted {
+            // A read that is under way may have been answered before the acknowledgement;
+            // the one after it cannot.
+            let sure = seen.reads + 2;
+            seen.acknowledged.insert(vm, (epoch, generation, sure));
+        } else {
+            // Until a report says otherwise: keeps the next comparison from sending it again.
+            seen.obeyed.insert(vm, (epoch, generation));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a host stands to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nobody knows: the host is not completely read.
+    Silent,
+    /// It obeys the record, or is deleting as told.
+    Obeyed,
+    /// It does not obey the record yet.
+    Behind,
+    /// It has deleted the VM.
+    Deleted,
+}
+
+/// Peers and lists need the state of a guest, not its history, which would be most of the
+/// bytes; who wants it asks for events.
+fn without_events(mut guest: InstanceReport) -> Arc<InstanceReport> {
+    guest.events.clear();
+    Arc::new(guest)
+}

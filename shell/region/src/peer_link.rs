@@ -1,0 +1,74 @@
+//! The link to another region's daemon: reads what it says of its hosts and guests.
+//!
+//! One task a peer, so that a dead region delays nobody. What was last heard stays, with its
+//! age; whoever reads it decides what an old report is worth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_api::peer::{GetRegionReport, RegionReport, ReportParams};
+use dwcp_api::{CallError, Client};
+use dwcp_runtime::clock::Clock;
+use dwcp_types::RegionId;
+use tracing::{info, warn};
+
+use crate::world::World;
+
+/// How long a report is waited for when there is no news: the heartbeat between regions.
+const REPORT_WAIT: Duration = Duration::from_millis(500);
+
+/// Pause before a region that failed to answer is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Reads one peer's reports for ever.
+pub async fn follow(
+    region: RegionId,
+    client: Client,
+    world: Arc<World>,
+    clock: Arc<dyn Clock>,
+) {
+    let mut at = ReportParams::default();
+    let mut answers = false;
+    loop {
+        at.wait_ms = u64::try_from(REPORT_WAIT.as_millis()).unwrap_or(u64::MAX);
+        match client.call::<GetRegionReport>(&at, &()).await {
+            Ok(report) => {
+                if !answers {
+                    info!(%region, "a region answers");
+                }
+                answers = true;
+                (at.incarnation, at.after) = (report.incarnation, report.seq);
+                apply(&region, report, &world, clock.as_ref());
+            }
+            Err(reason) => {
+                if answers {
+                    told(&region, &reason);
+                }
+                answers = false;
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn told(region: &RegionId, reason: &CallError) {
+    warn!(%region, %reason, "a region does not answer");
+}
+
+fn apply(region: &RegionId, report: RegionReport, world: &World, clock: &dyn Clock) {
+    let now = clock.now();
+    world.update(region, |known| {
+        known.heard_at = Some(now);
+        known.hosts = report.hosts;
+        known.meter = report.meter;
+        if report.reset {
+            known.guests.clear();
+        }
+        for vm in &report.removed {
+            known.guests.remove(vm);
+        }
+        for guest in report.changed {
+            known.guests.insert(guest.vm.clone(), Arc::new(guest));
+        }
+    });
+}

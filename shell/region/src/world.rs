@@ -1,0 +1,78 @@
+//! What this daemon has observed of every region: hosts, guests, request counts, and when it
+//! last heard.
+//!
+//! Its own region is written by the links to its hosts, every other one by the link to that
+//! region's daemon; nobody writes what another observes. Everything here is late, carries its
+//! age, and can be lost: it is read again from where it came.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use dwcp_api::host::InstanceReport;
+use dwcp_api::peer::MeterReading;
+use dwcp_api::public::HostItem;
+use dwcp_types::{RegionId, Timestamp, VmId};
+use tokio::sync::Notify;
+
+/// What is known of one region.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// When it was last heard from; nothing if never.
+    pub heard_at: Option<Timestamp>,
+    /// Its hosts.
+    pub hosts: Vec<HostItem>,
+    /// Requests to its API.
+    pub meter: MeterReading,
+    /// Its guests.
+    pub guests: BTreeMap<VmId, Arc<InstanceReport>>,
+}
+
+/// What is known of all regions.
+#[derive(Debug, Default)]
+pub struct World {
+    regions: RwLock<BTreeMap<RegionId, Known>>,
+    hosts_changed: Notify,
+}
+
+impl World {
+    /// Looks at one region without copying it.
+    pub fn region<T>(&self, region: &RegionId, look: impl FnOnce(Option<&Known>) -> T) -> T {
+        look(self.read().get(region))
+    }
+
+    /// Changes what is known of one region.
+    pub fn update(&self, region: &RegionId, change: impl FnOnce(&mut Known)) {
+        let mut regions =
+            self.regions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = regions.entry(region.clone()).or_default();
+        let before = known.hosts.clone();
+        change(known);
+        let changed = known.hosts != before;
+        drop(regions);
+        if changed {
+            self.hosts_changed.notify_one();
+        }
+    }
+
+    /// What is known of one guest, and when its region was last heard from.
+    pub fn guest(
+        &self,
+        region: &RegionId,
+        vm: &VmId,
+    ) -> (Option<Timestamp>, Option<Arc<InstanceReport>>) {
+        self.region(region, |known| {
+            known.map_or((None, None), |known| {
+                (known.heard_at, known.guests.get(vm).cloned())
+            })
+        })
+    }
+
+    /// Waits until some region's hosts changed. For one waiter.
+    pub async fn hosts_changed(&self) {
+        self.hosts_changed.notified().await;
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<RegionId, Known>> {
+        self.regions.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
