@@ -1,5 +1,6 @@
 //! Decides where VMs run. Performs nothing.
 
 mod host_fit;
+pub mod placement;
 
 pub use host_fit::{HostRefusal, Resource, host_refusal};
