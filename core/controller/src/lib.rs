@@ -1,5 +1,7 @@
 //! Decides where VMs run. Performs nothing.
 
 mod host_fit;
+pub mod ledger;
+pub mod ownership;
 
 pub use host_fit::{HostRefusal, Resource, host_refusal};
