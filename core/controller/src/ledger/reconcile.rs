@@ -1,0 +1,152 @@
+//! Bringing the ledger in line with the VM records that the engine has for this region.
+//!
+//! The records win. A confirmed reservation without a record is given back; a record without
+//! a reservation is taken in, also where that over-commits its host, because its guest runs
+//! and uses the capacity whether it is counted or not; the host is named so that an operator
+//! can act.
+//!
+//! A list of records is old when it arrives. A reservation that was confirmed after the list
+//! was asked for is missing from it with every right: the caller takes a [`Mark`] before it
+//! asks, and only what was confirmed by then is given back. What is being committed is never
+//! given back here: only the outcome of its transaction decides, since the list may show an
+//! earlier incarnation of the VM. A stale list can at worst take a deleted VM in again, which
+//! errs to the safe side and is undone by the next list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dwcp_types::{HostId, ReservationId, Timestamp};
+
+use super::{Change, Changed, Ledger, Reservation, Reserve, Stage};
+use crate::ownership::VmRecord;
+
+/// A moment in the order of confirmations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+impl Mark {
+    pub(super) const START: Self = Self(0);
+
+    pub(super) const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// What was brought in line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Confirmed, but the engine had no record of it: given back.
+    pub released: Vec<ReservationId>,
+    /// Held or being committed, and the engine has its record: confirmed.
+    pub confirmed: Vec<ReservationId>,
+    /// The engine had a record and no reservation held its capacity: taken in.
+    pub adopted: Vec<ReservationId>,
+    /// A record that could not be taken in because another reservation of its VM is live; the
+    /// next list finds that one settled.
+    pub postponed: Vec<ReservationId>,
+    /// Hosts that hold more than they have.
+    pub overcommitted: Vec<HostId>,
+}
+
+impl Ledger {
+    /// Take this before asking the engine for the records of [`Self::reconcile`].
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.confirmations
+    }
+
+    /// Brings the ledger in line with every VM record of this region, as the engine listed
+    /// them when asked after `mark` was taken. Records of other regions are passed over.
+    pub fn reconcile(
+        &mut self,
+        now: Timestamp,
+        mark: Mark,
+        records: &[VmRecord],
+    ) -> Changed<Reconciled> {
+        let ours = records.iter().filter(|record| record.owner.region == self.region);
+        let ours: BTreeMap<_, _> =
+            ours.map(|record| (&record.reservation, record)).collect();
+        let mut report = Reconciled::default();
+        let mut changes = self.release_unrecorded(mark, &ours, &mut report);
+        for (id, record) in ours {
+            changes.extend(self.settle(now, id, record, &mut report));
+        }
+        report.overcommitted = self.overcommitted();
+        Changed { value: report, changes }
+    }
+
+    fn release_unrecorded(
+        &mut self,
+        mark: Mark,
+        ours: &BTreeMap<&ReservationId, &VmRecord>,
+        report: &mut Reconciled,
+    ) -> Vec<Change> {
+        let unrecorded = |(id, live): &(&ReservationId, &super::Live)| {
+            matches!(live.row.stage, Stage::Confirmed)
+                && live.confirmed <= mark
+                && !ours.contains_key(*id)
+        };
+        report.released =
+            self.live.iter().filter(unrecorded).map(|(id, _)| id.clone()).collect();
+        report.released.iter().flat_map(|id| self.release(id).changes).collect()
+    }
+
+    fn settle(
+        &mut self,
+        now: Timestamp,
+        id: &ReservationId,
+        record: &VmRecord,
+        report: &mut Reconciled,
+    ) -> Vec<Change> {
+        let Some(live) = self.live.get(id) else {
+            return self.adopt(now, id, record, report);
+        };
+        let row = Arc::clone(&live.row);
+        let same_place = row.host == record.owner.host
+            && row.ask.vm == record.request.id
+            && row.ask.shape == record.request.shape;
+        if !same_place {
+            let mut changes = self.release(id).changes;
+            changes.extend(self.adopt(now, id, record, report));
+            return changes;
+        }
+        if matches!(row.stage, Stage::Confirmed) {
+            return Vec::new();
+        }
+        report.confirmed.push(id.clone());
+        self.restage(&row, Stage::Confirmed).changes
+    }
+
+    fn adopt(
+        &mut self,
+        now: Timestamp,
+        id: &ReservationId,
+        record: &VmRecord,
+        report: &mut Reconciled,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(other) = self.by_vm.get(&record.request.id).cloned() {
+            let held = |live: &super::Live| live.row.expires_at().is_some();
+            if !self.live.get(&other).is_some_and(held) {
+                report.postponed.push(id.clone());
+                return changes;
+            }
+            changes.extend(self.release(&other).changes);
+        }
+        let row = Arc::new(Reservation {
+            ask: Reserve::of(id.clone(), &record.request),
+            zone: record.owner.zone.clone(),
+            host: record.owner.host.clone(),
+            made_at: now,
+            stage: Stage::Confirmed,
+        });
+        self.insert(Arc::clone(&row));
+        self.confirmations = self.confirmations.next();
+        if let Some(live) = self.live.get_mut(id) {
+            live.confirmed = self.confirmations;
+        }
+        report.adopted.push(id.clone());
+        changes.push(Change::put(&row));
+        changes
+    }
+}

@@ -1,0 +1,214 @@
+//! The record that says who owns a VM and what is wanted of it, and the pure decisions on it.
+//!
+//! A planner in the sense of this project: values in, values out. The record lives in the
+//! strong engine and nowhere else; what an agent reports is observation and never changes it.
+//! `(epoch, generation)` only rises: the epoch with every owner, also from one incarnation of
+//! a name to the next, the generation with every change of what is wanted (F4). An agent
+//! refuses anything lower, so a message that was held up cannot undo a later wish.
+//!
+//! Rejected: starting again at epoch 1 when the name of a deleted VM is used again. A late
+//! `running` of the first incarnation would then look newer than the first wish of the
+//! second, and start a guest that nobody owns. [`epoch_floor_key`] keeps the last epoch.
+
+mod creation;
+mod phase;
+mod token;
+
+pub use creation::{Creation, EpochFloor, TokenRecord, judge_creation};
+pub use phase::{OBSERVATION_FRESH_FOR, Observation, Seen, phase};
+pub use token::{ClientToken, TokenError};
+
+use dwcp_types::{
+    Bps, Epoch, Generation, HostId, MicroUsd, Micros, PlacementRequest, Power, RegionId,
+    ReservationId, TenantId, Timestamp, VmId, VmShape, ZoneId,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where every VM record lies in the strong engine; list it to have them all.
+pub const VMS_PREFIX: &str = "/vms/";
+
+/// Who owns a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// The region that answers for it.
+    pub region: RegionId,
+    /// The zone that its host stands in.
+    pub zone: ZoneId,
+    /// The host that runs it.
+    pub host: HostId,
+    /// Under which epoch; rises with every other owner.
+    pub epoch: Epoch,
+}
+
+/// What the decision looked like that brought a VM to its place: enough to list, the full
+/// explanation is made anew on demand.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionSummary {
+    /// The region's score.
+    pub score: Bps,
+    /// What the VM costs an hour there, without egress.
+    pub hourly_cost: MicroUsd,
+    /// The round trip to its users that was expected; absent when none was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Micros>,
+    /// The generation of the fleet view that it was taken on.
+    pub view_generation: u64,
+}
+
+/// A VM as the strong engine holds it: the request, the owner, and what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmRecord {
+    /// What its user asked for.
+    pub request: PlacementRequest,
+    /// Who owns it.
+    pub owner: Owner,
+    /// What is wanted of it.
+    pub power: Power,
+    /// Counts what was wanted within this epoch.
+    pub generation: Generation,
+    /// The reservation that holds its capacity; also tells incarnations of one name apart.
+    pub reservation: ReservationId,
+    /// The client's token that created it.
+    pub token: ClientToken,
+    /// The image that its disk is made from.
+    pub image: String,
+    /// Why it is there.
+    pub decision: DecisionSummary,
+    /// When it was created, by the clock of its region.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
+}
+
+impl VmRecord {
+    /// What orders two records of one VM.
+    #[must_use]
+    pub const fn version(&self) -> (Epoch, Generation) {
+        (self.owner.epoch, self.generation)
+    }
+}
+
+/// What an agent is told: a level, not an edge. Telling it twice is telling it once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Instruction {
+    /// The VM.
+    pub vm: VmId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The host that this is for; an agent of another host refuses it.
+    pub host: HostId,
+    /// The epoch; an agent refuses a lower one than it has seen for this VM.
+    pub epoch: Epoch,
+    /// The generation; an agent refuses a lower one within one epoch.
+    pub generation: Generation,
+    /// What is wanted.
+    pub power: Power,
+    /// How big.
+    pub shape: VmShape,
+    /// The image that its disk is made from.
+    pub image: String,
+}
+
+/// Why what is wanted of a VM cannot be changed so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PowerDenied {
+    /// Deleted is final.
+    #[error(
+        "VM {vm} is being deleted and cannot be {wanted:?} again; place a new one once it is gone"
+    )]
+    Deleted {
+        /// The VM.
+        vm: VmId,
+        /// What was wanted.
+        wanted: Power,
+    },
+    /// Only what runs has a memory that a pause could keep.
+    #[error("VM {vm} is stopped and has no memory to keep; start it before pausing it")]
+    PauseOfStopped {
+        /// The VM.
+        vm: VmId,
+    },
+}
+
+/// The record with another wish. Wanting what is wanted already gives the same record, so a
+/// retry changes nothing; every real change raises the generation by one.
+///
+/// # Errors
+///
+/// When the VM is being deleted, or a stopped one is to be paused.
+pub fn set_power(
+    record: &VmRecord,
+    wanted: Power,
+    now: Timestamp,
+) -> Result<VmRecord, PowerDenied> {
+    if record.power == wanted {
+        return Ok(record.clone());
+    }
+    let vm = record.request.id.clone();
+    match (record.power, wanted) {
+        (Power::Deleted, _) => Err(PowerDenied::Deleted { vm, wanted }),
+        (Power::Stopped, Power::Paused) => Err(PowerDenied::PauseOfStopped { vm }),
+        _ => Ok(VmRecord {
+            power: wanted,
+            generation: record.generation.next(),
+            updated_at: now.max(record.updated_at),
+            ..record.clone()
+        }),
+    }
+}
+
+/// What the agent of the owning host is to be told.
+#[must_use]
+pub fn instruction_for(record: &VmRecord) -> Instruction {
+    Instruction {
+        vm: record.request.id.clone(),
+        tenant: record.request.tenant.clone(),
+        host: record.owner.host.clone(),
+        epoch: record.owner.epoch,
+        generation: record.generation,
+        power: record.power,
+        shape: record.request.shape,
+        image: record.image.clone(),
+    }
+}
+
+/// The newer of two records of one VM; the first when neither is.
+#[must_use]
+pub fn newer<'a>(first: &'a VmRecord, second: &'a VmRecord) -> &'a VmRecord {
+    if second.version() > first.version() { second } else { first }
+}
+
+/// Where the record of a VM lies in the strong engine.
+#[must_use]
+pub fn vm_key(vm: &VmId) -> String {
+    format!("{VMS_PREFIX}{vm}")
+}
+
+/// Where the use of a client's token is recorded; unique within a tenant.
+#[must_use]
+pub fn token_key(tenant: &TenantId, token: &ClientToken) -> String {
+    format!("/tokens/{tenant}/{token}")
+}
+
+/// Where a region's own record lies.
+#[must_use]
+pub fn region_key(region: &RegionId) -> String {
+    format!("/regions/{region}")
+}
+
+/// Where the last epoch of a deleted VM is kept, so that its name starts above it when it is
+/// used again.
+#[must_use]
+pub fn epoch_floor_key(vm: &VmId) -> String {
+    format!("/epochs/{vm}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
