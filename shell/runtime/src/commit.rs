@@ -68,7 +68,7 @@ pub enum OpenError {
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
+pub(crate) enum CommitError {
     /// It surely was not.
     #[error("{reason}")]
     NotWritten {

@@ -6,5 +6,7 @@
 
 pub mod clock;
 mod commit;
+pub mod http;
 pub mod lock;
 pub mod strong;
+pub mod tls;

@@ -1,0 +1,247 @@
+//! An HTTPS client with pooled connections, that says exactly how far a request came.
+//!
+//! Whether a request may have been carried out matters more than why it failed:
+//! [`HttpError::may_have_arrived`] is what decides whether an outcome is indeterminate.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{AlertDescription, CertificateError};
+use tokio::time::timeout;
+
+use crate::tls::ClientTls;
+
+/// Time to connect: three tries of TCP's first second over the longest WAN.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Idle connections are dropped before the server drops them (45 s).
+const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Idle connections kept for one server.
+const IDLE_MAX: usize = 8;
+/// Quiet HTTP/2 connections are pinged while requests wait, to notice a dead peer.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// Largest reply in bytes: a page of records or a long list of VMs.
+const REPLY_LEN_MAX: usize = 64 << 20;
+
+/// Why a request has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// No connection could be made. Nothing arrived.
+    #[error("{url} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// One side does not accept the other's certificate. Nothing was done.
+    #[error("the TLS connection to {url} was refused: {reason}; {remedy}")]
+    Tls {
+        /// Where.
+        url: String,
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// No reply within the time. It may have arrived.
+    #[error("{url} did not answer within {after:?}")]
+    Timeout {
+        /// Where.
+        url: String,
+        /// The time.
+        after: Duration,
+    },
+    /// The connection broke, or the reply is not HTTP or too large. It may have arrived.
+    #[error("the exchange with {url} broke: {reason}")]
+    Broken {
+        /// Where.
+        url: String,
+        /// How.
+        reason: String,
+    },
+}
+
+impl HttpError {
+    /// Whether the server may have carried out the request.
+    #[must_use]
+    pub const fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Tls { .. } => false,
+            Self::Timeout { .. } | Self::Broken { .. } => true,
+        }
+    }
+}
+
+type Pool = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// An HTTPS client. Share it: its connections are pooled.
+pub struct HttpClient {
+    tls: ClientTls,
+    pool: Mutex<(Pool, u64)>,
+}
+
+impl HttpClient {
+    /// A client with its certificate and its idea of whom it talks to.
+    #[must_use]
+    pub fn new(tls: ClientTls) -> Self {
+        let pool = Mutex::new(pool(&tls));
+        Self { tls, pool }
+    }
+
+    /// Sends a request and reads the whole reply, all within `time_max`. Its URI must be
+    /// absolute and `https`.
+    ///
+    /// # Errors
+    ///
+    /// See [`HttpError`]. A reply with an error status is a reply.
+    pub async fn send(
+        &self,
+        request: Request<Bytes>,
+        time_max: Duration,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let url = request.uri().to_string();
+        let exchange = exchange(self.pool(), request.map(Full::new), &url);
+        timeout(time_max, exchange).await.unwrap_or_else(|_| {
+            Err(HttpError::Timeout { url: url.clone(), after: time_max })
+        })
+    }
+
+    /// The pool; a new one when the certificate was renewed.
+    fn pool(&self) -> Pool {
+        let mut current = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.tls.current().1 != current.1 {
+            *current = pool(&self.tls);
+        }
+        current.0.clone()
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+fn pool(tls: &ClientTls) -> (Pool, u64) {
+    let (config, version) = tls.current();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config((*config).clone())
+        .https_only()
+        .enable_all_versions()
+        .wrap_connector(tcp);
+    let client = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIME_MAX)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .http2_keep_alive_interval(PING_EVERY)
+        .build(connector);
+    (client, version)
+}
+
+async fn exchange(
+    pool: Pool,
+    request: Request<Full<Bytes>>,
+    url: &str,
+) -> Result<Response<Bytes>, HttpError> {
+    let response = pool.request(request).await.map_err(|error| classify(url, &error))?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, REPLY_LEN_MAX).collect().await.map_err(|error| {
+        let reason = if error.is::<LengthLimitError>() {
+            format!("the reply is larger than {REPLY_LEN_MAX} bytes")
+        } else {
+            error.to_string()
+        };
+        HttpError::Broken { url: url.to_owned(), reason }
+    })?;
+    Ok(Response::from_parts(head, body.to_bytes()))
+}
+
+fn classify(url: &str, error: &ClientError) -> HttpError {
+    let url = url.to_owned();
+    if let Some(tls) = find_tls(error) {
+        // An alert may also end a connection that has worked for long.
+        if let Some((reason, remedy)) = explain(&tls) {
+            return HttpError::Tls { url, reason, remedy };
+        }
+    }
+    let reason = innermost(error);
+    if error.is_connect() {
+        HttpError::Unreachable { url, reason }
+    } else {
+        HttpError::Broken { url, reason }
+    }
+}
+
+/// The error of rustls in a chain of errors; it travels inside of `io::Error`.
+fn find_tls(error: &(dyn StdError + 'static)) -> Option<rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls.clone());
+        }
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+const ASK_OTHER: &str =
+    "the server's certificate must be issued by the CA that this client trusts";
+const RENEW: &str = "issue a new certificate for this client (`dwcp-cli login`)";
+const OWN: &str =
+    "use a client certificate issued by the CA of this federation (`dwcp-cli login`)";
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is a broken exchange")]
+fn explain(error: &rustls::Error) -> Option<(String, &'static str)> {
+    let remedy = match error {
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName
+            | CertificateError::NotValidForNameContext { .. },
+        ) => "another server answers at this address; check the address",
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => "renew the server's certificate, or set the clock",
+        rustls::Error::InvalidCertificate(_) => ASK_OTHER,
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => RENEW,
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
+            | AlertDescription::AccessDenied,
+        ) => OWN,
+        _ => return None,
+    };
+    Some((error.to_string(), remedy))
+}
+
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
