@@ -99,3 +99,8 @@ fn rerun_in_release() -> anyhow::Result<ExitCode> {
         .context("cannot start cargo to build the release profile")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// The names of the benchmarks.
+pub(crate) fn names() -> Vec<&'static str> {
+    BENCHMARKS.iter().map(|(name, _)| *name).collect()
+}

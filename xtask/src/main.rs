@@ -8,9 +8,19 @@
 )]
 
 mod bench;
+mod check;
+mod docs;
+mod files;
+mod layers;
+mod shape;
+mod specification;
+mod topology;
+mod words;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -24,11 +34,17 @@ struct Args {
 enum Command {
     /// Measure something and print value, unit and method.
     Bench(bench::Options),
+    /// Make the checks that no lint can make.
+    Check,
+    /// Write the example federations of deploy/ from tables of real inputs.
+    Topology(topology::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Bench(options) => bench::run(&options),
+        Command::Check => check::run(),
+        Command::Topology(options) => topology::run(&options),
     };
     match result {
         Ok(code) => code,
@@ -37,4 +53,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The root of the project.
+fn root() -> anyhow::Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = own.parent().context("xtask is not in a folder of the project")?;
+    Ok(root.to_path_buf())
 }

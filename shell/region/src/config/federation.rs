@@ -1,0 +1,242 @@
+//! What a `federation.yaml` says, as values that are known to be right.
+//!
+//! Everything that refers to something refers to something that is there, every name is given
+//! once, every limit holds: whoever is handed a [`Federation`] need not check again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_types::{
+    Capacity, HostId, Location, Region, RegionId, Strategy, UserZoneView, ZoneId,
+};
+use serde::Serialize;
+
+use super::endpoint::Endpoint;
+
+/// A whole federation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Federation {
+    /// Its regions in the order of the file, at least one.
+    pub regions: Vec<RegionSpec>,
+    /// Where its users are.
+    pub user_zones: Vec<UserZoneSpec>,
+    /// How it places.
+    pub controller: ControllerConfig,
+    /// How it survives the loss of a region.
+    pub failover: FailoverConfig,
+    /// Where its strong records are.
+    pub engine: EngineConfig,
+}
+
+impl Federation {
+    /// A region by its name.
+    #[must_use]
+    pub fn region(&self, id: &RegionId) -> Option<&RegionSpec> {
+        self.regions.iter().find(|spec| spec.region.id == *id)
+    }
+}
+
+/// A region with its daemon and its hosts (O2, DETAILS 2.1).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RegionSpec {
+    /// What it is.
+    pub region: Arc<Region>,
+    /// All it may hand out, CPUs after overcommitment (F34).
+    pub capacity: Capacity,
+    /// Where its `dwcpd` listens. A region without one is only described: nothing can be placed
+    /// there.
+    pub endpoint: Option<Endpoint>,
+    /// Its hosts; together never more than `capacity`.
+    pub hosts: Vec<HostSpec>,
+}
+
+/// A host and its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostSpec {
+    /// Its name, given once in the federation.
+    pub id: HostId,
+    /// One of its region's zones.
+    pub zone: ZoneId,
+    /// Where its `dwcp-agent` listens.
+    pub agent: Endpoint,
+    /// All it may hand out, CPUs after overcommitment.
+    pub capacity: Capacity,
+}
+
+/// A place that users come from (F25).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UserZoneSpec {
+    /// Its name and round trips.
+    pub view: UserZoneView,
+    /// Where it is, for maps.
+    pub location: Option<Location>,
+}
+
+/// How VMs are placed (C15, O35 and the block `placement` of DETAILS 2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ControllerConfig {
+    /// The weights of a request that names none (C14).
+    pub strategy: Strategy,
+    /// Whether a VM may displace one of strictly lower priority (F32).
+    pub preemption_enabled: bool,
+    /// Migrations under way at once (F16).
+    pub max_concurrent_migrations: u32,
+    /// How often the slow inputs of a score are read again (F20, F29). Decisions are never
+    /// cached.
+    pub input_refresh_interval: Duration,
+    /// How often a region's health score is computed (F5). Says nothing about liveness.
+    pub health_check_interval: Duration,
+}
+
+impl Default for ControllerConfig {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Hybrid,
+            preemption_enabled: true,
+            // C15; O35's 20 is a tuning.
+            max_concurrent_migrations: 10,
+            // P1.2, M2.1
+            input_refresh_interval: Duration::from_secs(10),
+            health_check_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How the loss of a region is noticed and answered (C15, C19, F5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailoverConfig {
+    /// Whether regions are failed over at all.
+    pub enabled: bool,
+    /// Whether that needs no operator. Never with fewer than three enabled regions, which
+    /// cannot have a majority that survives one of them (F80).
+    pub auto_failover: bool,
+    /// Health score under which draining is advised (F7); it never triggers a failover (F6).
+    pub failover_threshold: u8,
+    /// Within what time users are answered again.
+    pub max_failover_time: Duration,
+    /// The parts of that time.
+    pub timing: FailoverTiming,
+    /// Fewest live regions that a failover may leave.
+    pub min_healthy_regions: u32,
+    /// Where VMs go first.
+    pub primary_regions: Vec<RegionId>,
+    /// Where they go next.
+    pub secondary_regions: Vec<RegionId>,
+    /// Whether a person must agree first (F17).
+    pub require_manual_approval: bool,
+    /// Who is told, by HTTPS.
+    pub notification_webhooks: Vec<String>,
+}
+
+/// The terms of the time that a failover takes (F5; defaults of the design's time budget).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FailoverTiming {
+    /// How often a region says that it lives.
+    pub heartbeat_interval: Duration,
+    /// After how many missed ones it is suspected.
+    pub heartbeat_misses: u32,
+    /// How long a region owns its VMs after it last renewed.
+    pub lease_ttl: Duration,
+    /// How far two monotonic clocks may drift apart in one lease: the holder stops this much
+    /// before its end, a taker starts this much after it.
+    pub lease_drift_bound: Duration,
+    /// To choose targets.
+    pub decision_budget: Duration,
+    /// To start the guests.
+    pub start_budget: Duration,
+    /// To shift traffic until the first client is answered.
+    pub traffic_budget: Duration,
+}
+
+impl Default for FailoverTiming {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(500),
+            heartbeat_misses: 4,
+            lease_ttl: Duration::from_secs(6),
+            lease_drift_bound: Duration::from_secs(1),
+            decision_budget: Duration::from_secs(1),
+            start_budget: Duration::from_secs(10),
+            traffic_budget: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Renewals that may fail in a row before a holder pauses its guests.
+const RENEWALS_IN_TTL: u32 = 6;
+
+impl FailoverTiming {
+    /// Until a dead region is suspected.
+    #[must_use]
+    pub fn detection(&self) -> Duration {
+        self.heartbeat_interval.saturating_mul(self.heartbeat_misses)
+    }
+
+    /// The worst sum of all terms. Detection and the lease run at the same time in practice;
+    /// they are added (F5), so that the sum also holds when a lease is renewed by the last
+    /// breath of a region whose heartbeats are lost.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        [
+            self.lease_ttl,
+            self.lease_drift_bound,
+            self.decision_budget,
+            self.start_budget,
+            self.traffic_budget,
+        ]
+        .into_iter()
+        .fold(self.detection(), Duration::saturating_add)
+    }
+
+    /// How often the holder renews.
+    #[must_use]
+    pub fn renew_every(&self) -> Duration {
+        self.lease_ttl / RENEWALS_IN_TTL
+    }
+
+    /// How long after its last renewal a holder pauses its guests.
+    #[must_use]
+    pub fn pause_after(&self) -> Duration {
+        self.lease_ttl.saturating_sub(self.lease_drift_bound.saturating_mul(2))
+    }
+
+    /// How long after its last renewal a holder has killed its guests.
+    #[must_use]
+    pub fn kill_after(&self) -> Duration {
+        self.lease_ttl.saturating_sub(self.lease_drift_bound)
+    }
+
+    /// How long after the last renewal that a taker knows of it may start guests.
+    #[must_use]
+    pub fn take_after(&self) -> Duration {
+        self.lease_ttl.saturating_add(self.lease_drift_bound)
+    }
+}
+
+/// Where the strong records are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EngineConfig {
+    /// In the daemon of one region; the others reach it over mutual TLS.
+    Embedded {
+        /// That region.
+        host: RegionId,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_timing_is_the_design_s_budget() {
+        let timing = FailoverTiming::default();
+        let seconds = Duration::from_secs;
+        assert_eq!(timing.detection(), seconds(2));
+        assert_eq!(timing.renew_every(), seconds(1));
+        assert_eq!(timing.pause_after(), seconds(4));
+        assert_eq!(timing.kill_after(), seconds(5));
+        assert_eq!(timing.take_after(), seconds(7));
+        assert_eq!(timing.total(), seconds(25));
+    }
+}

@@ -1,0 +1,240 @@
+//! What is accepted: the example, the source's own sample, aliases and defaults.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dwcp_types::{Micros, RegionId, RegionKind, Strategy, VmShape};
+
+use super::super::{EngineConfig, Federation, LoadError, Severity};
+
+fn deployed(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
+}
+
+fn id(text: &str) -> RegionId {
+    RegionId::new(text).unwrap()
+}
+
+#[test]
+fn topology_1_is_accepted_without_a_warning() {
+    let (t1, warnings) = Federation::load(&deployed("t1/federation.yaml")).unwrap();
+    assert_eq!(warnings, []);
+    let slots: Vec<u64> = t1.regions.iter().map(|spec| spec.capacity.vms).collect();
+    assert_eq!(slots, [10_000, 10_000, 5_000, 3_000, 2_000]);
+    assert_eq!(t1.user_zones.len(), 13);
+    assert_eq!(t1.engine, EngineConfig::Embedded { host: id("us-east-1") });
+    let us = t1.region(&id("us-east-1")).unwrap();
+    assert_eq!(us.region.network_latency[&id("eu-west-1")], Micros::from_millis(76));
+    assert_eq!(us.capacity.cpu, 40_000, "10,000 CPUs at four to one (F34)");
+    for spec in &t1.regions {
+        assert_eq!(spec.hosts.len(), 1);
+        assert_eq!(spec.hosts[0].capacity, spec.capacity);
+        assert_eq!(spec.endpoint.as_ref().map(|endpoint| endpoint.port()), Some(8443));
+        assert_eq!(spec.hosts[0].agent.port(), 8444);
+    }
+}
+
+#[test]
+fn the_edge_example_has_one_edge_region_near_its_users() {
+    let (edge, warnings) =
+        Federation::load(&deployed("t1-edge/federation.yaml")).unwrap();
+    assert_eq!(warnings, []);
+    let kinds: Vec<_> = edge.regions.iter().map(|spec| spec.region.kind).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == RegionKind::Edge).count(), 1);
+    let tokyo = edge.user_zones.iter().find(|zone| zone.view.id.as_str() == "tokyo");
+    let trip = tokyo.unwrap().view.latency[&id("edge-tokyo")];
+    assert!(trip < Micros::from_millis(10), "C13 asks for 10 ms; {trip}");
+}
+
+/// C11 limits the price to 0.50 USD an hour, C12 needs 64 GiB under GDPR in the EU.
+#[test]
+fn the_examples_of_the_source_have_a_place_in_topology_1() {
+    let (t1, _) = Federation::load(&deployed("t1/federation.yaml")).unwrap();
+    let web = VmShape {
+        cpu: 4,
+        memory: dwcp_types::Mib::new(8_192),
+        storage: dwcp_types::Gib::new(100),
+        ..VmShape::default()
+    };
+    for spec in &t1.regions {
+        let price = spec.region.cost.hourly(&web);
+        assert!(price.get() < 500_000, "{}: {price}", spec.region.id);
+    }
+    let eu = t1.region(&id("eu-west-1")).unwrap();
+    let laws: Vec<&str> =
+        eu.region.compliance_zones.iter().map(|law| law.as_str()).collect();
+    assert!(laws.contains(&"GDPR"));
+    assert!(eu.hosts[0].capacity.memory.get() >= 65_536);
+}
+
+/// The sample of the source as it stands there (O2, O35), with its second region filled in.
+const SAMPLE: &str = r#"
+regions:
+  - id: us-east-1
+    name: "US East (Virginia)"
+    location:
+      latitude: 38.9072
+      longitude: -77.0369
+      country: US
+      continent: North America
+    cloud_provider: aws
+    availability_zones:
+      - us-east-1a
+      - us-east-1b
+      - us-east-1c
+    capacity:
+      total_cpu: 10000
+      total_memory: 102400000  # 100TB
+      total_storage: 1024000   # 1PB
+    network_latency:
+      eu-west-1: 75
+    cost_profile:
+      cpu_cost_per_hour: 0.05
+      memory_cost_per_hour: 0.01
+      storage_cost_per_gb: 0.10
+      network_cost_per_gb: 0.05
+    priority: 90
+    enabled: true
+  - &other
+    id: eu-west-1
+    name: "EU West (Ireland)"
+    location: { latitude: 53.35, longitude: -6.25, country: "NO", continent: Europe }
+    cloud_provider: aws
+    availability_zones: [eu-west-1a]
+    capacity: { total_cpu: 1, total_memory: 1, total_storage: 1 }
+    cost_profile:
+      cpu_cost_per_hour: 0
+      memory_cost_per_hour: 0
+      storage_cost_per_gb: 0
+      network_cost_per_gb: 0
+    priority: 1
+controller:
+  placement_cache_ttl: 5m
+  parallel_scoring: true
+  max_concurrent_migrations: 20
+  preemption_enabled: true
+  health_check_interval: 30s
+"#;
+
+#[test]
+fn the_sample_of_the_source_is_accepted_with_a_warning_for_each_thing_it_means_otherwise()
+{
+    let (federation, warnings) = Federation::parse(SAMPLE, "federation.yaml").unwrap();
+    assert_eq!(federation.controller.max_concurrent_migrations, 20);
+    assert_eq!(federation.controller.input_refresh_interval, Duration::from_secs(300));
+    assert_eq!(federation.controller.health_check_interval, Duration::from_secs(30));
+    assert!(!federation.failover.auto_failover, "two regions have no majority (F80)");
+    assert_eq!(federation.engine, EngineConfig::Embedded { host: id("us-east-1") });
+    let about = |word: &str| {
+        warnings.iter().filter(|warning| warning.reason.contains(word)).count()
+    };
+    assert!(warnings.iter().all(|warning| warning.severity == Severity::Warning));
+    for (word, count) in [
+        ("`placement_cache_ttl`", 1),
+        ("`parallel_scoring`", 1),
+        ("`total_bandwidth`", 2),
+        ("`endpoint`", 2),
+        ("automatic failover", 1),
+    ] {
+        assert_eq!(about(word), count, "{word}: {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 7, "{warnings:#?}");
+}
+
+#[test]
+fn an_unquoted_norway_stays_a_country() {
+    let text = SAMPLE.replace("\"NO\"", "NO");
+    let (federation, _) = Federation::parse(&text, "federation.yaml").unwrap();
+    assert_eq!(federation.regions[1].region.location.country, "NO");
+}
+
+#[test]
+fn the_block_placement_is_another_name_for_the_same_settings() {
+    let text = format!(
+        "{SAMPLE}placement:\n  algorithm: load-balanced\n  enable_preemption: true\n  \
+         max_concurrent_migrations: 20\n"
+    );
+    let (federation, _) = Federation::parse(&text, "federation.yaml").unwrap();
+    assert_eq!(federation.controller.strategy, Strategy::LoadBalanced);
+    assert_eq!(federation.controller.max_concurrent_migrations, 20);
+}
+
+#[test]
+fn hosts_that_state_no_bandwidth_share_what_is_left() {
+    let hosts = "    hosts:
+      - { id: h1, zone: eu-west-1a, agent: a:1, capacity: { total_cpu: 4, total_memory: 8, total_storage: 8, total_bandwidth: 40 } }
+      - { id: h2, zone: eu-west-1a, agent: a:2, capacity: { total_cpu: 4, total_memory: 8, total_storage: 8 } }
+      - { id: h3, zone: eu-west-1a, agent: a:3, capacity: { total_cpu: 2, total_memory: 8, total_storage: 8 } }
+controller:";
+    let whole = "capacity: { total_cpu: 10, total_memory: 24, total_storage: 24, \
+                 total_bandwidth: 100, total_vms: 9 }\n    overcommit: { cpu: 2 }";
+    let small = "capacity: { total_cpu: 1, total_memory: 1, total_storage: 1 }";
+    let text = SAMPLE.replace(small, whole).replace("controller:", hosts);
+    let (federation, _) = Federation::parse(&text, "federation.yaml").unwrap();
+    let hosts = &federation.regions[1].hosts;
+    let of = |amount: fn(&dwcp_types::Capacity) -> u64| {
+        hosts.iter().map(|host| amount(&host.capacity)).collect::<Vec<u64>>()
+    };
+    assert_eq!(of(|capacity| capacity.bandwidth.get()), [40, 30, 30]);
+    assert_eq!(of(|capacity| capacity.vms), [3, 3, 3]);
+    assert_eq!(of(|capacity| capacity.cpu), [8, 8, 4]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_which() {
+    let missing = Federation::load(&deployed("no-such.yaml")).unwrap_err();
+    assert!(matches!(missing, LoadError::Read { .. }));
+    assert!(missing.to_string().contains("no-such.yaml"), "{missing}");
+    assert!(missing.to_json()["error"].as_str().unwrap().contains("no-such.yaml"));
+}
+
+#[test]
+fn a_file_over_the_limit_is_refused_before_it_is_parsed() {
+    let limit = usize::try_from(super::super::FILE_BYTES_MAX).unwrap();
+    let refused = Federation::parse(&"#".repeat(limit + 1), "big.yaml").unwrap_err();
+    assert_eq!(refused.problems.len(), 1);
+    assert!(refused.problems[0].reason.contains("8 MiB"));
+}
+
+/// As many regions and hosts as are allowed fit within the bounds of the reader.
+#[test]
+fn the_largest_federation_is_within_the_bounds_of_the_reader() {
+    use std::fmt::Write;
+    let mut text = String::from("regions:\n");
+    for r in 0..512 {
+        write!(
+            text,
+            "- {{id: r{r}, name: r, location: {{latitude: 1, longitude: 1, country: US, \
+             continent: Asia}}, cloud_provider: a, availability_zones: [z], capacity: \
+             {{total_cpu: 999, total_memory: 999, total_storage: 999, total_bandwidth: 999}}, \
+             cost_profile: {{cpu_cost_per_hour: 0, memory_cost_per_hour: 0, \
+             storage_cost_per_gb: 0, network_cost_per_gb: 0}}, priority: 1, endpoint: \
+             'r{r}:1', hosts: ["
+        )
+        .unwrap();
+        for h in 0..100 {
+            write!(
+                text,
+                "{{id: r{r}h{h}, zone: z, agent: 'r{r}h{h}:1', capacity: {{total_cpu: 9, \
+                 total_memory: 9, total_storage: 9}}}},"
+            )
+            .unwrap();
+        }
+        text.push_str("]}\n");
+    }
+    let (federation, _) = Federation::parse(&text, "big.yaml").unwrap();
+    let hosts: usize = federation.regions.iter().map(|spec| spec.hosts.len()).sum();
+    assert_eq!(hosts, 51_200);
+}
+
+#[test]
+fn more_problems_than_a_screen_holds_are_counted() {
+    let text = format!("regions:\n{}", "  - { }\n".repeat(50));
+    let refused = Federation::parse(&text, "f.yaml").unwrap_err();
+    assert_eq!(refused.problems.len(), super::super::PROBLEMS_MAX);
+    assert!(refused.more > 0);
+    assert!(refused.to_string().ends_with("nothing was loaded"));
+    let json = refused.to_json();
+    assert_eq!(json["problems"][0]["line"], 2);
+    assert_eq!(json["problems"][0]["severity"], "error");
+}

@@ -1,0 +1,253 @@
+//! Who may depend on whom, as data, with the crates of others by name.
+//!
+//! A core that cannot name tokio cannot await: that is what keeps the cores pure, more surely
+//! than any review. A new dependency is a line in [`LAYERS`], seen by whoever reads the change.
+
+use std::fs;
+use std::path::Path;
+
+use crate::files;
+
+/// A crate and everything that it may name.
+struct Layer {
+    folder: &'static str,
+    ours: &'static [&'static str],
+    others: &'static [&'static str],
+}
+
+/// What a core needs to describe its values; nothing here has an effect.
+const VALUES: &[&str] = &["schemars", "serde", "serde_json", "thiserror"];
+/// What tests may use besides.
+const TESTING: &[&str] = &["proptest", "serde_json", "tempfile"];
+
+const LAYERS: &[Layer] = &[
+    Layer { folder: "core/types", ours: &[], others: VALUES },
+    Layer { folder: "core/controller", ours: &["dwcp-types"], others: VALUES },
+    Layer { folder: "core/monitor", ours: &["dwcp-types"], others: VALUES },
+    Layer { folder: "core/vm", ours: &["dwcp-types"], others: VALUES },
+    Layer {
+        folder: "shell/runtime",
+        ours: &["dwcp-types"],
+        others: &[
+            "axum",
+            "bytes",
+            "futures-util",
+            "http",
+            "http-body-util",
+            "hyper",
+            "hyper-rustls",
+            "hyper-util",
+            "jiff",
+            "rcgen",
+            "redb",
+            "ring",
+            "rustix",
+            "rustls",
+            "rustls-pki-types",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tokio-rustls",
+            "tower-service",
+            "tracing",
+            "tracing-subscriber",
+            "x509-parser",
+        ],
+    },
+    Layer {
+        folder: "shell/api",
+        ours: &["dwcp-types", "dwcp-controller", "dwcp-runtime"],
+        others: &[
+            "axum",
+            "bytes",
+            "http",
+            "schemars",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ],
+    },
+    Layer {
+        folder: "shell/region",
+        ours: &[
+            "dwcp-types",
+            "dwcp-controller",
+            "dwcp-monitor",
+            "dwcp-runtime",
+            "dwcp-api",
+        ],
+        others: &[
+            "anyhow",
+            "arc-swap",
+            "axum",
+            "clap",
+            "futures-util",
+            "serde",
+            "serde-saphyr",
+            "serde_json",
+            "sha2",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    },
+    Layer {
+        folder: "shell/agent",
+        ours: &["dwcp-types", "dwcp-vm", "dwcp-runtime", "dwcp-api"],
+        others: &[
+            "anyhow",
+            "base64",
+            "clap",
+            "futures-util",
+            "rustix",
+            "serde",
+            "serde-saphyr",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    },
+    Layer {
+        folder: "shell/cli",
+        ours: &["dwcp-types", "dwcp-api", "dwcp-runtime"],
+        others: &[
+            "anyhow",
+            "clap",
+            "clap_complete",
+            "jiff",
+            "serde",
+            "serde-saphyr",
+            "serde_json",
+            "thiserror",
+            "tokio",
+        ],
+    },
+    Layer {
+        folder: "sim",
+        ours: &["dwcp-types", "dwcp-controller", "dwcp-monitor", "dwcp-vm"],
+        others: &["serde", "serde_json"],
+    },
+    Layer {
+        folder: "xtask",
+        ours: &[
+            "dwcp-types",
+            "dwcp-controller",
+            "dwcp-runtime",
+            "dwcp-api",
+            "dwcp-region",
+            "dwcp-agent",
+            "dwcp-sim",
+        ],
+        others: &["anyhow", "clap", "serde", "serde_json", "tokio", "toml"],
+    },
+];
+
+/// Complains of every dependency that the table does not have, and of every crate.
+pub(crate) fn check(root: &Path) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for file in files::under(root, &["Cargo.toml"]) {
+        let Some(folder) = file.parent().filter(|folder| *folder != root) else {
+            continue;
+        };
+        let shown = files::shown(root, folder);
+        match fs::read_to_string(&file) {
+            Ok(text) => complaints.extend(check_manifest(&shown, &text)),
+            Err(error) => complaints.push(format!("{shown}/Cargo.toml: {error}")),
+        }
+    }
+    complaints
+}
+
+fn check_manifest(folder: &str, text: &str) -> Vec<String> {
+    let Some(layer) = LAYERS.iter().find(|layer| layer.folder == folder) else {
+        return vec![format!("{folder}: no row in the layers of xtask/src/layers.rs")];
+    };
+    let manifest: toml::Table = match text.parse() {
+        Ok(manifest) => manifest,
+        Err(error) => return vec![format!("{folder}/Cargo.toml: {error}")],
+    };
+    let allowed = |name: &str, tests: bool| {
+        layer.ours.contains(&name)
+            || layer.others.contains(&name)
+            || (tests && TESTING.contains(&name))
+    };
+    dependencies(&manifest)
+        .into_iter()
+        .filter(|(name, tests)| !allowed(name, *tests))
+        .map(|(name, _)| {
+            format!(
+                "{folder}/Cargo.toml: {folder} may not depend on {name}; if it must, say so in \
+                 xtask/src/layers.rs and why in the change"
+            )
+        })
+        .collect()
+}
+
+/// Every dependency of a manifest by its own name, and whether only tests have it.
+fn dependencies(manifest: &toml::Table) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    for (key, tests) in [
+        ("dependencies", false),
+        ("build-dependencies", false),
+        ("dev-dependencies", true),
+    ] {
+        let own = manifest.get(key);
+        let targets = manifest.get("target").and_then(toml::Value::as_table);
+        let of_targets =
+            targets.into_iter().flatten().filter_map(|(_, target)| target.get(key));
+        for table in own.into_iter().chain(of_targets).filter_map(toml::Value::as_table) {
+            for (name, wanted) in table {
+                // A renamed crate is judged by its own name.
+                let own = wanted.get("package").and_then(toml::Value::as_str);
+                found.push((own.unwrap_or(name).to_owned(), tests));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_names_tokio_is_refused_by_name() {
+        let manifest = "[dependencies]\ndwcp-types.workspace = true\ntokio = \"1\"";
+        let complaints = check_manifest("core/controller", manifest);
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].contains("core/controller may not depend on tokio"));
+    }
+
+    #[test]
+    fn another_name_and_another_table_hide_nothing() {
+        let renamed = "[dependencies]\nserde = { package = \"tokio\", version = \"1\" }";
+        let target = "[target.'cfg(unix)'.dependencies]\nrustix = \"1\"";
+        let build = "[build-dependencies]\ncc = \"1\"";
+        for manifest in [renamed, target, build] {
+            assert_eq!(check_manifest("core/vm", manifest).len(), 1, "{manifest}");
+        }
+    }
+
+    #[test]
+    fn what_only_tests_may_use_stays_with_the_tests() {
+        let for_tests = "[dev-dependencies]\nproptest = \"1\"";
+        let for_all = "[dependencies]\nproptest = \"1\"";
+        assert!(check_manifest("core/types", for_tests).is_empty());
+        assert_eq!(check_manifest("core/types", for_all).len(), 1);
+    }
+
+    #[test]
+    fn a_core_knows_no_shell_and_no_other_core() {
+        for layer in LAYERS.iter().filter(|layer| layer.folder.starts_with("core/")) {
+            let only_types = layer.ours.iter().all(|name| *name == "dwcp-types");
+            assert!(only_types, "{}", layer.folder);
+        }
+    }
+
+    #[test]
+    fn a_crate_without_a_row_is_noticed() {
+        assert!(check_manifest("core/thirteenth", "")[0].contains("no row"));
+    }
+}
