@@ -3,8 +3,18 @@
 //! Three doors, one style: the operator's API (`public`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
+mod client;
 mod error;
+pub mod host;
+mod openapi;
 mod operation;
+mod params;
+pub mod peer;
+pub mod public;
+mod server;
 
+pub use client::{AddressError, CallError, Client};
 pub use error::{ApiError, ErrorCode};
+pub use openapi::{Described, document};
 pub use operation::{Method, NoParams, Operation};
+pub use server::{Caller, Routes};

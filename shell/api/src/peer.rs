@@ -2,7 +2,7 @@
 
 use dwcp_controller::ownership::{ClientToken, DecisionSummary, VmRecord};
 use dwcp_types::{
-    HostId, PlacementRequest, RegionId, ReservationId, Timestamp, VmId, ZoneId,
+    HostId, PlacementRequest, ReservationId, Timestamp, VmId, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,8 @@ pub struct ReservationParams {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommitBody {
+    /// The request, as it was reserved for.
+    pub request: PlacementRequest,
     /// The client's token.
     pub token: ClientToken,
     /// The image of its disk.

@@ -18,7 +18,7 @@ use dwcp_controller::ownership::{
 use dwcp_runtime::strong::{
     Compare, KeyValue, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
 };
-use dwcp_types::{Generation, Power, RegionId, Timestamp};
+use dwcp_types::{Epoch, Generation, Power, RegionId, ReservationId, Timestamp};
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
@@ -94,12 +94,11 @@ impl Committer {
     /// See [`CommitError`]. After [`CommitError::Pending`] the region goes on by itself.
     pub async fn commit(
         &self,
-        id: dwcp_types::ReservationId,
-        request: dwcp_types::PlacementRequest,
+        id: ReservationId,
         body: CommitBody,
     ) -> Result<CommitReply, CommitError> {
         let region = self.region.clone();
-        let record = move |row: &Reservation, now| draft(region, row, now, request, body);
+        let record = move |row: &Reservation, now| draft(region, row, now, body);
         let row = self.books.begin_commit(id, record).await??;
         self.finish(&row).await
     }
@@ -213,16 +212,15 @@ fn draft(
     region: RegionId,
     row: &Reservation,
     now: Timestamp,
-    request: dwcp_types::PlacementRequest,
     body: CommitBody,
 ) -> VmRecord {
     VmRecord {
-        request,
+        request: body.request,
         owner: Owner {
             region,
             zone: row.zone.clone(),
             host: row.host.clone(),
-            epoch: dwcp_types::Epoch::FIRST,
+            epoch: Epoch::FIRST,
         },
         power: Power::Running,
         generation: Generation::FIRST,

@@ -245,6 +245,7 @@ impl Placer {
     ) -> Result<CommitReply, Missed> {
         let held = self.reserve(region, body).await?;
         let commit = CommitBody {
+            request: ask.request.clone(),
             token: token.clone(),
             image: ask.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
             decision: summary(decision, region),

@@ -1,0 +1,165 @@
+//! What this daemon shows of regions and VMs: records from the mirror, observations from the
+//! world, each with its age.
+
+use std::sync::Arc;
+
+use dwcp_api::ApiError;
+use dwcp_api::host::InstanceReport;
+use dwcp_api::public::{ListVms, PAGE_MAX, RegionItem, VmDetail, VmItem, VmList};
+use dwcp_controller::ownership::{Observation, Seen, VmRecord, phase};
+use dwcp_runtime::clock::Clock;
+use dwcp_types::{Capacity, RegionId, Timestamp, VmId};
+
+use crate::fleet::FleetKeeper;
+use crate::lifecycle::no_such_vm;
+use crate::mirror::Mirror;
+use crate::records::RegionRecord;
+use crate::selector::Selector;
+use crate::world::World;
+
+/// Everything that can be shown.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// Records.
+    pub mirror: Arc<Mirror>,
+    /// Observations.
+    pub world: Arc<World>,
+    /// Health.
+    pub fleet: Arc<FleetKeeper>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Inventory {
+    /// One region.
+    #[must_use]
+    pub fn region(&self, record: &RegionRecord, vms: u64) -> RegionItem {
+        let id = &record.region.id;
+        let now = self.clock.now();
+        let (hosts, heard_at) = self.world.region(id, |known| {
+            known.map(|known| (known.hosts.clone(), known.heard_at)).unwrap_or_default()
+        });
+        let sum = |of: fn(&dwcp_api::public::HostItem) -> Capacity| {
+            hosts.iter().map(of).fold(Capacity::default(), |sum, part| sum.plus(&part))
+        };
+        RegionItem {
+            region: record.region.clone(),
+            endpoint: record.endpoint.clone(),
+            health: self.fleet.health(id),
+            age_ms: heard_at.map(|at| age_ms(now, at)),
+            total: sum(|host| host.total),
+            free: sum(|host| host.free),
+            hosts,
+            vms,
+        }
+    }
+
+    /// All regions.
+    #[must_use]
+    pub fn regions(&self) -> Vec<RegionItem> {
+        let counts = self.mirror.vm_counts();
+        let count = |id: &RegionId| counts.get(id).copied().unwrap_or_default();
+        let records = self.mirror.regions();
+        records
+            .iter()
+            .map(|record| self.region(record, count(&record.region.id)))
+            .collect()
+    }
+
+    /// A page of VMs.
+    ///
+    /// # Errors
+    ///
+    /// When the label filter is malformed.
+    pub fn list(&self, asked: &ListVms) -> Result<VmList, ApiError> {
+        let selector = Selector::new(asked)?;
+        let limit = asked.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let after = asked.after.as_ref();
+        let records =
+            self.mirror.vms(after, limit + 1, |record| selector.accepts(record));
+        let next = (records.len() > limit).then(|| records[limit - 1].request.id.clone());
+        let items = records.iter().take(limit).map(|record| self.item(record)).collect();
+        let age = self.mirror.age().unwrap_or_default();
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Ok(VmList { items, next, age_ms })
+    }
+
+    /// One VM in short.
+    #[must_use]
+    pub fn item(&self, record: &VmRecord) -> VmItem {
+        let request = &record.request;
+        let (seen, _, _) = self.seen(record);
+        VmItem {
+            id: request.id.clone(),
+            tenant: request.tenant.clone(),
+            region: record.owner.region.clone(),
+            zone: record.owner.zone.clone(),
+            host: record.owner.host.clone(),
+            epoch: record.owner.epoch,
+            power: record.power,
+            phase: phase(record, seen, self.clock.now()),
+            shape: request.shape,
+            priority: request.priority,
+            tier: request.tier,
+            labels: request.labels.clone(),
+            created_at: record.created_at,
+        }
+    }
+
+    /// One VM in full.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of this name.
+    pub fn detail(&self, vm: &VmId) -> Result<VmDetail, ApiError> {
+        let stored = self.mirror.vm(vm).ok_or_else(|| no_such_vm(vm))?;
+        let record = stored.record;
+        let request = &record.request;
+        let (_, observed, heard_at) = self.seen(&record);
+        let now = self.clock.now();
+        Ok(VmDetail {
+            item: self.item(&record),
+            generation: record.generation,
+            vm_type: request.vm_type,
+            constraints: request.constraints.clone(),
+            origins: request.origins.clone(),
+            strategy: request.strategy.unwrap_or_default(),
+            score: record.decision.score,
+            hourly_cost: record.decision.hourly_cost,
+            expected_latency: record.decision.latency,
+            observed_age_ms: observed.as_ref().and(heard_at).map(|at| age_ms(now, at)),
+            observed: observed.map(|guest| guest.as_ref().clone()),
+        })
+    }
+
+    /// What is known of a VM's guest.
+    fn seen(
+        &self,
+        record: &VmRecord,
+    ) -> (Seen, Option<Arc<InstanceReport>>, Option<Timestamp>) {
+        let owner = &record.owner;
+        let (heard_at, guest) = self.world.guest(&owner.region, &record.request.id);
+        let answers = self.world.region(&owner.region, |known| {
+            known.is_some_and(|known| {
+                known.hosts.iter().any(|host| host.id == owner.host && host.answers)
+            })
+        });
+        let seen = match (heard_at, &guest) {
+            _ if !answers => Seen::Unreachable,
+            (None, _) => Seen::Unreachable,
+            (Some(_), None) => Seen::Never,
+            (Some(at), Some(guest)) => Seen::Reported(Observation {
+                epoch: guest.epoch,
+                generation: guest.generation,
+                phase: guest.phase,
+                at,
+            }),
+        };
+        (seen, guest, heard_at)
+    }
+}
+
+fn age_ms(now: Timestamp, at: Timestamp) -> u64 {
+    now.as_millis().saturating_sub(at.as_millis())
+}

@@ -1,0 +1,93 @@
+//! Changes what is wanted of a VM: start, pause, stop, delete, and stop for a more urgent one.
+//!
+//! A change is one compare-and-set of the VM's record in the strong engine, from any daemon;
+//! the owner's link to the host brings it about. Wanting what is wanted already changes
+//! nothing, so asking again is safe.
+
+use std::sync::Arc;
+
+use dwcp_api::{ApiError, ErrorCode};
+use dwcp_controller::ownership::{VmRecord, set_power, vm_key};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::strong::{
+    Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
+};
+use dwcp_types::{Power, VmId};
+
+use crate::commit::encoded;
+
+/// Attempts when others change the same record at the same time.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// Changes VM records.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    /// The engine that holds them.
+    pub engine: Arc<dyn StrongEngine>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Lifecycle {
+    /// Wants a VM to be so; gives the record as it is then.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such VM, it is being deleted, or the engine does not answer.
+    pub async fn want(&self, vm: &VmId, power: Power) -> Result<VmRecord, ApiError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let stored = self.engine.get(&vm_key(vm)).await.map_err(|e| engine_error(&e))?;
+            let Some(kv) = stored else { return Err(no_such_vm(vm)) };
+            let record: VmRecord = serde_json::from_slice(&kv.value).map_err(|reason| {
+                let message = format!("the record of VM {vm} cannot be read: {reason}");
+                ApiError::new(ErrorCode::Internal, message)
+            })?;
+            let next = set_power(&record, power, self.clock.now()).map_err(|denied| {
+                ApiError::new(ErrorCode::Conflict, denied.to_string())
+            })?;
+            if next == record {
+                return Ok(record);
+            }
+            let value =
+                encoded(&next).map_err(|m| ApiError::new(ErrorCode::Internal, m))?;
+            let txn = Txn {
+                compare: vec![Compare::unchanged(&kv)],
+                then: vec![Op::Put { key: kv.key, value, lease: None }],
+                op_id: Some(OpId::random()),
+            };
+            match self.engine.txn(txn).await.map_err(|e| engine_error(&e))? {
+                TxnOutcome::Committed { .. } => return Ok(next),
+                TxnOutcome::Conflict { .. } => {}
+            }
+        }
+        let message = format!("VM {vm} is being changed by others all the time");
+        Err(ApiError::new(ErrorCode::Busy, message).with_remedy("try again in a moment"))
+    }
+}
+
+/// That there is no VM of this name.
+#[must_use]
+pub fn no_such_vm(vm: &VmId) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no VM {vm}"))
+        .with_remedy("`dwcp-cli federation vm list` shows what there is")
+}
+
+/// What the engine's failure means to a user.
+#[must_use]
+pub fn engine_error(error: &StrongError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        StrongError::Indeterminate { .. } => ApiError::new(ErrorCode::Indeterminate, message)
+            .with_remedy("look at the VM again; asking for the same once more is safe"),
+        StrongError::TooLarge { .. } | StrongError::Malformed { .. } => {
+            ApiError::new(ErrorCode::Invalid, message)
+        }
+        StrongError::Unavailable { .. }
+        | StrongError::Compacted { .. }
+        | StrongError::LeaseNotFound { .. } => {
+            ApiError::new(ErrorCode::Unavailable, message).with_remedy(
+                "what runs goes on; try again when the daemon that hosts the engine is back",
+            )
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The door between regions. Only a region's certificate opens it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_api::host::InstanceReport;
+use dwcp_api::peer::{
+    Commit, CommitBody, CommitReply, GetPeerConsole, GetPeerEvents, GetRegionReport,
+    HeldReply, REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams,
+    ReservationParams, Reserve, ReserveBody,
+};
+use dwcp_api::public::{ConsoleParams, ConsoleReply, EventList, EventParams};
+use dwcp_api::{ApiError, Caller, NoParams, Routes};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::report_log::ReportLog;
+use dwcp_runtime::tls::Identity;
+use dwcp_types::{RegionId, VmId};
+
+use crate::local_guests::LocalGuests;
+use crate::meter::Meter;
+use crate::reservations::Reservations;
+use crate::world::World;
+
+/// Guests in one report: about 400 KB.
+const GUESTS_MAX: usize = 1_000;
+
+/// Everything behind the peers' door.
+#[derive(Debug)]
+pub struct PeerApi {
+    /// This daemon's region.
+    pub region: RegionId,
+    /// What is known of it.
+    pub world: Arc<World>,
+    /// Its guests as they change.
+    pub log: Arc<ReportLog<VmId, Arc<InstanceReport>>>,
+    /// Its reservations.
+    pub reservations: Arc<Reservations>,
+    /// Its guests' consoles and events.
+    pub local: LocalGuests,
+    /// Its requests.
+    pub meter: Arc<Meter>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+macro_rules! bind {
+    ($routes:expr, $api:expr, $($operation:ty => $method:ident;)*) => {{
+        let routes = $routes;
+        $(
+            let api = Arc::clone($api);
+            let routes = routes.bind::<$operation, _, _>(move |caller, params, body| {
+                let api = Arc::clone(&api);
+                async move {
+                    admit(&caller)?;
+                    api.$method(params, body).await
+                }
+            });
+        )*
+        routes
+    }};
+}
+
+fn admit(caller: &Caller) -> Result<(), ApiError> {
+    match caller.identity {
+        Identity::Region(_) => Ok(()),
+        Identity::Admin(_) | Identity::Host { .. } => {
+            Err(caller.forbidden("only a region's daemon"))
+        }
+    }
+}
+
+/// The peers' routes.
+#[must_use]
+pub fn routes(api: &Arc<PeerApi>) -> Routes {
+    bind! { Routes::new(), api,
+        GetRegionReport => report;
+        Reserve => reserve;
+        Commit => commit;
+        Release => release;
+        GetPeerConsole => console;
+        GetPeerEvents => events;
+    }
+}
+
+impl PeerApi {
+    async fn report(
+        &self,
+        params: ReportParams,
+        (): (),
+    ) -> Result<RegionReport, ApiError> {
+        let ReportParams { incarnation, after, wait_ms } = params;
+        let patience = Duration::from_millis(wait_ms.min(REPORT_WAIT_MAX_MS));
+        self.log.changed(incarnation, after, patience).await;
+        let page = self.log.since(incarnation, after, GUESTS_MAX);
+        let hosts = self.world.region(&self.region, |known| {
+            known.map(|known| known.hosts.clone()).unwrap_or_default()
+        });
+        Ok(RegionReport {
+            incarnation: page.incarnation,
+            seq: page.seq,
+            reset: page.reset,
+            more: page.more,
+            hosts,
+            meter: self.meter.read(self.clock.monotonic()),
+            changed: page.changed.iter().map(|guest| guest.as_ref().clone()).collect(),
+            removed: page.removed,
+        })
+    }
+
+    async fn reserve(
+        &self,
+        _: NoParams,
+        body: ReserveBody,
+    ) -> Result<HeldReply, ApiError> {
+        self.reservations.reserve(body).await
+    }
+
+    async fn commit(
+        &self,
+        params: ReservationParams,
+        body: CommitBody,
+    ) -> Result<CommitReply, ApiError> {
+        self.reservations.commit(&params.reservation, body).await
+    }
+
+    async fn release(&self, params: ReservationParams, (): ()) -> Result<(), ApiError> {
+        self.reservations.release(&params.reservation).await
+    }
+
+    async fn console(
+        &self,
+        params: ConsoleParams,
+        (): (),
+    ) -> Result<ConsoleReply, ApiError> {
+        self.local.console(&params).await
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn events(&self, params: EventParams, (): ()) -> Result<EventList, ApiError> {
+        Ok(EventList { items: self.local.events(&params), missing: Vec::new() })
+    }
+}

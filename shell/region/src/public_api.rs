@@ -1,0 +1,272 @@
+//! The operator's door: who may come in, and which part answers what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_api::peer::GetPeerConsole;
+use dwcp_api::peer::GetPeerEvents;
+use dwcp_api::public::{
+    AddRegion, ConsoleParams, ConsoleReply, CreateRegion, CreateVm, DeleteVm,
+    EnableRegion, EventList, EventParams, ExplainPlacement, ExplainRequest, GetConsole,
+    GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListRegions,
+    ListVms, PlaceReply, PlaceVm, PutVmPower, RegionCapacityReply, RegionItem,
+    RegionList, RegionParams, SetEnabled, SetPower, StatusReply, VmDetail, VmItem,
+    VmList, VmParams,
+};
+use dwcp_api::{ApiError, CallError, Caller, Client, ErrorCode, NoParams, Routes};
+use dwcp_controller::placement::Explanation;
+use dwcp_runtime::tls::Identity;
+use dwcp_types::{Power, RegionId, VmId};
+use futures_util::future::join_all;
+
+use crate::capacity::CapacityPlanner;
+use crate::inventory::Inventory;
+use crate::lifecycle::{Lifecycle, no_such_vm};
+use crate::local_guests::LocalGuests;
+use crate::place::Placer;
+use crate::region_records::RegionRecords;
+use crate::status::Status;
+
+/// Events of one reply at most, and when nothing is said.
+const EVENTS_MAX: u32 = 1_000;
+const EVENTS_DEFAULT: u32 = 100;
+
+/// Everything behind the operator's door.
+#[derive(Debug)]
+pub struct PublicApi {
+    /// This daemon's region.
+    pub region: RegionId,
+    /// Places VMs.
+    pub placer: Placer,
+    /// Changes VMs.
+    pub lifecycle: Lifecycle,
+    /// Shows regions and VMs.
+    pub inventory: Inventory,
+    /// Plans capacity.
+    pub capacity: CapacityPlanner,
+    /// Adds and changes regions.
+    pub regions: RegionRecords,
+    /// Shows the federation.
+    pub status: Arc<Status>,
+    /// This region's guests.
+    pub local: LocalGuests,
+    /// The daemons of the other regions.
+    pub peers: BTreeMap<RegionId, Client>,
+}
+
+/// Time for another region to answer for its events: a list must not wait for a dead one.
+const PEER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// People may use this door, and regions on their behalf.
+fn admit(caller: &Caller) -> Result<(), ApiError> {
+    match caller.identity {
+        Identity::Admin(_) | Identity::Region(_) => Ok(()),
+        Identity::Host { .. } => {
+            Err(caller.forbidden("an administrator with a credential made by `./dwcp up`"))
+        }
+    }
+}
+
+macro_rules! bind {
+    ($routes:expr, $api:expr, $($operation:ty => $method:ident;)*) => {{
+        let routes = $routes;
+        $(
+            let api = Arc::clone($api);
+            let routes = routes.bind::<$operation, _, _>(move |caller, params, body| {
+                let api = Arc::clone(&api);
+                async move {
+                    admit(&caller)?;
+                    api.$method(params, body).await
+                }
+            });
+        )*
+        routes
+    }};
+}
+
+/// The operator's routes.
+#[must_use]
+pub fn routes(api: &Arc<PublicApi>) -> Routes {
+    bind! { Routes::new(), api,
+        GetStatus => status;
+        ListRegions => list_regions;
+        CreateRegion => add_region;
+        GetRegion => describe_region;
+        EnableRegion => enable_region;
+        GetRegionCapacity => region_capacity;
+        CreateVm => place_vm;
+        ExplainPlacement => explain;
+        GetVms => list_vms;
+        GetVm => describe_vm;
+        PutVmPower => set_power;
+        DeleteVm => delete_vm;
+        GetConsole => console;
+        GetEvents => events;
+    }
+}
+
+impl PublicApi {
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn status(&self, _: NoParams, (): ()) -> Result<StatusReply, ApiError> {
+        Ok(self.status.reply())
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn list_regions(&self, _: NoParams, (): ()) -> Result<RegionList, ApiError> {
+        Ok(RegionList { items: self.inventory.regions() })
+    }
+
+    async fn add_region(
+        &self,
+        _: NoParams,
+        body: AddRegion,
+    ) -> Result<RegionItem, ApiError> {
+        let record = self.regions.add(body).await?;
+        Ok(self.inventory.region(&record, 0))
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn describe_region(
+        &self,
+        params: RegionParams,
+        (): (),
+    ) -> Result<RegionItem, ApiError> {
+        let record = self.regions.get(&params.region)?;
+        let counts = self.inventory.mirror.vm_counts();
+        let vms = counts.get(&params.region).copied().unwrap_or_default();
+        Ok(self.inventory.region(&record, vms))
+    }
+
+    async fn enable_region(
+        &self,
+        params: RegionParams,
+        body: SetEnabled,
+    ) -> Result<RegionItem, ApiError> {
+        let record = self.regions.set_enabled(&params.region, body.enabled).await?;
+        let counts = self.inventory.mirror.vm_counts();
+        let vms = counts.get(&params.region).copied().unwrap_or_default();
+        Ok(self.inventory.region(&record, vms))
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn region_capacity(
+        &self,
+        params: RegionParams,
+        (): (),
+    ) -> Result<RegionCapacityReply, ApiError> {
+        self.regions.get(&params.region)?;
+        self.capacity.of(&params.region)
+    }
+
+    async fn place_vm(&self, _: NoParams, ask: PlaceVm) -> Result<PlaceReply, ApiError> {
+        let mut placed = self.placer.place(ask).await?;
+        placed.reply.vm = placed.record.map(|record| self.inventory.item(&record));
+        Ok(placed.reply)
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn explain(
+        &self,
+        _: NoParams,
+        body: ExplainRequest,
+    ) -> Result<Explanation, ApiError> {
+        self.placer.explain(&body.request)
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn list_vms(&self, asked: ListVms, (): ()) -> Result<VmList, ApiError> {
+        self.inventory.list(&asked)
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn describe_vm(&self, params: VmParams, (): ()) -> Result<VmDetail, ApiError> {
+        self.inventory.detail(&params.vm)
+    }
+
+    async fn set_power(
+        &self,
+        params: VmParams,
+        body: SetPower,
+    ) -> Result<VmItem, ApiError> {
+        if body.power == Power::Deleted {
+            return Err(ApiError::new(ErrorCode::Invalid, "deleting is no power state")
+                .with_remedy("use DELETE /v1/vms/{vm}"));
+        }
+        let record = self.lifecycle.want(&params.vm, body.power).await?;
+        Ok(self.inventory.item(&record))
+    }
+
+    async fn delete_vm(&self, params: VmParams, (): ()) -> Result<VmItem, ApiError> {
+        let record = self.lifecycle.want(&params.vm, Power::Deleted).await?;
+        Ok(self.inventory.item(&record))
+    }
+
+    async fn console(
+        &self,
+        params: ConsoleParams,
+        (): (),
+    ) -> Result<ConsoleReply, ApiError> {
+        let owner = self.owner(&params.vm)?;
+        if owner == self.region {
+            return self.local.console(&params).await;
+        }
+        self.peer(&owner)?
+            .call::<GetPeerConsole>(&params, &())
+            .await
+            .map_err(|error| from_peer(&owner, error))
+    }
+
+    async fn events(&self, params: EventParams, (): ()) -> Result<EventList, ApiError> {
+        let limit = params.limit.unwrap_or(EVENTS_DEFAULT).min(EVENTS_MAX);
+        let params = EventParams { limit: Some(limit), ..params };
+        let asked = |region: &RegionId| {
+            params.region.as_ref().is_none_or(|wanted| wanted == region)
+        };
+        let mut list = EventList::default();
+        if asked(&self.region) {
+            list.items = self.local.events(&params);
+        }
+        let peers = self.peers.iter().filter(|(region, _)| asked(region));
+        let replies = join_all(peers.map(|(region, peer)| async {
+            let call = peer.call::<GetPeerEvents>(&params, &());
+            (region.clone(), tokio::time::timeout(PEER_TIME_MAX, call).await)
+        }))
+        .await;
+        for (region, reply) in replies {
+            match reply {
+                Ok(Ok(reply)) => list.items.extend(reply.items),
+                _ => list.missing.push(region),
+            }
+        }
+        list.items.sort();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        list.items.drain(..list.items.len().saturating_sub(limit));
+        Ok(list)
+    }
+
+    fn owner(&self, vm: &VmId) -> Result<RegionId, ApiError> {
+        let stored = self.inventory.mirror.vm(vm).ok_or_else(|| no_such_vm(vm))?;
+        Ok(stored.record.owner.region.clone())
+    }
+
+    fn peer(&self, region: &RegionId) -> Result<&Client, ApiError> {
+        self.peers.get(region).ok_or_else(|| {
+            let message = format!("the address of region {region}'s daemon is not known");
+            ApiError::new(ErrorCode::Unavailable, message).with_remedy(
+                "add its endpoint to federation.yaml and restart this daemon",
+            )
+        })
+    }
+}
+
+fn from_peer(region: &RegionId, error: CallError) -> ApiError {
+    match error {
+        CallError::Api(error) => error,
+        other => {
+            let message = format!("region {region} does not answer: {other}");
+            ApiError::new(ErrorCode::Unavailable, message)
+                .with_remedy("its VMs go on; try again when its daemon is back")
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! This region's side of placing: reserve, commit, release, as the API's errors.
+//!
+//! The one door to the books for coordinators, whether they are in this daemon or in another
+//! region's: both get the same answers.
+
+use dwcp_api::peer::{CommitBody, CommitReply, HeldReply, ReserveBody};
+use dwcp_api::{ApiError, ErrorCode};
+use dwcp_controller::ledger::{CommitDenied, Proposal, Reserve, ReserveDenied, Stage};
+use dwcp_types::ReservationId;
+
+use crate::books::{Books, BooksError};
+use crate::commit::{CommitError, Committer};
+
+/// Reserves and commits in this region.
+#[derive(Debug)]
+pub struct Reservations {
+    books: Books,
+    committer: Committer,
+}
+
+impl Reservations {
+    /// On these books.
+    #[must_use]
+    pub const fn new(books: Books, committer: Committer) -> Self {
+        Self { books, committer }
+    }
+
+    /// Holds capacity.
+    ///
+    /// # Errors
+    ///
+    /// Refused when no host takes it, so that the next region is tried.
+    pub async fn reserve(&self, body: ReserveBody) -> Result<HeldReply, ApiError> {
+        let mut ask = Reserve::of(body.id, &body.request);
+        ask.proposal = Proposal { zone: Some(body.zone), host: Some(body.host) };
+        let row = self.books.reserve(ask).await.map_err(not_stored)?;
+        let row = row.map_err(|denied| reserve_denied(&denied))?;
+        let Stage::Held { expires_at } = row.stage else {
+            let message = format!("reservation {} is past being held", row.ask.id);
+            return Err(ApiError::new(ErrorCode::Conflict, message));
+        };
+        Ok(HeldReply {
+            id: row.ask.id.clone(),
+            zone: row.zone.clone(),
+            host: row.host.clone(),
+            expires_at,
+        })
+    }
+
+    /// Makes a held reservation a VM that this region owns.
+    ///
+    /// # Errors
+    ///
+    /// Indeterminate while the engine does not answer; the region then goes on by itself.
+    pub async fn commit(
+        &self,
+        id: &ReservationId,
+        body: CommitBody,
+    ) -> Result<CommitReply, ApiError> {
+        self.committer.commit(id.clone(), body).await.map_err(|error| commit_error(&error))
+    }
+
+    /// Gives back what is only held.
+    ///
+    /// # Errors
+    ///
+    /// When it is being committed already, or nothing can be stored.
+    pub async fn release(&self, id: &ReservationId) -> Result<(), ApiError> {
+        let cancelled = self.books.cancel(id.clone()).await.map_err(not_stored)?;
+        cancelled.map_err(|denied| ApiError::new(ErrorCode::Conflict, denied.to_string()))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
+fn not_stored(error: BooksError) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, error.to_string())
+        .with_remedy("free space on the disk of that region's data directory, then try again")
+}
+
+fn reserve_denied(denied: &ReserveDenied) -> ApiError {
+    let code = match denied {
+        ReserveDenied::OutOfRange { .. } => ErrorCode::Invalid,
+        ReserveDenied::VmReserved { .. } | ReserveDenied::OtherContent { .. } => {
+            ErrorCode::Conflict
+        }
+        ReserveDenied::NoHost { .. }
+        | ReserveDenied::RulesContradict { .. }
+        | ReserveDenied::Full { .. } => ErrorCode::Refused,
+    };
+    ApiError::new(code, denied.to_string())
+}
+
+fn commit_error(error: &CommitError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        CommitError::Denied(CommitDenied::Unknown { .. }) => {
+            ApiError::new(ErrorCode::Refused, message)
+        }
+        CommitError::Denied(CommitDenied::OtherRecord { .. }) => {
+            ApiError::new(ErrorCode::Invalid, message)
+        }
+        CommitError::Books(_) => ApiError::new(ErrorCode::Unavailable, message),
+        CommitError::Pending(_) => ApiError::new(ErrorCode::Indeterminate, message),
+        CommitError::TokenUsed { .. } | CommitError::TokenSpent { .. } => {
+            ApiError::new(ErrorCode::Conflict, message).with_remedy("use a new client token")
+        }
+        CommitError::NameTaken { .. } => ApiError::new(ErrorCode::Conflict, message)
+            .with_remedy("choose another name, or delete that VM first"),
+        CommitError::Unreadable { .. } => ApiError::new(ErrorCode::Internal, message),
+    }
+}
