@@ -10,8 +10,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+/// Measures what its name says.
+type Benchmark = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
+
 /// Every benchmark, by name.
-const BENCHMARKS: &[(&str, fn(&Options) -> anyhow::Result<Vec<Measurement>>)] = &[];
+const BENCHMARKS: &[(&str, Benchmark)] = &[];
 
 /// What to measure and how.
 #[derive(Clone, Debug, Args)]

@@ -81,7 +81,10 @@ fn clash(first: Field<'_>, second: Field<'_>, report: &mut Report<'_>) {
     let reason = if first.name == second.name {
         format!("two blocks say `{}`, with different values", first.name)
     } else {
-        format!("`{}` and `{}` are one setting, with different values", second.name, first.name)
+        format!(
+            "`{}` and `{}` are one setting, with different values",
+            second.name, first.name
+        )
     };
     report.clash(second.key_at, related, reason, "keep one of the two");
 }

@@ -72,10 +72,12 @@ impl<'n> Field<'n> {
                 return Some(number);
             }
         }
-        let help = quantity::advice(self.name, &self.node.content, unit)
-            .unwrap_or_else(|| match low == high {
-                true => format!("write `{}: {low}`", self.name),
-                false => format!("write a number from {low} to {high}"),
+        let help =
+            quantity::advice(self.name, &self.node.content, unit).unwrap_or_else(|| {
+                match low == high {
+                    true => format!("write `{}: {low}`", self.name),
+                    false => format!("write a number from {low} to {high}"),
+                }
             });
         self.refuse(wanted, help, report)
     }
@@ -109,11 +111,12 @@ impl<'n> Field<'n> {
         self.refuse(format!("{what}, {low} to {high}"), help, report)
     }
 
-    /// The number that a text begins with or, after a `$`, consists of.
+    /// The number in a text that names the unit which is meant anyway.
     fn plain_number(&self) -> Option<f64> {
         let Content::Text(text) = &self.node.content else { return None };
         let number = text.trim().trim_start_matches('$');
-        number.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ').parse().ok()
+        let number = ["ms", "USD"].iter().find_map(|unit| number.strip_suffix(unit));
+        number.unwrap_or_else(|| text.trim().trim_start_matches('$')).trim().parse().ok()
     }
 
     /// A price in US dollars.

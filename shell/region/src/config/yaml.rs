@@ -196,17 +196,55 @@ pub(super) fn tree(text: &str, report: &mut Report<'_>) -> Option<Node> {
         Ok(node) => Some(node),
         Err(error) => {
             let at = error.location().map_or(Position::START, position);
-            let mut reason = error.without_snippet().to_string();
-            if let Some(end) = reason.rfind(" at line ") {
+            let (reason, help) = refusal(&error);
+            report.error(at, reason, help);
+            None
+        }
+    }
+}
+
+/// What a bound of the reader, or the YAML itself, has against the text.
+fn refusal(error: &serde_saphyr::Error) -> (String, &'static str) {
+    use serde_saphyr::Error;
+    use serde_saphyr::budget::BudgetBreach;
+
+    let mut error = error;
+    while let Error::AliasError { error: inner, .. } = error {
+        error = inner;
+    }
+    let split = "split the federation, or write shared blocks out";
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of a hundred faults these four are about bounds; the rest speak for themselves"
+    )]
+    match error {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            let reason = format!("blocks are nested deeper than {DEPTH_MAX} levels");
+            (reason, "check the brackets: a federation needs six levels")
+        }
+        Error::Budget { breach: BudgetBreach::Documents { .. }, .. }
+        | Error::MultipleDocuments { .. } => (
+            "a second document begins here".to_owned(),
+            "put everything into one document and remove `---`",
+        ),
+        Error::Budget { .. } => {
+            (format!("there are more than {NODES_MAX} values and keys"), split)
+        }
+        Error::AliasReplayLimitExceeded { .. } => {
+            let reason =
+                format!("aliases unfold to more than {ALIASED_NODES_MAX} values");
+            (reason, split)
+        }
+        other => {
+            let mut reason = other.without_snippet().to_string();
+            if let Some(end) = reason.find(" at line ") {
                 reason.truncate(end);
             }
-            report.error(
-                at,
+            (
                 format!("this is not YAML that can be read: {}", reason.trim()),
                 "check the indentation, colons, quotes and brackets here and on the line \
                  before; tabs cannot indent",
-            );
-            None
+            )
         }
     }
 }

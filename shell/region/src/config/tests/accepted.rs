@@ -196,7 +196,7 @@ fn a_file_over_the_limit_is_refused_before_it_is_parsed() {
     assert!(refused.problems[0].reason.contains("8 MiB"));
 }
 
-/// As many regions and hosts as are allowed fit within the bounds of the reader.
+/// As many hosts as are allowed fit within the bounds of the reader.
 #[test]
 fn the_largest_federation_is_within_the_bounds_of_the_reader() {
     use std::fmt::Write;
@@ -206,13 +206,13 @@ fn the_largest_federation_is_within_the_bounds_of_the_reader() {
             text,
             "- {{id: r{r}, name: r, location: {{latitude: 1, longitude: 1, country: US, \
              continent: Asia}}, cloud_provider: a, availability_zones: [z], capacity: \
-             {{total_cpu: 999, total_memory: 999, total_storage: 999, total_bandwidth: 999}}, \
+             {{total_cpu: 9999, total_memory: 9999, total_storage: 9999, total_bandwidth: 9}}, \
              cost_profile: {{cpu_cost_per_hour: 0, memory_cost_per_hour: 0, \
              storage_cost_per_gb: 0, network_cost_per_gb: 0}}, priority: 1, endpoint: \
              'r{r}:1', hosts: ["
         )
         .unwrap();
-        for h in 0..100 {
+        for h in 0..128 {
             write!(
                 text,
                 "{{id: r{r}h{h}, zone: z, agent: 'r{r}h{h}:1', capacity: {{total_cpu: 9, \
@@ -224,7 +224,7 @@ fn the_largest_federation_is_within_the_bounds_of_the_reader() {
     }
     let (federation, _) = Federation::parse(&text, "big.yaml").unwrap();
     let hosts: usize = federation.regions.iter().map(|spec| spec.hosts.len()).sum();
-    assert_eq!(hosts, 51_200);
+    assert_eq!(hosts, super::super::region::HOSTS_MAX);
 }
 
 #[test]
