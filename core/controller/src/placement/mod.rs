@@ -36,3 +36,6 @@ pub use relax::{Change, Relaxation};
 pub use validate::{
     AFFINITY_MAX, Contradiction, ORIGINS_MAX, WEIGHT_MAX, validate, validate_names,
 };
+
+#[cfg(test)]
+mod tests;

@@ -338,8 +338,9 @@ fn of_hosts(query: &Query<'_>, region: usize) -> Option<Vec<Change>> {
 fn of_host(query: &Query<'_>, region: usize, host: usize) -> Option<Vec<Change>> {
     let mut changes = Vec::new();
     for (at, rule) in query.required.iter().enumerate() {
-        if !keeps(query, at, region, host) {
-            changes.push(Change::Prefer { rule: rule.rule.clone() });
+        let change = Change::Prefer { rule: rule.rule.clone() };
+        if !keeps(query, at, region, host) && !changes.contains(&change) {
+            changes.push(change);
         }
     }
     let mut shrunk = query.request.clone();

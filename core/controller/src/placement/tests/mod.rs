@@ -1,0 +1,7 @@
+//! Tests of placement as a whole; what concerns one file is tested there.
+
+mod exactness;
+mod filters;
+mod oracle;
+mod random;
+mod source;

@@ -1,0 +1,1 @@
+//! The three requests of the source (C11-C13).
