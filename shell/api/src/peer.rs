@@ -61,6 +61,8 @@ pub struct MeterReading {
     pub busy_us: u64,
     /// How many were answered in the last whole minute.
     pub requests_last_minute: u64,
+    /// How many of those failed through our fault.
+    pub errors_last_minute: u64,
 }
 
 /// Asks a region to hold capacity.

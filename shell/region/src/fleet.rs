@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use dwcp_controller::ownership::VmRecord;
 use dwcp_controller::placement::Fleet;
-use dwcp_monitor::{Sample, health};
+use dwcp_monitor::{Observation, Sample, reported};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{
-    Capacity, FleetView, Health, HostId, HostView, PlacedVm, Power, RegionId, RegionView,
+    Capacity, FleetView, Health, HealthState, HostId, HostView, PlacedVm, Power, RegionId, RegionView,
     Timestamp, UserZoneView,
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -200,10 +200,20 @@ fn placed(record: &VmRecord) -> Arc<PlacedVm> {
 }
 
 /// A region's health from what is known of it: unknown when it was not heard from in time
-/// (F6), else the source's score (M11) over its API's error rate and mean latency.
+/// (F6), at the bottom when none of its hosts answers, else the source's score (M11) over the
+/// last minute of its API. How busy its hosts are joins the score with the monitor's samples.
 fn health_of(known: Option<&Known>, now: Timestamp) -> Health {
     let fresh = known.filter(|known| {
         known.heard_at.is_some_and(|heard_at| now.since(heard_at) <= HEARD_WITHIN)
     });
-    health(fresh.map(|_| Sample::default()).as_ref())
+    let Some(known) = fresh else { return reported(&Observation::Silent).health };
+    if !known.hosts.iter().any(|host| host.answers) {
+        return Health { state: HealthState::Unhealthy, score: 0 };
+    }
+    let sample = Sample {
+        requests: known.meter.requests_last_minute,
+        failed: known.meter.errors_last_minute,
+        ..Sample::default()
+    };
+    reported(&Observation::Heard(sample)).health
 }

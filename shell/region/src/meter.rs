@@ -2,10 +2,14 @@
 //! through our fault, how long they took. Means are weighted by requests, never averaged over
 //! regions (F68), so what travels between regions are sums.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use dwcp_api::peer::MeterReading;
+use dwcp_runtime::clock::Clock;
 
 /// Length of the window that the rate is read from.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -14,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 struct Counts {
     total: MeterReading,
     window: u64,
-    in_window: u64,
+    in_window: (u64, u64),
 }
 
 /// The counts since this daemon started.
@@ -28,7 +32,8 @@ impl Meter {
     pub fn count(&self, now: Duration, took: Duration, failed: bool) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.roll(now);
-        counts.in_window += 1;
+        counts.in_window.0 += 1;
+        counts.in_window.1 += u64::from(failed);
         counts.total.requests += 1;
         counts.total.errors += u64::from(failed);
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -52,10 +57,32 @@ impl Counts {
             return;
         }
         let just_before = window == self.window + 1;
-        self.total.requests_last_minute = if just_before { self.in_window } else { 0 };
+        let (requests, errors) = if just_before { self.in_window } else { (0, 0) };
+        self.total.requests_last_minute = requests;
+        self.total.errors_last_minute = errors;
         self.window = window;
-        self.in_window = 0;
+        self.in_window = (0, 0);
     }
+}
+
+/// Counts what a router answers of the operator's API. Long polls between daemons are not
+/// counted: they wait on purpose.
+pub fn metered(router: Router, meter: Arc<Meter>, clock: Arc<dyn Clock>) -> Router {
+    let count = move |request: Request, next: Next| {
+        let (meter, clock) = (meter.clone(), clock.clone());
+        async move {
+            let counted = request.uri().path().starts_with("/v1/");
+            let began = clock.monotonic();
+            let response = next.run(request).await;
+            if counted {
+                let now = clock.monotonic();
+                let failed = response.status().is_server_error();
+                meter.count(now, now.saturating_sub(began), failed);
+            }
+            response
+        }
+    };
+    router.layer(from_fn(count))
 }
 
 #[cfg(test)]

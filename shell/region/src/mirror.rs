@@ -275,7 +275,7 @@ async fn follow_once(
 }
 
 /// Every record below a prefix, and the revision to watch after.
-async fn read_all(
+pub(crate) async fn read_all(
     engine: &dyn StrongEngine,
     prefix: &str,
 ) -> Result<(Vec<KeyValue>, u64), StrongError> {

@@ -16,6 +16,7 @@ use dwcp_runtime::report_log::ReportLog;
 use dwcp_runtime::tls::Identity;
 use dwcp_types::{RegionId, VmId};
 
+use crate::bind::bind;
 use crate::local_guests::LocalGuests;
 use crate::meter::Meter;
 use crate::reservations::Reservations;
@@ -43,23 +44,6 @@ pub struct PeerApi {
     pub clock: Arc<dyn Clock>,
 }
 
-macro_rules! bind {
-    ($routes:expr, $api:expr, $($operation:ty => $method:ident;)*) => {{
-        let routes = $routes;
-        $(
-            let api = Arc::clone($api);
-            let routes = routes.bind::<$operation, _, _>(move |caller, params, body| {
-                let api = Arc::clone(&api);
-                async move {
-                    admit(&caller)?;
-                    api.$method(params, body).await
-                }
-            });
-        )*
-        routes
-    }};
-}
-
 fn admit(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Region(_) => Ok(()),
@@ -72,7 +56,7 @@ fn admit(caller: &Caller) -> Result<(), ApiError> {
 /// The peers' routes.
 #[must_use]
 pub fn routes(api: &Arc<PeerApi>) -> Routes {
-    bind! { Routes::new(), api,
+    bind! { api, admit,
         GetRegionReport => report;
         Reserve => reserve;
         Commit => commit;

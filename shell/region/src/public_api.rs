@@ -20,6 +20,7 @@ use dwcp_runtime::tls::Identity;
 use dwcp_types::{Power, RegionId, VmId};
 use futures_util::future::join_all;
 
+use crate::bind::bind;
 use crate::capacity::CapacityPlanner;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, no_such_vm};
@@ -68,27 +69,10 @@ fn admit(caller: &Caller) -> Result<(), ApiError> {
     }
 }
 
-macro_rules! bind {
-    ($routes:expr, $api:expr, $($operation:ty => $method:ident;)*) => {{
-        let routes = $routes;
-        $(
-            let api = Arc::clone($api);
-            let routes = routes.bind::<$operation, _, _>(move |caller, params, body| {
-                let api = Arc::clone(&api);
-                async move {
-                    admit(&caller)?;
-                    api.$method(params, body).await
-                }
-            });
-        )*
-        routes
-    }};
-}
-
 /// The operator's routes.
 #[must_use]
 pub fn routes(api: &Arc<PublicApi>) -> Routes {
-    bind! { Routes::new(), api,
+    bind! { api, admit,
         GetStatus => status;
         ListRegions => list_regions;
         CreateRegion => add_region;

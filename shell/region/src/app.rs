@@ -1,0 +1,403 @@
+//! The daemon put together: every part, in the order in which they need each other.
+//!
+//! Addresses are bound and data is opened before anything runs, so that whatever is wrong with
+//! a machine is said at start. Then each part runs as a task of its own; when one of them ends
+//! the daemon ends, because a daemon that lost a part answers wrongly, and its supervisor starts
+//! it again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use dwcp_api::engine::{RemoteEngine, engine_routes};
+use dwcp_api::{Client, Routes};
+use dwcp_controller::ownership::VMS_PREFIX;
+use dwcp_controller::placement::Policy;
+use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_runtime::http::{BoundServer, Limits};
+use dwcp_runtime::report_log::ReportLog;
+use dwcp_runtime::store::Store;
+use dwcp_runtime::strong::{EmbeddedEngine, StrongEngine};
+use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, ServerTls};
+use dwcp_types::{HostId, RegionId};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::books::{Books, BooksTask};
+use crate::capacity::CapacityPlanner;
+use crate::commit::Committer;
+use crate::config::{Endpoint, Federation, RegionSpec};
+use crate::events::Events;
+use crate::fleet::FleetKeeper;
+use crate::host_link::{HostLink, Shared};
+use crate::inventory::Inventory;
+use crate::lifecycle::Lifecycle;
+use crate::local_guests::LocalGuests;
+use crate::meter::{Meter, metered};
+use crate::mirror::{self, Mirror};
+use crate::peer_api::{self, PeerApi};
+use crate::peer_link;
+use crate::place::Placer;
+use crate::preempt::Preemptor;
+use crate::public_api::{self, PublicApi};
+use crate::reconcile::Reconciler;
+use crate::records::{REGIONS_PREFIX, RegionRecord};
+use crate::region_records::RegionRecords;
+use crate::removal::Remover;
+use crate::reservations::Reservations;
+use crate::status::{EngineHost, Status};
+use crate::world::World;
+
+/// What a daemon is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The federation's configuration.
+    pub config: PathBuf,
+    /// Which of its regions this daemon is.
+    pub region: RegionId,
+    /// Where its data is.
+    pub data: PathBuf,
+    /// Its certificate, key and CA: `ca.crt`, `region.crt`, `region.key`.
+    pub tls: PathBuf,
+}
+
+/// A daemon that is bound and loaded and does not run yet.
+pub struct App {
+    region: RegionId,
+    server: BoundServer,
+    routes: Routes,
+    meter: Arc<Meter>,
+    clock: Arc<dyn Clock>,
+    tasks: JoinSet<&'static str>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+/// The connections of one daemon to the others.
+struct Net {
+    credentials: Credentials,
+}
+
+impl Net {
+    fn client(&self, endpoint: &Endpoint, who: Identity) -> anyhow::Result<Client> {
+        let tls =
+            ClientTls::load(self.credentials.clone(), ExpectedServer::Identity(who))?;
+        Ok(Client::new(&[format!("https://{endpoint}")], tls)?)
+    }
+
+    fn region(&self, spec: &RegionSpec) -> anyhow::Result<Option<(RegionId, Client)>> {
+        let Some(endpoint) = &spec.endpoint else { return Ok(None) };
+        let id = spec.region.id.clone();
+        let client = self.client(endpoint, Identity::Region(id.clone()))?;
+        Ok(Some((id, client)))
+    }
+
+    fn hosts(&self, spec: &RegionSpec) -> anyhow::Result<BTreeMap<HostId, Client>> {
+        let region = &spec.region.id;
+        let client = |host: &crate::config::HostSpec| {
+            let who = Identity::Host { region: region.clone(), host: host.id.clone() };
+            Ok((host.id.clone(), self.client(&host.agent, who)?))
+        };
+        spec.hosts.iter().map(client).collect()
+    }
+}
+
+impl App {
+    /// Opens and binds everything.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration, the data, the certificate or the address is not usable.
+    pub async fn new(options: &Options) -> anyhow::Result<Self> {
+        let (federation, warnings) = Federation::load(&options.config)?;
+        for warning in warnings {
+            warn!(%warning, "configuration");
+        }
+        let spec = region_spec(&federation, options)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let credentials = Credentials::in_dir(&options.tls, "region");
+        credentials.check_validity(clock.now())?;
+        let net = Net { credentials: credentials.clone() };
+        let store = Store::open(&options.data.join("region.redb"))
+            .with_context(|| format!("cannot open the data of region {}", options.region))?;
+        let (engine, engine_door) = engine(&federation, options, &net)?;
+        let endpoint = spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&options.region))?;
+        let tls = ServerTls::load(credentials)?;
+        let server =
+            BoundServer::bind(address(endpoint).await?, tls, Limits::default()).await?;
+        let parts = Parts { federation, spec, net, store, engine, clock };
+        parts.assemble(server, engine_door).await
+    }
+
+    /// Runs until `shutdown` completes, or until a part ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// When a part ended by itself.
+    pub async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> anyhow::Result<()> {
+        let router = metered(self.routes.into_router(), self.meter, self.clock.clone());
+        let (ended_tx, ended_rx) = tokio::sync::oneshot::channel();
+        let mut tasks = self.tasks;
+        let watcher = tokio::spawn(async move {
+            let ended = tasks.join_next().await;
+            tasks.shutdown().await;
+            let what = match ended {
+                Some(Ok(name)) => format!("{name} ended"),
+                Some(Err(reason)) => format!("a part failed: {reason}"),
+                None => "nothing ran".to_owned(),
+            };
+            ended_tx.send(what).unwrap_or_default();
+        });
+        info!(region = %self.region, address = %self.server.address(), "serving");
+        let mut broken = None;
+        let stop = async {
+            tokio::select! {
+                () = shutdown => {}
+                what = ended_rx => broken = what.ok(),
+            }
+        };
+        self.server.serve(router, self.clock, stop).await;
+        watcher.abort();
+        match broken {
+            Some(what) => Err(anyhow!("{what}; the daemon stops to be started again")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What everything else is made from.
+struct Parts {
+    federation: Federation,
+    spec: RegionSpec,
+    net: Net,
+    store: Store,
+    engine: Arc<dyn StrongEngine>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Parts {
+    async fn assemble(
+        self,
+        server: BoundServer,
+        engine_door: Option<Routes>,
+    ) -> anyhow::Result<App> {
+        let Self { federation, spec, net, store, engine, clock } = self;
+        let region = spec.region.id.clone();
+        let mut tasks = JoinSet::new();
+        let (books_task, books) =
+            BooksTask::open(region.clone(), store.clone(), clock.clone()).await?;
+        let (events_task, events) =
+            Events::open(region.clone(), store, clock.clone()).await?;
+        let mirror = Mirror::new(clock.clone());
+        let world = Arc::new(World::default());
+        let meter = Arc::new(Meter::default());
+        let log = Arc::new(ReportLog::new(clock.now().as_millis()));
+        let user_zones = federation.user_zones.iter().map(|zone| zone.view.clone());
+        let fleet = FleetKeeper::new(
+            mirror.clone(),
+            world.clone(),
+            user_zones.collect(),
+            clock.clone(),
+        );
+        let lifecycle = Lifecycle { engine: engine.clone(), clock: clock.clone() };
+        let committer = Committer::new(region.clone(), books.clone(), engine.clone());
+        let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
+        let regions = RegionRecords { engine: engine.clone(), mirror: mirror.clone() };
+        let inventory = Inventory {
+            mirror: mirror.clone(),
+            world: world.clone(),
+            fleet: fleet.clone(),
+            clock: clock.clone(),
+        };
+        let shared = Shared {
+            region: region.clone(),
+            world: world.clone(),
+            log: log.clone(),
+            mirror: mirror.clone(),
+            remover: Remover {
+                engine: engine.clone(),
+                mirror: mirror.clone(),
+                books: books.clone(),
+                events: events.clone(),
+            },
+            books: books.clone(),
+            events: events.clone(),
+            clock: clock.clone(),
+        };
+        let hosts = net.hosts(&spec)?;
+        let local =
+            LocalGuests { mirror: mirror.clone(), hosts: hosts.clone(), events: events.clone() };
+        let peers = peers(&federation, &region, &net)?;
+        let status = Status::new(
+            region.clone(),
+            EngineHost { kind: "embedded", host: federation.engine.host.clone() },
+            inventory.clone(),
+            meter.clone(),
+            clock.clone(),
+        );
+
+        spawn(&mut tasks, "the books", books_task.run());
+        spawn(&mut tasks, "the events", events_task.run());
+        for prefix in [VMS_PREFIX, REGIONS_PREFIX] {
+            let follow = mirror::follow(mirror.clone(), engine.clone(), prefix);
+            spawn(&mut tasks, "the mirror", follow);
+        }
+        spawn(&mut tasks, "the fleet", fleet.clone().run());
+        spawn(&mut tasks, "the roll-forward", committer.roll_forward());
+        spawn(&mut tasks, "the status", status.clone().run());
+        let reconciler = Reconciler {
+            region: region.clone(),
+            engine: engine.clone(),
+            books: books.clone(),
+            events,
+        };
+        spawn(&mut tasks, "the reconciler", reconciler.run());
+        spawn(&mut tasks, "the announcement", announce(regions.clone(), record(&spec)?));
+        spawn_links(&mut tasks, &hosts, &shared);
+        for (id, client) in &peers {
+            let follow =
+                peer_link::follow(id.clone(), client.clone(), world.clone(), clock.clone());
+            spawn(&mut tasks, "a peer's link", follow);
+        }
+        let public = Arc::new(PublicApi {
+            region: region.clone(),
+            placer: Placer {
+                region: region.clone(),
+                fleet: fleet.clone(),
+                policy: policy(&federation),
+                engine,
+                own: reservations.clone(),
+                peers: peers.clone(),
+                preemptor: Preemptor { lifecycle: lifecycle.clone(), mirror: mirror.clone() },
+                clock: clock.clone(),
+            },
+            lifecycle,
+            capacity: CapacityPlanner { fleet, mirror: mirror.clone() },
+            inventory,
+            regions,
+            status,
+            local: local.clone(),
+            peers,
+        });
+        let peer = Arc::new(PeerApi {
+            region: region.clone(),
+            world,
+            log,
+            reservations,
+            local,
+            meter: meter.clone(),
+            clock: clock.clone(),
+        });
+        let mut routes = public_api::routes(&public).merge(peer_api::routes(&peer));
+        if let Some(door) = engine_door {
+            routes = routes.merge(door);
+        }
+        Ok(App { region, server, routes, meter, clock, tasks })
+    }
+}
+
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+fn spawn_links(
+    tasks: &mut JoinSet<&'static str>,
+    hosts: &BTreeMap<HostId, Client>,
+    shared: &Shared,
+) {
+    for (host, client) in hosts {
+        let link = HostLink::new(host.clone(), client.clone(), shared.clone());
+        spawn(tasks, "a host's reader", link.clone().read());
+        spawn(tasks, "a host's writer", link.instruct());
+    }
+}
+
+/// Says, until the engine has heard it, that this region is there; then stays quiet.
+async fn announce(regions: RegionRecords, record: RegionRecord) {
+    while let Err(reason) = regions.announce(&record).await {
+        info!(%reason, "the region waits for the strong engine");
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+fn region_spec(federation: &Federation, options: &Options) -> anyhow::Result<RegionSpec> {
+    federation.region(&options.region).cloned().ok_or_else(|| {
+        let names: Vec<&str> =
+            federation.regions.iter().map(|spec| spec.region.id.as_str()).collect();
+        anyhow!(
+            "{} has no region {}; it has {}",
+            options.config.display(),
+            options.region,
+            names.join(", ")
+        )
+    })
+}
+
+fn no_endpoint(region: &RegionId) -> anyhow::Error {
+    anyhow!("region {region} has no endpoint; add `endpoint: HOST:PORT` to it in federation.yaml")
+}
+
+async fn address(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
+    let found = tokio::net::lookup_host((endpoint.host(), endpoint.port())).await;
+    let mut found = found.with_context(|| format!("cannot resolve {endpoint}"))?;
+    found.next().ok_or_else(|| anyhow!("{endpoint} has no address"))
+}
+
+/// The strong engine: hosted here, or reached at the region that hosts it.
+fn engine(
+    federation: &Federation,
+    options: &Options,
+    net: &Net,
+) -> anyhow::Result<(Arc<dyn StrongEngine>, Option<Routes>)> {
+    let host = &federation.engine.host;
+    if *host == options.region {
+        let engine: Arc<dyn StrongEngine> =
+            Arc::new(EmbeddedEngine::open(&options.data.join("strong.redb"))?);
+        return Ok((engine.clone(), Some(engine_routes(engine))));
+    }
+    let spec = federation.region(host).ok_or_else(|| no_endpoint(host))?;
+    let (_, client) = net.region(spec)?.ok_or_else(|| no_endpoint(host))?;
+    Ok((Arc::new(RemoteEngine::new(client)), None))
+}
+
+fn peers(
+    federation: &Federation,
+    own: &RegionId,
+    net: &Net,
+) -> anyhow::Result<BTreeMap<RegionId, Client>> {
+    let others = federation.regions.iter().filter(|spec| spec.region.id != *own);
+    others.filter_map(|spec| net.region(spec).transpose()).collect()
+}
+
+fn record(spec: &RegionSpec) -> anyhow::Result<RegionRecord> {
+    let endpoint = spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&spec.region.id))?;
+    Ok(RegionRecord {
+        region: spec.region.as_ref().clone(),
+        endpoint: endpoint.to_string(),
+    })
+}
+
+fn policy(federation: &Federation) -> Policy {
+    Policy {
+        strategy: federation.controller.strategy,
+        preemption: federation.controller.preemption_enabled,
+        ..Policy::default()
+    }
+}
