@@ -3,8 +3,16 @@
 //! Three doors, one style: the operator's API (`public`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
+mod client;
+pub mod engine;
 mod error;
+mod openapi;
 mod operation;
+mod params;
+mod server;
 
+pub use client::{AddressError, CallError, Client};
 pub use error::{ApiError, ErrorCode};
+pub use openapi::{Described, document};
 pub use operation::{Method, NoParams, Operation};
+pub use server::{Caller, Routes};

@@ -120,9 +120,12 @@ impl BoundServer {
         tls: ServerTls,
         limits: Limits,
     ) -> Result<Self, BindError> {
-        let refused = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { address },
-            _ => BindError::Refused { address, source },
+        let refused = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                BindError::InUse { address }
+            } else {
+                BindError::Refused { address, source }
+            }
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
