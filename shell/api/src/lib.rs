@@ -4,13 +4,11 @@
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
+pub mod engine;
 mod error;
-pub mod host;
 mod openapi;
 mod operation;
 mod params;
-pub mod peer;
-pub mod public;
 mod server;
 
 pub use client::{AddressError, CallError, Client};

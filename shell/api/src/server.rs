@@ -138,7 +138,6 @@ impl Routes {
     }
 
     /// The router, which answers in JSON also what is not bound.
-    #[must_use]
     pub fn into_router(self) -> Router {
         self.router.fallback(unknown_route).method_not_allowed_fallback(wrong_method)
     }

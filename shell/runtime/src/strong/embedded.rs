@@ -17,6 +17,8 @@ mod events;
 mod leases;
 mod machine;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use events::EventLog;
 use leases::LeaseClock;
@@ -67,6 +69,14 @@ impl EmbeddedEngine {
             Arc::clone(&shared.clock),
         ));
         Ok(Self { shared, expiry })
+    }
+
+    /// Ends the watches and the writer and closes the file, so that it can be opened again.
+    /// Dropping does the same, but a lease that is just ending can delay it.
+    pub async fn close(mut self) {
+        self.expiry.abort();
+        // Aborted is how it ends.
+        (&mut self.expiry).await.ok();
     }
 
     /// The revision of the last change.
