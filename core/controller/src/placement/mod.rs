@@ -9,12 +9,15 @@
 //! hosts, and floats in scores.
 
 mod bits;
+mod capacity;
 mod decision;
 mod explanation;
 mod fleet;
 mod group;
 mod locality;
+mod loss;
 mod policy;
+mod preemption;
 mod query;
 mod rank;
 mod reason;
@@ -23,13 +26,18 @@ mod room;
 mod screen;
 mod validate;
 
+pub use capacity::{Flavour, FlavourFit, RegionCapacity, capacity, default_flavours};
 pub use decision::{
     ALTERNATIVES_MAX, Alternative, Choice, Decision, Factor, Factors, RefusalCount,
     decide,
 };
 pub use explanation::{Explanation, RegionVerdict, Verdict, explain};
 pub use fleet::Fleet;
+pub use loss::{
+    RegionLoss, Requests, Stranded, Verdict as AdmissionVerdict, admit, n_minus_1,
+};
 pub use policy::{Admission, Policy, Weights};
+pub use preemption::{Preemption, VICTIMS_MAX, Victim, plan_preemption};
 pub use query::need;
 pub use reason::{Reason, ReasonKind, Shortage};
 pub use relax::{Change, Relaxation};

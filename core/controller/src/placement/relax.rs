@@ -289,7 +289,7 @@ fn of_region(
     match kind {
         ReasonKind::NotAllowed => changes.push(Change::Allow { region: row.id.clone() }),
         ReasonKind::Forbidden => {
-            changes.push(Change::Unforbid { region: row.id.clone() })
+            changes.push(Change::Unforbid { region: row.id.clone() });
         }
         ReasonKind::NotEdge => changes.push(Change::DropRequireEdge),
         ReasonKind::Compliance => {

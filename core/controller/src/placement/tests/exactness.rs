@@ -228,6 +228,21 @@ fn an_explanation_survives_its_journey_as_json() {
     assert_eq!(serde_json::to_string(&back).unwrap(), json);
 }
 
+#[test]
+fn the_random_cases_are_of_every_sort() {
+    let (mut placed, mut refused, mut many, mut tied) = (0, 0, 0, 0);
+    for seed in 0..1_000 {
+        let (view, request) = case(seed);
+        let places = oracle::judge(&view, &request, Strategy::default()).places;
+        placed += u32::from(!places.is_empty());
+        refused += u32::from(places.is_empty());
+        many += u32::from(places.len() > ALTERNATIVES_MAX + 1);
+        tied += u32::from(places.windows(2).any(|pair| pair[0].3 == pair[1].3));
+    }
+    let counts = [placed, refused, many, tied];
+    assert!(counts.iter().all(|count| *count >= 50), "{counts:?}");
+}
+
 /// The promise of the specification; minutes long in a debug build. The placement benchmark
 /// runs the same in release.
 #[test]

@@ -2,6 +2,7 @@
 
 mod exactness;
 mod filters;
+mod giving_way;
 mod oracle;
 mod random;
 mod source;

@@ -191,7 +191,7 @@ fn host_reasons(
 }
 
 fn share(part: u128, whole: u128) -> u128 {
-    if whole == 0 { 0 } else { (part * 10_000 / whole).min(10_000) }
+    (part * 10_000).checked_div(whole).unwrap_or(0).min(10_000)
 }
 
 /// 1 - value / limit, or the place between the extremes.
