@@ -1,0 +1,331 @@
+//! A daemon that takes requests: looks the token up, decides on its late view, reserves,
+//! commits. It stores nothing; what it forgets in a crash is found again by token or lapses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_controller::ledger::Reserve;
+use dwcp_controller::ownership::{ClientToken, set_power, token_key, vm_key};
+use dwcp_types::{
+    FleetView, PlacementRequest, Power, RegionId, ReservationId, Timestamp, VmId,
+};
+
+use crate::chooser::{Choose, Proposed};
+use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
+use crate::message::{Answer, Body, CommitReply, Node, Wish};
+
+/// A question is asked again after this long, some round trips of a slow network.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// And so many times, before it is given up.
+const ASKED_MAX: u32 = 4;
+/// How often a placement begins anew, because its hold lapsed or its token was used meanwhile.
+const ROUNDS_MAX: u32 = 3;
+
+/// Where a wish stands.
+#[derive(Clone, Debug)]
+enum Stage {
+    LookUp,
+    Reserving { left: Vec<Proposed>, reservation: ReservationId },
+    Committing { reservation: ReservationId },
+    ReadRecord,
+    WriteRecord,
+}
+
+/// A wish under way.
+#[derive(Debug)]
+struct Errand {
+    client: Node,
+    op: u64,
+    wish: Wish,
+    stage: Stage,
+    rounds: u32,
+    /// The open question, to ask again.
+    question: (Node, Body),
+    asked: u32,
+    asked_at: Timestamp,
+}
+
+/// A coordinator while it lives.
+pub(crate) struct Coordinator {
+    pub(crate) index: usize,
+    pub(crate) boot: u64,
+    pub(crate) regions: Vec<RegionId>,
+    pub(crate) view: FleetView,
+    pub(crate) chooser: Arc<dyn Choose>,
+    errands: BTreeMap<u64, Errand>,
+    calls: u64,
+}
+
+type Out = Vec<(Node, Body)>;
+
+impl Coordinator {
+    pub(crate) fn new(
+        index: usize,
+        boot: u64,
+        view: FleetView,
+        chooser: Arc<dyn Choose>,
+    ) -> Self {
+        let regions =
+            view.regions.iter().map(|region| region.region.id.clone()).collect();
+        let calls = boot << 32;
+        Self { index, boot, regions, view, chooser, errands: BTreeMap::new(), calls }
+    }
+
+    pub(crate) fn handle(&mut self, now: Timestamp, from: Node, body: Body) -> Out {
+        let mut out = Out::new();
+        match body {
+            Body::Ask { op, wish } => self.begin(now, from, op, *wish, &mut out),
+            Body::View { hosts } => {
+                if let Node::Region(index) = from
+                    && let Some(view) = self.view.regions.get_mut(index)
+                {
+                    view.hosts = hosts;
+                    view.observed_at = now;
+                }
+            }
+            Body::FromEngine { call, reply } => {
+                if let Some(errand) = self.errands.remove(&call) {
+                    self.on_engine(now, errand, &reply, &mut out);
+                }
+            }
+            Body::Reserved { call, place } => {
+                if let Some(errand) = self.errands.remove(&call) {
+                    self.on_reserved(now, errand, place.is_some(), &mut out);
+                }
+            }
+            Body::Committed { call, reply } => {
+                if let Some(errand) = self.errands.remove(&call) {
+                    self.on_committed(now, errand, reply, &mut out);
+                }
+            }
+            Body::Answer { .. }
+            | Body::Reserve { .. }
+            | Body::Commit { .. }
+            | Body::ToEngine { .. }
+            | Body::Instruct(_)
+            | Body::Report { .. } => {}
+        }
+        out
+    }
+
+    /// Asks again what was not answered, or gives it up.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> Out {
+        let mut out = Out::new();
+        let late = |errand: &Errand| now.since(errand.asked_at) >= ASK_AGAIN_AFTER;
+        let calls: Vec<_> = self
+            .errands
+            .iter()
+            .filter(|(_, it)| late(it))
+            .map(|(call, _)| *call)
+            .collect();
+        for call in calls {
+            let Some(mut errand) = self.errands.remove(&call) else { continue };
+            if errand.asked < ASKED_MAX {
+                errand.asked += 1;
+                errand.asked_at = now;
+                out.push(errand.question.clone());
+                self.errands.insert(call, errand);
+            } else if let Stage::Reserving { left, .. } = errand.stage.clone() {
+                self.next_region(now, errand, left, &mut out);
+            } else {
+                finish(&errand, Answer::Unsure, &mut out);
+            }
+        }
+        out
+    }
+
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        client: Node,
+        op: u64,
+        wish: Wish,
+        out: &mut Out,
+    ) {
+        let stage = match wish {
+            Wish::Place { .. } => Stage::LookUp,
+            Wish::Power { .. } => Stage::ReadRecord,
+        };
+        let question = (Node::Engine, Body::View { hosts: Vec::new() });
+        let (rounds, asked, asked_at) = (0, 0, now);
+        let errand =
+            Errand { client, op, wish, stage, rounds, question, asked, asked_at };
+        self.read(now, errand, out);
+    }
+
+    /// Reads the token of a placement, or the record of another wish.
+    fn read(&mut self, now: Timestamp, mut errand: Errand, out: &mut Out) {
+        let key = match &errand.wish {
+            Wish::Place { token, request } => {
+                errand.stage = Stage::LookUp;
+                token_key(&request.tenant, token)
+            }
+            Wish::Power { vm, .. } => {
+                errand.stage = Stage::ReadRecord;
+                vm_key(vm)
+            }
+        };
+        let request = EngineRequest::Read(vec![key]);
+        self.ask(now, errand, Node::Engine, |call| Body::ToEngine { call, request }, out);
+    }
+
+    fn again(&mut self, now: Timestamp, mut errand: Errand, out: &mut Out) {
+        errand.rounds += 1;
+        if errand.rounds >= ROUNDS_MAX {
+            return finish(&errand, Answer::Unsure, out);
+        }
+        self.read(now, errand, out);
+    }
+
+    fn on_engine(
+        &mut self,
+        now: Timestamp,
+        errand: Errand,
+        reply: &EngineReply,
+        out: &mut Out,
+    ) {
+        match (reply, errand.wish.clone()) {
+            (EngineReply::Rows(rows), Wish::Place { token, request }) => {
+                self.on_token(now, errand, rows, &token, &request, out);
+            }
+            (EngineReply::Rows(rows), Wish::Power { vm, reservation, wanted }) => {
+                self.on_record(now, errand, rows, (&vm, &reservation, wanted), out);
+            }
+            (EngineReply::Txn(true), _) => finish(&errand, Answer::Done, out),
+            (EngineReply::Txn(false), _) => self.again(now, errand, out),
+        }
+    }
+
+    fn on_token(
+        &mut self,
+        now: Timestamp,
+        errand: Errand,
+        rows: &Rows,
+        token: &ClientToken,
+        request: &PlacementRequest,
+        out: &mut Out,
+    ) {
+        let used = rows.get(&token_key(&request.tenant, token));
+        if let Some(used) = used.and_then(|row| row.value.token()) {
+            let answer = if used.request == *request {
+                Answer::Placed(used.reservation.clone())
+            } else {
+                Answer::Refused
+            };
+            return finish(&errand, answer, out);
+        }
+        let mut left = self.chooser.choose(&self.view, request);
+        left.reverse();
+        self.next_region(now, errand, left, out);
+    }
+
+    fn next_region(
+        &mut self,
+        now: Timestamp,
+        mut errand: Errand,
+        mut left: Vec<Proposed>,
+        out: &mut Out,
+    ) {
+        let Wish::Place { request, .. } = &errand.wish else { return };
+        let Some(best) = left.pop() else {
+            return finish(&errand, Answer::Refused, out);
+        };
+        let region = self.regions.iter().position(|id| *id == best.region);
+        let name = format!("c{}-{}-{}", self.index, self.boot, self.calls + 1);
+        let (Some(region), Ok(reservation)) = (region, ReservationId::new(&name)) else {
+            return finish(&errand, Answer::Refused, out);
+        };
+        let mut ask = Reserve::of(reservation.clone(), request);
+        ask.proposal = best.proposal;
+        errand.stage = Stage::Reserving { left, reservation };
+        let ask = Box::new(ask);
+        let node = Node::Region(region);
+        self.ask(now, errand, node, |call| Body::Reserve { call, ask }, out);
+    }
+
+    fn on_reserved(
+        &mut self,
+        now: Timestamp,
+        mut errand: Errand,
+        held: bool,
+        out: &mut Out,
+    ) {
+        let Stage::Reserving { left, reservation } = errand.stage.clone() else { return };
+        if !held {
+            return self.next_region(now, errand, left, out);
+        }
+        let Wish::Place { token, request } = errand.wish.clone() else { return };
+        errand.stage = Stage::Committing { reservation: reservation.clone() };
+        let region = errand.question.0;
+        let request = Box::new(request);
+        let body = |call| Body::Commit { call, id: reservation, request, token };
+        self.ask(now, errand, region, body, out);
+    }
+
+    fn on_committed(
+        &mut self,
+        now: Timestamp,
+        errand: Errand,
+        reply: CommitReply,
+        out: &mut Out,
+    ) {
+        let Stage::Committing { reservation } = errand.stage.clone() else { return };
+        match reply {
+            CommitReply::Done => finish(&errand, Answer::Placed(reservation), out),
+            CommitReply::Lapsed => self.again(now, errand, out),
+            CommitReply::NameTaken(by) => finish(&errand, Answer::NameTaken(by), out),
+            CommitReply::TokenUsed => finish(&errand, Answer::Refused, out),
+        }
+    }
+
+    fn on_record(
+        &mut self,
+        now: Timestamp,
+        mut errand: Errand,
+        rows: &Rows,
+        wish: (&VmId, &ReservationId, Power),
+        out: &mut Out,
+    ) {
+        let (vm, reservation, wanted) = wish;
+        let row = rows.get(&vm_key(vm));
+        let found = row.and_then(|row| Some((row.value.vm()?, row.revision)));
+        let found = found.filter(|(record, _)| record.reservation == *reservation);
+        let Some((record, revision)) = found else {
+            return finish(&errand, Answer::Gone, out);
+        };
+        let next = match set_power(record, wanted, now) {
+            Ok(next) if next == *record => return finish(&errand, Answer::Done, out),
+            Ok(next) => next,
+            Err(_) => return finish(&errand, Answer::Refused, out),
+        };
+        errand.stage = Stage::WriteRecord;
+        let txn = Txn {
+            compares: vec![(vm_key(vm), revision)],
+            puts: vec![(vm_key(vm), Value::Vm(Box::new(next)))],
+            deletes: Vec::new(),
+        };
+        let request = EngineRequest::Txn(txn);
+        self.ask(now, errand, Node::Engine, |call| Body::ToEngine { call, request }, out);
+    }
+
+    fn ask(
+        &mut self,
+        now: Timestamp,
+        mut errand: Errand,
+        to: Node,
+        body: impl FnOnce(u64) -> Body,
+        out: &mut Out,
+    ) {
+        self.calls += 1;
+        errand.question = (to, body(self.calls));
+        errand.asked = 1;
+        errand.asked_at = now;
+        out.push(errand.question.clone());
+        self.errands.insert(self.calls, errand);
+    }
+}
+
+fn finish(errand: &Errand, answer: Answer, out: &mut Out) {
+    out.push((errand.client, Body::Answer { op: errand.op, answer }));
+}

@@ -1,0 +1,238 @@
+//! How a region makes a reservation into a VM record: read, judge, write, and again until the
+//! engine has said what is true.
+//!
+//! There is no state but what is stored: after a crash, or when an answer is lost, it begins
+//! again with reading.
+
+use std::time::Duration;
+
+use dwcp_controller::ledger::Stage;
+use dwcp_controller::ownership::{
+    ClientToken, Creation, DecisionSummary, EpochFloor, Owner, TokenRecord, VmRecord,
+    epoch_floor_key, judge_creation, token_key, vm_key,
+};
+use dwcp_types::{
+    Epoch, Generation, PlacementRequest, Power, RegionId, ReservationId, Timestamp,
+};
+
+use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
+use crate::message::{Body, CommitReply, Node};
+use crate::options::Breakage;
+use crate::region::{Daemon, Step};
+
+/// The engine is asked again after this long: many times a usual round trip.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// A creation under way.
+#[derive(Debug)]
+pub(crate) struct Creating {
+    /// Who waits for its end.
+    waiting: Vec<(Node, u64)>,
+    /// The question to the engine that is open.
+    call: u64,
+    asked_at: Timestamp,
+}
+
+impl Daemon {
+    pub(super) fn commit(
+        &mut self,
+        now: Timestamp,
+        region: &RegionId,
+        to: (Node, u64),
+        wish: (ReservationId, PlacementRequest, ClientToken),
+        step: &mut Step,
+    ) {
+        let (from, call) = to;
+        let (id, request, token) = wish;
+        let mut answer = |reply| step.out.push((from, Body::Committed { call, reply }));
+        let Some(row) = self.ledger.get(&id) else { return answer(CommitReply::Lapsed) };
+        let record = VmRecord {
+            request,
+            owner: Owner {
+                region: region.clone(),
+                zone: row.zone.clone(),
+                host: row.host.clone(),
+                epoch: Epoch::FIRST,
+            },
+            power: Power::Running,
+            generation: Generation::FIRST,
+            reservation: id.clone(),
+            token,
+            image: String::new(),
+            decision: DecisionSummary::default(),
+            created_at: now,
+            updated_at: now,
+        };
+        let Ok(begun) = self.ledger.begin_commit(now, &id, record) else {
+            return answer(CommitReply::Lapsed);
+        };
+        step.changes.extend(begun.changes);
+        match &begun.value.stage {
+            Stage::Confirmed => answer(CommitReply::Done),
+            Stage::Held { .. } | Stage::Committing { .. } => {
+                if !self.creating.contains_key(&id) {
+                    self.read(now, &id, Vec::new(), step);
+                }
+                if let Some(creating) = self.creating.get_mut(&id)
+                    && !creating.waiting.contains(&(from, call))
+                {
+                    creating.waiting.push((from, call));
+                }
+            }
+        }
+    }
+
+    /// Begins what a crash left, and asks again what was not answered.
+    pub(super) fn roll_forward(&mut self, now: Timestamp, step: &mut Step) {
+        let ids: Vec<_> =
+            self.ledger.committing().map(|row| row.ask.id.clone()).collect();
+        for id in ids {
+            let fresh =
+                |creating: &Creating| now.since(creating.asked_at) < ASK_AGAIN_AFTER;
+            if self.creating.get(&id).is_some_and(fresh) {
+                continue;
+            }
+            let waiting = self.creating.remove(&id).map(|creating| creating.waiting);
+            self.read(now, &id, waiting.unwrap_or_default(), step);
+        }
+    }
+
+    pub(super) fn on_creation(
+        &mut self,
+        now: Timestamp,
+        call: u64,
+        reply: EngineReply,
+        breakage: Breakage,
+        step: &mut Step,
+    ) {
+        let open = self.creating.iter().find(|(_, creating)| creating.call == call);
+        let Some(id) = open.map(|(id, _)| id.clone()) else { return };
+        match reply {
+            EngineReply::Txn(true) => self.settle(&id, &CommitReply::Done, step),
+            EngineReply::Txn(false) => {
+                let waiting = self.creating.remove(&id).map(|creating| creating.waiting);
+                self.read(now, &id, waiting.unwrap_or_default(), step);
+            }
+            EngineReply::Rows(rows) => self.judge(now, &id, &rows, breakage, step),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        now: Timestamp,
+        id: &ReservationId,
+        rows: &Rows,
+        breakage: Breakage,
+        step: &mut Step,
+    ) {
+        let Some(wanted) = self.wanted(id) else { return };
+        let [vm, token, floor] = keys(&wanted).map(|key| rows.get(&key));
+        let vm = vm.and_then(|row| row.value.vm());
+        let creation = match breakage {
+            Breakage::CreatesOverExisting => match vm {
+                Some(vm) if vm.reservation == *id => Creation::Done,
+                _ => Creation::Open,
+            },
+            Breakage::TokenIsNotCompared => judge_creation(&wanted, vm, None),
+            _ => judge_creation(&wanted, vm, token.and_then(|row| row.value.token())),
+        };
+        match creation {
+            Creation::Open => self.write(now, id, wanted, floor, breakage, step),
+            Creation::Done => self.settle(id, &CommitReply::Done, step),
+            Creation::DoneAndDeleted | Creation::DoneByAnother => {
+                self.abandon(id, &CommitReply::Lapsed, step);
+            }
+            Creation::TokenUsed => self.abandon(id, &CommitReply::TokenUsed, step),
+            Creation::NameTaken => {
+                let by = vm.map_or_else(|| id.clone(), |vm| vm.reservation.clone());
+                self.abandon(id, &CommitReply::NameTaken(by), step);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        now: Timestamp,
+        id: &ReservationId,
+        mut wanted: VmRecord,
+        floor: Option<&crate::engine::Versioned>,
+        breakage: Breakage,
+        step: &mut Step,
+    ) {
+        let [vm_key, token_key, floor_key] = keys(&wanted);
+        let seen = floor.and_then(|row| row.value.floor());
+        wanted.owner.epoch = match breakage {
+            Breakage::EpochStartsAgain => Epoch::FIRST,
+            _ => EpochFloor::first_above(seen),
+        };
+        let mut compares = vec![(floor_key, floor.map_or(0, |row| row.revision))];
+        if breakage != Breakage::CreatesOverExisting {
+            compares.push((vm_key.clone(), 0));
+            if breakage != Breakage::TokenIsNotCompared {
+                compares.push((token_key.clone(), 0));
+            }
+        }
+        let token = TokenRecord::of(&wanted);
+        let puts = vec![
+            (vm_key, Value::Vm(Box::new(wanted))),
+            (token_key, Value::Token(Box::new(token))),
+        ];
+        let txn = Txn { compares, puts, deletes: Vec::new() };
+        let call = self.ask_engine(EngineRequest::Txn(txn), step);
+        if let Some(creating) = self.creating.get_mut(id) {
+            creating.call = call;
+            creating.asked_at = now;
+        }
+    }
+
+    fn read(
+        &mut self,
+        now: Timestamp,
+        id: &ReservationId,
+        waiting: Vec<(Node, u64)>,
+        step: &mut Step,
+    ) {
+        let Some(wanted) = self.wanted(id) else { return };
+        let call = self.ask_engine(EngineRequest::Read(keys(&wanted).to_vec()), step);
+        self.creating.insert(id.clone(), Creating { waiting, call, asked_at: now });
+    }
+
+    fn wanted(&self, id: &ReservationId) -> Option<VmRecord> {
+        match &self.ledger.get(id)?.stage {
+            Stage::Committing { record } => Some(record.as_ref().clone()),
+            Stage::Held { .. } | Stage::Confirmed => None,
+        }
+    }
+
+    /// The engine has it.
+    fn settle(&mut self, id: &ReservationId, reply: &CommitReply, step: &mut Step) {
+        if let Ok(confirmed) = self.ledger.confirm(id) {
+            step.changes.extend(confirmed.changes);
+        }
+        self.resolve(id, reply, step);
+    }
+
+    /// The engine will never have it.
+    fn abandon(&mut self, id: &ReservationId, reply: &CommitReply, step: &mut Step) {
+        step.changes.extend(self.ledger.release(id).changes);
+        self.resolve(id, reply, step);
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        id: &ReservationId,
+        reply: &CommitReply,
+        step: &mut Step,
+    ) {
+        let Some(creating) = self.creating.remove(id) else { return };
+        for (to, call) in creating.waiting {
+            step.out.push((to, Body::Committed { call, reply: reply.clone() }));
+        }
+    }
+}
+
+/// The VM, its token and its epoch floor.
+fn keys(record: &VmRecord) -> [String; 3] {
+    let PlacementRequest { id, tenant, .. } = &record.request;
+    [vm_key(id), token_key(tenant, &record.token), epoch_floor_key(id)]
+}

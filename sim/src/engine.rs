@@ -1,0 +1,133 @@
+//! The strong engine as its contract promises it: a linearizable map with revisions and
+//! transactions that compare.
+//!
+//! Its host may crash and come back; what it acknowledged is there again. Whether a question
+//! was lost before it or its answer after it, the asker cannot tell.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use dwcp_controller::ownership::{EpochFloor, TokenRecord, VmRecord};
+
+/// A stored value.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Vm(Box<VmRecord>),
+    Token(Box<TokenRecord>),
+    Floor(EpochFloor),
+}
+
+impl Value {
+    pub(crate) fn vm(&self) -> Option<&VmRecord> {
+        if let Self::Vm(record) = self { Some(record) } else { None }
+    }
+
+    pub(crate) fn token(&self) -> Option<&TokenRecord> {
+        if let Self::Token(record) = self { Some(record) } else { None }
+    }
+
+    pub(crate) const fn floor(&self) -> Option<EpochFloor> {
+        if let Self::Floor(floor) = self { Some(*floor) } else { None }
+    }
+}
+
+/// A value with the revision that wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Versioned {
+    pub(crate) value: Value,
+    pub(crate) revision: u64,
+}
+
+/// What was read, by key.
+pub(crate) type Rows = BTreeMap<String, Versioned>;
+
+/// Done whole if every key is at its revision (zero: absent), else not at all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Txn {
+    pub(crate) compares: Vec<(String, u64)>,
+    pub(crate) puts: Vec<(String, Value)>,
+    pub(crate) deletes: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum EngineRequest {
+    /// Several keys at one revision.
+    Read(Vec<String>),
+    /// Everything under a prefix at one revision.
+    List(&'static str),
+    Txn(Txn),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum EngineReply {
+    Rows(Rows),
+    /// Whether the transaction was done.
+    Txn(bool),
+}
+
+impl fmt::Display for EngineRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(keys) => write!(f, "read {}", keys.join(" ")),
+            Self::List(prefix) => write!(f, "list {prefix}"),
+            Self::Txn(txn) => {
+                let puts = txn.puts.iter().map(|(key, _)| key.as_str());
+                let deletes = txn.deletes.iter().map(String::as_str);
+                let keys: Vec<_> = puts.chain(deletes).collect();
+                write!(f, "txn {}", keys.join(" "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for EngineReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rows(rows) => write!(f, "{} rows", rows.len()),
+            Self::Txn(done) => write!(f, "txn {done}"),
+        }
+    }
+}
+
+/// The map.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    pub(crate) rows: Rows,
+    revision: u64,
+    /// What each transaction wrote, in order; the invariants read it.
+    pub(crate) written: Vec<(String, Option<Value>)>,
+}
+
+impl Engine {
+    pub(crate) fn answer(&mut self, request: EngineRequest) -> EngineReply {
+        match request {
+            EngineRequest::Read(keys) => {
+                let found =
+                    |key: String| Some((key.clone(), self.rows.get(&key)?.clone()));
+                EngineReply::Rows(keys.into_iter().filter_map(found).collect())
+            }
+            EngineRequest::List(prefix) => {
+                let under = self.rows.iter().filter(|(key, _)| key.starts_with(prefix));
+                EngineReply::Rows(under.map(|(k, v)| (k.clone(), v.clone())).collect())
+            }
+            EngineRequest::Txn(txn) => EngineReply::Txn(self.commit(txn)),
+        }
+    }
+
+    fn commit(&mut self, txn: Txn) -> bool {
+        let at = |key: &String| self.rows.get(key).map_or(0, |row| row.revision);
+        if txn.compares.iter().any(|(key, revision)| at(key) != *revision) {
+            return false;
+        }
+        self.revision += 1;
+        for key in txn.deletes {
+            self.rows.remove(&key);
+            self.written.push((key, None));
+        }
+        for (key, value) in txn.puts {
+            self.written.push((key.clone(), Some(value.clone())));
+            self.rows.insert(key, Versioned { value, revision: self.revision });
+        }
+        true
+    }
+}

@@ -1,0 +1,88 @@
+//! END-1: after faults stop, every VM that has a record is on its host, under its epoch, as
+//! wanted; every deleted one is gone with its record; every reservation belongs to a record;
+//! no host has a guest that no record explains; nobody waits.
+
+use std::collections::BTreeSet;
+
+use dwcp_controller::ledger::Stage;
+use dwcp_controller::ownership::VmRecord;
+use dwcp_types::Power;
+
+use super::Statement;
+use crate::world::World;
+
+pub(super) const STATEMENT: Statement = Statement {
+    id: "END-1",
+    statement: "after faults stop, what is wanted runs, once, and nothing is left over",
+};
+
+pub(super) fn check(world: &World) -> Option<String> {
+    let waiting = world.clients.iter().filter(|client| !client.is_idle()).count();
+    if waiting > 0 {
+        return Some(format!("{waiting} clients still wait for an answer"));
+    }
+    let rows = world.engine.rows.values();
+    let records: Vec<&VmRecord> = rows.filter_map(|row| row.value.vm()).collect();
+    records
+        .iter()
+        .find_map(|record| astray(world, record))
+        .or_else(|| left_over(world, &records))
+        .or_else(|| orphan(world, &records))
+}
+
+fn astray(world: &World, record: &VmRecord) -> Option<String> {
+    let (vm, owner) = (&record.request.id, &record.owner);
+    if record.power == Power::Deleted {
+        return Some(format!("{vm} is deleted and its record is still there"));
+    }
+    let agent = world.agents.iter().find(|agent| agent.report.id == owner.host)?;
+    let Some(guest) = agent.guests.get(vm) else {
+        return Some(format!("{vm} is not on its host {}", owner.host));
+    };
+    let as_wanted = guest.epoch == owner.epoch
+        && guest.alive == (record.power != Power::Stopped)
+        && guest.paused == (record.power == Power::Paused);
+    (!as_wanted).then(|| {
+        format!(
+            "{vm} is wanted {:?} at epoch {} and is {guest:?}",
+            record.power, owner.epoch
+        )
+    })
+}
+
+fn left_over(world: &World, records: &[&VmRecord]) -> Option<String> {
+    let mut owed: BTreeSet<_> =
+        records.iter().map(|record| &record.reservation).collect();
+    for region in &world.regions {
+        let Some(daemon) = &region.daemon else {
+            return Some(format!("{} is still down", region.id));
+        };
+        for row in daemon.ledger.iter() {
+            let id = &row.ask.id;
+            if row.stage != Stage::Confirmed || !owed.remove(id) {
+                return Some(format!("{id} is {:?} and has no record", row.stage));
+            }
+        }
+        if daemon.ledger.rows().count() != region.disk.len() {
+            return Some(format!("{} stores what it does not know", region.id));
+        }
+    }
+    owed.first().map(|id| format!("the record of {id} holds no capacity"))
+}
+
+fn orphan(world: &World, records: &[&VmRecord]) -> Option<String> {
+    for agent in &world.agents {
+        for vm in agent.guests.keys() {
+            let explained = |record: &&&VmRecord| {
+                record.request.id == *vm && record.owner.host == agent.report.id
+            };
+            if !records.iter().any(|record| explained(&record)) {
+                return Some(format!(
+                    "{} has {vm}, which has no record",
+                    agent.report.id
+                ));
+            }
+        }
+    }
+    None
+}

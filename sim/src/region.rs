@@ -1,0 +1,301 @@
+//! A region daemon: the real ledger, its disk, and the loop that brings records, reservations
+//! and hosts in line.
+//!
+//! Every handler returns what to store and what to send; the world stores first, sends after,
+//! and may crash the daemon before, between and after. Rows are stored as JSON, so that their
+//! encoding is part of what is proved.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dwcp_controller::ledger::{Change, HostReport, Ledger, Mark, Reserve, Row};
+use dwcp_controller::ownership::{
+    EpochFloor, VMS_PREFIX, VmRecord, epoch_floor_key, instruction_for, vm_key,
+};
+use dwcp_types::{
+    Epoch, Generation, HostId, Power, RegionId, ReservationId, Timestamp, VmId,
+};
+
+use crate::creation::Creating;
+use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
+use crate::message::{Body, CommitReply, Node, SeenVm};
+use crate::options::Breakage;
+
+/// A host that was not heard for this long gets no new VMs: six of its reports.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+
+/// What a handler wants done: store, then send.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) out: Vec<(Node, Body)>,
+}
+
+/// What the hosts said of one VM.
+#[derive(Debug)]
+struct Heard {
+    version: (Epoch, Generation),
+    gone: bool,
+}
+
+/// What a crash loses.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) ledger: Ledger,
+    /// Not before the first list of records has been reconciled.
+    pub(crate) serving: bool,
+    pub(super) creating: BTreeMap<ReservationId, Creating>,
+    heard: BTreeMap<HostId, Timestamp>,
+    seen: BTreeMap<VmId, Heard>,
+    list: Option<(u64, Mark)>,
+    purging: BTreeMap<u64, ReservationId>,
+    calls: u64,
+}
+
+/// A region.
+#[derive(Debug)]
+pub(crate) struct Region {
+    pub(crate) id: RegionId,
+    /// Stored rows, as JSON, by key.
+    pub(crate) disk: BTreeMap<String, String>,
+    pub(crate) daemon: Option<Daemon>,
+    /// Answered and not stored yet: empty but for the rule that is broken on purpose.
+    pub(crate) unsynced: Vec<Change>,
+    pub(crate) breakage: Breakage,
+    pub(crate) agents: BTreeMap<HostId, usize>,
+    pub(crate) coordinators: usize,
+}
+
+impl Region {
+    /// Loads what is stored.
+    pub(crate) fn start(&mut self, boot: u64) -> Result<(), String> {
+        let row = |json: &String| {
+            serde_json::from_str::<Row>(json).map_err(|error| error.to_string())
+        };
+        let rows: Vec<_> = self.disk.values().map(row).collect::<Result<_, _>>()?;
+        let ledger =
+            Ledger::load(self.id.clone(), rows).map_err(|error| error.to_string())?;
+        self.daemon = Some(Daemon {
+            ledger,
+            serving: false,
+            creating: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            list: None,
+            purging: BTreeMap::new(),
+            // A number of an earlier life is never used again.
+            calls: boot << 32,
+        });
+        Ok(())
+    }
+
+    /// Stores changes, all of them.
+    pub(crate) fn store(&mut self, changes: Vec<Change>) -> Result<(), String> {
+        for change in changes {
+            let key = change.key().text();
+            match change {
+                Change::Put(row) => {
+                    let json =
+                        serde_json::to_string(&row).map_err(|error| error.to_string())?;
+                    self.disk.insert(key, json);
+                }
+                Change::Delete(_) => {
+                    self.disk.remove(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle(&mut self, now: Timestamp, from: Node, body: Body) -> Step {
+        let mut step = Step::default();
+        let Some(daemon) = &mut self.daemon else { return step };
+        match body {
+            Body::Reserve { call, ask } if daemon.serving => {
+                daemon.reserve(now, (from, call), *ask, &mut step);
+            }
+            Body::Commit { call, id, request, token } if daemon.serving => {
+                let wish = (id, *request, token);
+                daemon.commit(now, &self.id, (from, call), wish, &mut step);
+            }
+            Body::FromEngine { call, reply } => {
+                self.from_engine(now, call, reply, &mut step);
+            }
+            Body::Report { host, vms } => {
+                let honest = self.breakage != Breakage::SellsWhatIsTaken;
+                daemon.report(now, *host, vms, honest);
+            }
+            Body::Reserve { .. }
+            | Body::Commit { .. }
+            | Body::Ask { .. }
+            | Body::Answer { .. }
+            | Body::Reserved { .. }
+            | Body::Committed { .. }
+            | Body::ToEngine { .. }
+            | Body::Instruct(_)
+            | Body::View { .. } => {}
+        }
+        step
+    }
+
+    /// What it does on its timer.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> Step {
+        let mut step = Step::default();
+        let Some(daemon) = &mut self.daemon else { return step };
+        step.changes.extend(daemon.ledger.expire(now).changes);
+        if self.breakage == Breakage::CommitLapses {
+            let old = |made: Timestamp| now.since(made) > Duration::from_secs(3);
+            let ids = daemon.ledger.committing().filter(|row| old(row.made_at));
+            let ids: Vec<_> = ids.map(|row| row.ask.id.clone()).collect();
+            for id in ids {
+                step.changes.extend(daemon.ledger.release(&id).changes);
+            }
+        }
+        for (host, at) in &daemon.heard {
+            if now.since(*at) > SILENT_AFTER {
+                daemon.ledger.host_silent(host);
+            }
+        }
+        daemon.roll_forward(now, &mut step);
+        let mark = daemon.ledger.mark();
+        let call = daemon.ask_engine(EngineRequest::List(VMS_PREFIX), &mut step);
+        daemon.list = Some((call, mark));
+        for coordinator in 0..self.coordinators {
+            let view = Body::View { hosts: daemon.ledger.hosts() };
+            step.out.push((Node::Coordinator(coordinator), view));
+        }
+        step
+    }
+
+    fn from_engine(
+        &mut self,
+        now: Timestamp,
+        call: u64,
+        reply: EngineReply,
+        step: &mut Step,
+    ) {
+        let breakage = self.breakage;
+        let Some(daemon) = &mut self.daemon else { return };
+        if let Some(id) = daemon.purging.get(&call).cloned() {
+            if matches!(reply, EngineReply::Txn(true))
+                && breakage != Breakage::NeverReleases
+            {
+                step.changes.extend(daemon.ledger.release(&id).changes);
+            }
+            return;
+        }
+        if let (Some((list, mark)), EngineReply::Rows(rows)) = (daemon.list, &reply)
+            && list == call
+        {
+            daemon.list = None;
+            return self.on_list(now, mark, rows, step);
+        }
+        daemon.on_creation(now, call, reply, breakage, step);
+    }
+
+    fn on_list(&mut self, now: Timestamp, mark: Mark, rows: &Rows, step: &mut Step) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let ours: Vec<(VmRecord, u64)> = rows
+            .values()
+            .filter_map(|row| Some((row.value.vm()?.clone(), row.revision)))
+            .filter(|(record, _)| record.owner.region == self.id)
+            .collect();
+        let records: Vec<_> = ours.iter().map(|(record, _)| record.clone()).collect();
+        if !(self.breakage == Breakage::NeverReleases && daemon.serving) {
+            let done = daemon.ledger.reconcile(now, mark, &records);
+            step.changes.extend(done.changes);
+            for id in done.value.confirmed {
+                daemon.resolve(&id, &CommitReply::Done, step);
+            }
+        }
+        daemon.serving = true;
+        daemon.purging.clear();
+        for (record, revision) in &ours {
+            let hasty = self.breakage == Breakage::ForgetsTheRunning;
+            daemon.pursue(record, *revision, hasty, &self.agents, step);
+        }
+    }
+}
+
+impl Daemon {
+    fn reserve(
+        &mut self,
+        now: Timestamp,
+        to: (Node, u64),
+        ask: Reserve,
+        step: &mut Step,
+    ) {
+        step.changes.extend(self.ledger.expire(now).changes);
+        let (from, call) = to;
+        let place = match self.ledger.reserve(now, ask) {
+            Ok(done) => {
+                step.changes.extend(done.changes);
+                Some((done.value.zone.clone(), done.value.host.clone()))
+            }
+            Err(_) => None,
+        };
+        step.out.push((from, Body::Reserved { call, place }));
+    }
+
+    fn report(
+        &mut self,
+        now: Timestamp,
+        mut host: HostReport,
+        vms: Vec<SeenVm>,
+        honest: bool,
+    ) {
+        self.heard.insert(host.id.clone(), now);
+        if !honest {
+            host.total = host.total.plus(&host.total);
+        }
+        // More hosts than a region may have cannot happen here: there are at most four.
+        if self.ledger.report_host(host).is_err() {
+            return;
+        }
+        for seen in vms {
+            let newer =
+                |known: &Heard| (known.version, known.gone) < (seen.version, seen.gone);
+            if self.seen.get(&seen.vm).is_none_or(newer) {
+                let heard = Heard { version: seen.version, gone: seen.gone };
+                self.seen.insert(seen.vm, heard);
+            }
+        }
+    }
+
+    /// Brings one VM nearer to what its record says.
+    fn pursue(
+        &mut self,
+        record: &VmRecord,
+        revision: u64,
+        hasty: bool,
+        agents: &BTreeMap<HostId, usize>,
+        step: &mut Step,
+    ) {
+        let heard = self.seen.get(&record.request.id);
+        let heard = heard.filter(|heard| heard.version == record.version());
+        let gone = hasty || heard.is_some_and(|heard| heard.gone);
+        if record.power == Power::Deleted && gone {
+            let vm = &record.request.id;
+            let floor = EpochFloor { epoch: record.owner.epoch };
+            let txn = Txn {
+                compares: vec![(vm_key(vm), revision)],
+                puts: vec![(epoch_floor_key(vm), Value::Floor(floor))],
+                deletes: vec![vm_key(vm)],
+            };
+            let call = self.ask_engine(EngineRequest::Txn(txn), step);
+            self.purging.insert(call, record.reservation.clone());
+        } else if heard.is_none()
+            && let Some(agent) = agents.get(&record.owner.host)
+        {
+            let instruction = Box::new(instruction_for(record));
+            step.out.push((Node::Agent(*agent), Body::Instruct(instruction)));
+        }
+    }
+
+    pub(super) fn ask_engine(&mut self, request: EngineRequest, step: &mut Step) -> u64 {
+        self.calls += 1;
+        let call = self.calls;
+        step.out.push((Node::Engine, Body::ToEngine { call, request }));
+        call
+    }
+}

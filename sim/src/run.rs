@@ -1,0 +1,114 @@
+//! One run: a phase with faults, a phase without, and what came of it.
+
+use std::sync::Arc;
+
+use crate::chooser::{BestFit, Choose};
+use crate::invariants::{Invariants, Violation};
+use crate::message::Answer;
+use crate::options::Options;
+use crate::world::World;
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The first thing that must never be; the run ends there.
+    pub violation: Option<Violation>,
+    /// How many events happened.
+    pub steps: u64,
+    /// How long it was in virtual milliseconds.
+    pub virtual_ms: u64,
+    /// How long after the last fault the world was at rest for good.
+    pub rested_after_ms: Option<u64>,
+    /// How often a node crashed.
+    pub crashes: u64,
+    /// How many placements clients were told of.
+    pub placed: usize,
+    /// How many wishes were refused.
+    pub refused: usize,
+    /// Everything that happened, hashed.
+    pub trace_hash: u64,
+    /// Everything that happened, a line an event, when it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs a seed's world with the stand-in decision.
+#[must_use]
+pub fn run(options: &Options, keep_trace: bool) -> Outcome {
+    run_with(options, Arc::new(BestFit), keep_trace)
+}
+
+/// Runs a seed's world with a decision of one's own.
+#[must_use]
+pub fn run_with(
+    options: &Options,
+    chooser: Arc<dyn Choose>,
+    keep_trace: bool,
+) -> Outcome {
+    let mut invariants = Invariants::default();
+    let mut outcome = Outcome {
+        violation: None,
+        steps: 0,
+        virtual_ms: 0,
+        rested_after_ms: None,
+        crashes: 0,
+        placed: 0,
+        refused: 0,
+        trace_hash: 0,
+        trace: Vec::new(),
+    };
+    match World::new(options, chooser, keep_trace) {
+        Ok(mut world) => {
+            let ended = both_phases(&mut world, &mut invariants, &mut outcome);
+            outcome.violation = ended.err();
+            report(&mut world, &mut outcome);
+        }
+        Err(statement) => outcome.violation = Some(Violation::broken_world(statement, 0)),
+    }
+    outcome
+}
+
+fn both_phases(
+    world: &mut World,
+    invariants: &mut Invariants,
+    outcome: &mut Outcome,
+) -> Result<(), Violation> {
+    let heal_at = world.options.faults_for_ms;
+    let end_at = heal_at + world.options.rest_within_ms;
+    let mut restless_at = heal_at;
+    let mut look_at = heal_at;
+    while world.now < end_at {
+        if world.is_faulty() && world.now >= heal_at {
+            world.heal();
+        }
+        let stepped = world.step();
+        let touched =
+            stepped.map_err(|error| Violation::broken_world(error, world.now))?;
+        let Some(touched) = touched else { break };
+        outcome.steps += 1;
+        invariants.check(world, touched)?;
+        if world.now >= look_at && !world.is_faulty() {
+            // Once a virtual second is often enough to say how long it took.
+            look_at = world.now + 1_000;
+            if invariants.restless(world).is_some() {
+                restless_at = world.now;
+            }
+        }
+    }
+    if let Some(violation) = invariants.restless(world) {
+        return Err(violation);
+    }
+    outcome.rested_after_ms = Some(restless_at - heal_at);
+    Ok(())
+}
+
+fn report(world: &mut World, outcome: &mut Outcome) {
+    let told = |wanted: fn(&Answer) -> bool| {
+        world.told.iter().filter(|told| wanted(&told.answer)).count()
+    };
+    outcome.placed = told(|answer| matches!(answer, Answer::Placed(_)));
+    outcome.refused = told(|answer| matches!(answer, Answer::Refused));
+    outcome.virtual_ms = world.now;
+    outcome.crashes = world.crashes;
+    outcome.trace_hash = world.trace.hash;
+    outcome.trace = world.trace.lines.take().unwrap_or_default();
+}
