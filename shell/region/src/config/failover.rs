@@ -57,10 +57,12 @@ const WEBHOOKS_MAX: usize = 16;
 /// Most regions of a list of preferences.
 const PREFERRED_MAX: usize = 4_096;
 
-/// Reads the block, or takes the defaults when there is none.
+/// Reads the block, or takes the defaults when there is none. `regions` is nothing when some
+/// region is wrong; what stands on their number is then not judged, because a region that is
+/// missing for a typing error would raise problems that are none.
 pub(super) fn failover(
     root: &Section<'_>,
-    regions: &[RegionSpec],
+    regions: Option<&[RegionSpec]>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<FailoverConfig> {
@@ -77,7 +79,8 @@ pub(super) fn failover(
         reader.check_timing(&timing, time, report);
     }
     let enabled = reader.truth("enabled", true, report);
-    let live = regions.iter().filter(|spec| spec.region.enabled).count();
+    let live =
+        regions.map(|regions| regions.iter().filter(|spec| spec.region.enabled).count());
     let auto = reader.auto(live, report);
     let threshold = reader.threshold(report);
     let min_healthy = reader.min_healthy(live, report);
@@ -186,9 +189,10 @@ impl<'n> Reader<'_, 'n> {
     }
 
     /// On by default where it is safe (C15), and never where it is not.
-    fn auto(&self, live: usize, report: &mut Report<'_>) -> Option<bool> {
+    fn auto(&self, live: Option<usize>, report: &mut Report<'_>) -> Option<bool> {
         let field = self.get("auto_failover");
         let wanted = all_or_none(field.map(|field| field.truth(report)))?;
+        let live = live?;
         if live >= REGIONS_FOR_AUTO || wanted == Some(false) {
             return Some(wanted.unwrap_or(true));
         }
@@ -220,12 +224,14 @@ impl<'n> Reader<'_, 'n> {
         Some(score.round() as u8)
     }
 
-    fn min_healthy(&self, live: usize, report: &mut Report<'_>) -> Option<u32> {
+    fn min_healthy(&self, live: Option<usize>, report: &mut Report<'_>) -> Option<u32> {
+        let field = self.get("min_healthy_regions");
+        let wanted = all_or_none(field.map(|field| field.count(1..=4_096, report)))?;
+        let live = live?;
         let others = u32::try_from(live.saturating_sub(1)).unwrap_or(u32::MAX);
-        let Some(field) = self.get("min_healthy_regions") else {
+        let (Some(field), Some(least)) = (field, wanted) else {
             return Some(MIN_HEALTHY_DEFAULT.min(others.max(1)));
         };
-        let least = field.count(1..=4_096, report)?;
         let least = u32::try_from(least).ok()?;
         if least > others {
             let reason = format!(

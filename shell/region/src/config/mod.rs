@@ -112,17 +112,35 @@ impl Federation {
     /// When it cannot be read, or every problem that it has.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), LoadError> {
         let file = path.display().to_string();
-        let text = text(path)
+        let bytes = bytes(path)
             .map_err(|source| LoadError::Read { file: file.clone(), source })?;
-        Ok(Self::parse(&text, &file)?)
+        Ok(Self::parse(utf8(&bytes, &file)?, &file)?)
     }
 }
 
 /// One byte more than the limit is read, so that [`read`] can tell that there are more.
-fn text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    Ok(text)
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The bytes as text, or the place of the first that is none.
+fn utf8<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Problems> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let sound = bytes.get(..error.valid_up_to()).unwrap_or(&[]);
+        let sound = String::from_utf8_lossy(sound);
+        let last = sound.rsplit('\n').next().unwrap_or("");
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let at = Position {
+            line: count(sound.matches('\n').count()) + 1,
+            column: count(last.chars().count()) + 1,
+        };
+        let mut report = Report::new(file, &sound);
+        let help = "save the file as UTF-8";
+        report.error(at, "there is a byte here that is no UTF-8 text", help);
+        report.refused()
+    })
 }
 
 fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
@@ -138,14 +156,8 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let regions = regions(&root, &mut names, report);
     let user_zones = user_zones(&root, &mut names, report);
     let controller = controller::controller(&root, report);
-    // What stands on the regions is judged only when they are all right: a region that is
-    // counted as missing because of a typing error would raise problems that are none.
-    let known = regions.as_deref().unwrap_or(&[]);
-    let failover = regions
-        .is_some()
-        .then(|| failover::failover(&root, known, &mut names, report))
-        .flatten();
-    let engine = engine(&root, known, &mut names, report);
+    let failover = failover::failover(&root, regions.as_deref(), &mut names, report);
+    let engine = engine(&root, regions.as_deref(), &mut names, report);
     if let Some(regions) = &regions {
         region::check_host_count(regions, root.at, report);
     }
@@ -191,10 +203,11 @@ fn user_zones(
 
 fn engine(
     root: &Section<'_>,
-    regions: &[RegionSpec],
+    regions: Option<&[RegionSpec]>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<EngineConfig> {
+    let regions = regions.unwrap_or(&[]);
     let first = regions.first().map(|spec| spec.region.id.clone());
     let Some(field) = root.get("engine") else {
         return Some(EngineConfig::Embedded { host: first? });
@@ -209,5 +222,25 @@ fn engine(
         }),
     };
     kind?;
-    Some(EngineConfig::Embedded { host: host? })
+    let host = host?;
+    check_reachable(&host, regions, field.key_at, report);
+    Some(EngineConfig::Embedded { host })
+}
+
+/// The others must reach the engine. Where no region has an endpoint there are no others, only
+/// descriptions.
+fn check_reachable(
+    host: &RegionId,
+    regions: &[RegionSpec],
+    at: Position,
+    report: &mut Report<'_>,
+) {
+    let silent = |spec: &&RegionSpec| spec.region.id == *host && spec.endpoint.is_none();
+    let others = regions.iter().any(|spec| spec.endpoint.is_some());
+    if others && regions.iter().any(|spec| silent(&spec)) {
+        let reason = format!(
+            "the strong engine is in `{host}`, which has no `endpoint` for the others to reach"
+        );
+        report.error(at, reason, "give that region an `endpoint`, or name another host");
+    }
 }

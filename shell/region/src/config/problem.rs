@@ -128,6 +128,12 @@ impl fmt::Display for Problems {
     }
 }
 
+/// The lines of a text as YAML counts them: a carriage return alone ends one, too.
+fn lines(text: &str) -> Vec<&str> {
+    let fed = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    fed.flat_map(|line| line.split('\r')).collect()
+}
+
 /// Collects what is found while a text is read.
 #[derive(Debug)]
 pub(super) struct Report<'text> {
@@ -141,7 +147,7 @@ pub(super) struct Report<'text> {
 impl<'text> Report<'text> {
     pub(super) fn new(file: &'text str, text: &'text str) -> Self {
         let (errors, warnings) = (Vec::new(), Vec::new());
-        Self { file, lines: text.lines().collect(), errors, more: 0, warnings }
+        Self { file, lines: lines(text), errors, more: 0, warnings }
     }
 
     fn problem(
@@ -209,6 +215,11 @@ impl<'text> Report<'text> {
         }
     }
 
+    /// What was told so far, as a refusal.
+    pub(super) fn refused(self) -> Problems {
+        Problems { problems: self.errors, more: self.more }
+    }
+
     /// The value when nothing is wrong with it. A reader that has none must have said why;
     /// should it not have, that is said, because a refusal without a reason helps nobody.
     pub(super) fn conclude<T>(
@@ -225,9 +236,9 @@ impl<'text> Report<'text> {
                     "this file cannot be read, and the reader does not know why",
                     "please report this file as a defect of its reader",
                 );
-                Err(Problems { problems: self.errors, more: self.more })
+                Err(self.refused())
             }
-            Some(_) | None => Err(Problems { problems: self.errors, more: self.more }),
+            Some(_) | None => Err(self.refused()),
         }
     }
 }

@@ -189,6 +189,26 @@ fn a_file_that_cannot_be_read_says_which() {
 }
 
 #[test]
+fn bytes_that_are_no_text_are_refused_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("latin1.yaml");
+    std::fs::write(&file, b"version: 1\nregions: S\xe3o Paulo\n").unwrap();
+    let LoadError::Problems(refused) = Federation::load(&file).unwrap_err() else {
+        panic!("it was read");
+    };
+    assert_eq!(refused.problems.len(), 1);
+    let at = refused.problems[0].at;
+    assert_eq!((at.line, at.column), (2, 11), "{refused}");
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_are_read_over() {
+    let text = format!("\u{feff}{}", SAMPLE.trim_start().replace('\n', "\r\n"));
+    let (federation, _) = Federation::parse(&text, "federation.yaml").unwrap();
+    assert_eq!(federation.regions.len(), 2);
+}
+
+#[test]
 fn a_file_over_the_limit_is_refused_before_it_is_parsed() {
     let limit = usize::try_from(super::super::FILE_BYTES_MAX).unwrap();
     let refused = Federation::parse(&"#".repeat(limit + 1), "big.yaml").unwrap_err();

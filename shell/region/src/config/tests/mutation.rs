@@ -55,7 +55,9 @@ fn mutate(text: &str, from: usize, len: usize, piece: &str) -> String {
 
 /// What must hold of the answer to any text.
 fn judge(text: &str) -> Result<(), TestCaseError> {
-    let lines = u64::try_from(text.lines().count()).unwrap() + 1;
+    // Counted generously: `\r\n` twice.
+    let ends = text.matches(['\r', '\n']).count();
+    let lines = u64::try_from(ends).unwrap() + 1;
     match Federation::parse(text, "fuzz.yaml") {
         Ok((federation, _)) => {
             prop_assert!(!federation.regions.is_empty());
@@ -115,4 +117,12 @@ proptest! {
     ) {
         judge(&pieces.concat())?;
     }
+}
+
+#[test]
+fn a_carriage_return_alone_ends_a_line_and_its_excerpt() {
+    let refused = Federation::parse("version: 1\rzebra: 1\r", "f.yaml").unwrap_err();
+    let zebra = refused.problems.iter().find(|problem| problem.reason.contains("zebra"));
+    let zebra = zebra.unwrap();
+    assert_eq!((zebra.at.line, zebra.excerpt.as_str()), (2, "zebra: 1"));
 }
