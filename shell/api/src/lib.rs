@@ -6,9 +6,12 @@
 mod client;
 pub mod engine;
 mod error;
+pub mod host;
 mod openapi;
 mod operation;
 mod params;
+pub mod peer;
+pub mod public;
 mod server;
 
 pub use client::{AddressError, CallError, Client};

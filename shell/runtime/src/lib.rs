@@ -8,5 +8,7 @@ pub mod clock;
 mod commit;
 pub mod http;
 pub mod lock;
+pub mod report_log;
+pub mod store;
 pub mod strong;
 pub mod tls;

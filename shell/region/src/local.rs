@@ -1,0 +1,3 @@
+//! The local federation.
+mod process;
+mod supervisor;
