@@ -170,7 +170,7 @@ fn parallel_scoring(blocks: &Blocks<'_>, report: &mut Report<'_>) -> Option<()> 
     field.truth(report)?;
     report.warn(
         field.key_at,
-        "`parallel_scoring` has no effect: one core scores every region within microseconds",
+        "`parallel_scoring` has no effect: every region is scored, in one pass",
         "leave it out",
     );
     Some(())

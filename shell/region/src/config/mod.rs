@@ -54,6 +54,9 @@ pub const REGIONS_MAX: usize = 4_096;
 /// Most places that users come from.
 pub const USER_ZONES_MAX: usize = 4_096;
 
+/// Regions that one warning lists.
+const GAPS_LISTED_MAX: usize = 8;
+
 const KEYS: &[&str] = &[
     "version",
     "regions",
@@ -154,7 +157,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let mut names = Names::default();
     let version = version(&root, report);
     let regions = regions(&root, &mut names, report);
-    let user_zones = user_zones(&root, &mut names, report);
+    let user_zones = user_zones(&root, regions.as_deref(), &mut names, report);
     let controller = controller::controller(&root, report);
     let failover = failover::failover(&root, regions.as_deref(), &mut names, report);
     let engine = engine(&root, regions.as_deref(), &mut names, report);
@@ -191,6 +194,7 @@ fn regions(
 
 fn user_zones(
     root: &Section<'_>,
+    regions: Option<&[RegionSpec]>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<Vec<UserZoneSpec>> {
@@ -198,7 +202,36 @@ fn user_zones(
     let items = field.list(0..=USER_ZONES_MAX, report)?;
     let read: Vec<Option<UserZoneSpec>> =
         items.iter().map(|item| place::user_zone(item.node, names, report)).collect();
+    for (item, zone) in items.iter().zip(&read) {
+        if let (Some(zone), Some(regions)) = (zone, regions) {
+            warn_of_gaps(zone, regions, item.at(), report);
+        }
+    }
     read.into_iter().collect()
+}
+
+/// A round trip that is not stated fails every latency limit (F52): allowed, and worth a word.
+fn warn_of_gaps(
+    zone: &UserZoneSpec,
+    regions: &[RegionSpec],
+    at: Position,
+    report: &mut Report<'_>,
+) {
+    let ids = regions.iter().map(|spec| &spec.region.id);
+    let missing: Vec<&str> = ids
+        .filter(|id| !zone.view.latency.contains_key(*id))
+        .map(RegionId::as_str)
+        .take(GAPS_LISTED_MAX)
+        .collect();
+    if !missing.is_empty() {
+        let reason = format!(
+            "the user zone `{}` states no round trip to {}: a request with a latency limit for \
+             these users is never placed there",
+            zone.view.id,
+            missing.join(", ")
+        );
+        report.warn(at, reason, "add them under `latency`");
+    }
 }
 
 fn engine(
