@@ -131,6 +131,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// What the hosts last said of themselves, to tell it to a ledger that is loaded again.
+    #[must_use]
+    pub fn host_reports(&self) -> Vec<HostReport> {
+        self.hosts.reports()
+    }
+
     /// Its agent does not answer: no new VMs until it reports again. What it holds stays.
     pub fn host_silent(&mut self, host: &HostId) {
         self.hosts.set_ready(host, false);

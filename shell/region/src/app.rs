@@ -25,10 +25,10 @@ use dwcp_types::{HostId, RegionId};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::books::{Books, BooksTask};
+use crate::books::BooksTask;
 use crate::capacity::CapacityPlanner;
 use crate::commit::Committer;
-use crate::config::{Endpoint, Federation, RegionSpec};
+use crate::config::{Endpoint, EngineConfig, Federation, RegionSpec};
 use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::host_link::{HostLink, Shared};
@@ -126,7 +126,7 @@ impl App {
         let net = Net { credentials: credentials.clone() };
         let store = Store::open(&options.data.join("region.redb"))
             .with_context(|| format!("cannot open the data of region {}", options.region))?;
-        let (engine, engine_door) = engine(&federation, options, &net)?;
+        let (engine, engine_door) = engine(&federation, options, &net, &clock)?;
         let endpoint = spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&options.region))?;
         let tls = ServerTls::load(credentials)?;
         let server =
@@ -141,7 +141,7 @@ impl App {
     ///
     /// When a part ended by itself.
     pub async fn run(
-        mut self,
+        self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
         let router = metered(self.routes.into_router(), self.meter, self.clock.clone());
@@ -239,7 +239,7 @@ impl Parts {
         let peers = peers(&federation, &region, &net)?;
         let status = Status::new(
             region.clone(),
-            EngineHost { kind: "embedded", host: federation.engine.host.clone() },
+            EngineHost { kind: "embedded", host: engine_host(&federation).clone() },
             inventory.clone(),
             meter.clone(),
             clock.clone(),
@@ -277,11 +277,11 @@ impl Parts {
                 engine,
                 own: reservations.clone(),
                 peers: peers.clone(),
-                preemptor: Preemptor { lifecycle: lifecycle.clone(), mirror: mirror.clone() },
+                preemptor: Preemptor { lifecycle: lifecycle.clone() },
                 clock: clock.clone(),
             },
             lifecycle,
-            capacity: CapacityPlanner { fleet, mirror: mirror.clone() },
+            capacity: CapacityPlanner { fleet, mirror, policy: policy(&federation) },
             inventory,
             regions,
             status,
@@ -365,16 +365,23 @@ fn engine(
     federation: &Federation,
     options: &Options,
     net: &Net,
+    clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(Arc<dyn StrongEngine>, Option<Routes>)> {
-    let host = &federation.engine.host;
+    let host = engine_host(federation);
     if *host == options.region {
         let engine: Arc<dyn StrongEngine> =
-            Arc::new(EmbeddedEngine::open(&options.data.join("strong.redb"))?);
+            Arc::new(EmbeddedEngine::open(&options.data.join("strong.redb"), clock.clone())?);
         return Ok((engine.clone(), Some(engine_routes(engine))));
     }
     let spec = federation.region(host).ok_or_else(|| no_endpoint(host))?;
     let (_, client) = net.region(spec)?.ok_or_else(|| no_endpoint(host))?;
     Ok((Arc::new(RemoteEngine::new(client)), None))
+}
+
+const fn engine_host(federation: &Federation) -> &RegionId {
+    match &federation.engine {
+        EngineConfig::Embedded { host } => host,
+    }
 }
 
 fn peers(

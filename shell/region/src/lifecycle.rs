@@ -29,6 +29,16 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
+    /// Stops a VM to make room for `urgent`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::want`].
+    pub async fn preempt(&self, vm: &VmId, urgent: &VmId) -> Result<VmRecord, ApiError> {
+        tracing::info!(%vm, %urgent, "stopping for a more urgent VM");
+        self.want(vm, Power::Stopped).await
+    }
+
     /// Wants a VM to be so; gives the record as it is then.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use dwcp_controller::ownership::{
     ClientToken, DecisionSummary, TokenRecord, VmRecord, token_key, vm_key,
 };
 use dwcp_controller::placement::{
-    Admission, Choice, Decision, Explanation, Policy, Verdict, decide, explain, need,
+    Choice, Decision, Explanation, Policy, Verdict, Victim, decide, explain, need,
     plan_preemption, validate, validate_names,
 };
 use dwcp_runtime::clock::Clock;
@@ -130,7 +130,7 @@ impl Placer {
                 .fleet
                 .look(|fleet| plan_preemption(fleet, &ask.request, &self.policy));
             match plan {
-                Some(plan) if ask.preempt => victims = plan.victims,
+                Some(plan) if ask.preempt => victims = names(&plan.victims),
                 _ => return Err(refused(&explanation)),
             }
         }
@@ -232,7 +232,7 @@ impl Placer {
             self.fleet.look(|fleet| plan_preemption(fleet, request, &self.policy));
         let Some(plan) = plan else { return Err(refused(explanation)) };
         self.preemptor.stop(&plan.victims, &request.id).await?;
-        Ok(plan.victims)
+        Ok(names(&plan.victims))
     }
 
     async fn try_at(
@@ -317,6 +317,10 @@ impl Placer {
             .get(region)
             .ok_or_else(|| Missed::TryNext("its daemon's address is not known here".to_owned()))
     }
+}
+
+fn names(victims: &[Victim]) -> Vec<VmId> {
+    victims.iter().map(|victim| victim.vm.clone()).collect()
 }
 
 /// Whether nobody knows if it was done.

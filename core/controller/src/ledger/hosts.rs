@@ -144,6 +144,14 @@ impl HostTable {
         });
     }
 
+    pub(super) fn reports(&self) -> Vec<HostReport> {
+        let report = |(id, host): (&HostId, &Host)| {
+            let (id, zone) = (id.clone(), host.zone.clone());
+            host.total.map(|total| HostReport { id, zone, total, ready: host.ready })
+        };
+        self.hosts.iter().filter_map(report).collect()
+    }
+
     pub(super) fn set_ready(&mut self, id: &HostId, ready: bool) {
         self.change(id, |host| host.ready = ready);
     }
