@@ -8,9 +8,10 @@
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::de::value::{MapDeserializer, StrDeserializer};
+use serde::de::value::StrDeserializer;
 use serde::de::{
-    DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Unexpected, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IntoDeserializer,
+    MapAccess, Unexpected, Visitor,
 };
 use serde::{Serialize, forward_to_deserialize_any};
 use serde_json::Value;
@@ -84,8 +85,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
         }
         parts.push(Part { name, text });
     }
-    let parts = parts.into_iter().map(|part| (part.name.clone(), part));
-    T::deserialize(MapDeserializer::new(parts))
+    T::deserialize(Parts { left: parts.into_iter(), value: None })
 }
 
 fn unknown(name: &str, known: &[String]) -> String {
@@ -97,45 +97,81 @@ fn unknown(name: &str, known: &[String]) -> String {
     }
 }
 
-/// One parameter; a deserializer of its text.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Part {
     name: String,
     text: String,
 }
 
-impl Part {
-    fn named(&self, error: &ParamError) -> ParamError {
-        ParamError(format!("parameter {}: {error}", self.name))
+/// All parameters; a deserializer of a struct. Whatever goes wrong with a value, its name is
+/// put before it here, also when the value's own type refuses it.
+struct Parts {
+    left: std::vec::IntoIter<Part>,
+    value: Option<Part>,
+}
+
+impl<'de> MapAccess<'de> for Parts {
+    type Error = ParamError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, ParamError> {
+        let Some(part) = self.left.next() else { return Ok(None) };
+        let key = seed.deserialize(part.name.as_str().into_deserializer());
+        self.value = Some(part);
+        key.map(Some)
     }
 
-    fn number<T: std::str::FromStr>(&self, expected: &str) -> Result<T, ParamError> {
-        self.text.parse().map_err(|_| {
-            let shown: String = self.text.chars().take(64).collect();
-            let error = ParamError::invalid_value(Unexpected::Str(&shown), &expected);
-            self.named(&error)
-        })
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, ParamError> {
+        let part = self.value.take();
+        let part = part.ok_or_else(|| ParamError::custom("a value without a name"))?;
+        seed.deserialize(Text(part.text))
+            .map_err(|error| ParamError(format!("parameter {}: {error}", part.name)))
     }
 }
 
-impl IntoDeserializer<'_, ParamError> for Part {
-    type Deserializer = Self;
+impl<'de> Deserializer<'de> for Parts {
+    type Error = ParamError;
 
-    fn into_deserializer(self) -> Self {
-        self
+    fn deserialize_any<V: Visitor<'de>>(
+        self,
+        visitor: V,
+    ) -> Result<V::Value, ParamError> {
+        visitor.visit_map(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum
+        identifier ignored_any
+    }
+}
+
+/// The text of one parameter; a deserializer of a single value.
+struct Text(String);
+
+impl Text {
+    fn parse<T: std::str::FromStr>(&self, expected: &str) -> Result<T, ParamError> {
+        self.0.parse().map_err(|_| {
+            let shown: String = self.0.chars().take(64).collect();
+            ParamError::invalid_value(Unexpected::Str(&shown), &expected)
+        })
     }
 }
 
 macro_rules! parsed {
     ($($method:ident $visit:ident $expected:literal;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
-            let value = self.number($expected)?;
-            visitor.$visit(value).map_err(|error: ParamError| self.named(&error))
+            visitor.$visit(self.parse($expected)?)
         }
     )*};
 }
 
-impl<'de> Deserializer<'de> for Part {
+impl<'de> Deserializer<'de> for Text {
     type Error = ParamError;
 
     parsed! {
@@ -156,7 +192,7 @@ impl<'de> Deserializer<'de> for Part {
         self,
         visitor: V,
     ) -> Result<V::Value, ParamError> {
-        visitor.visit_str(&self.text).map_err(|error: ParamError| self.named(&error))
+        visitor.visit_string(self.0)
     }
 
     fn deserialize_option<V: Visitor<'de>>(
@@ -180,9 +216,8 @@ impl<'de> Deserializer<'de> for Part {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ParamError> {
-        let text: StrDeserializer<'_, ParamError> =
-            self.text.as_str().into_deserializer();
-        text.deserialize_enum(name, variants, visitor).map_err(|error| self.named(&error))
+        let text: StrDeserializer<'_, ParamError> = self.0.as_str().into_deserializer();
+        text.deserialize_enum(name, variants, visitor)
     }
 
     forward_to_deserialize_any! {

@@ -2,6 +2,7 @@
 //! sees when all is well, and in each way that it can go wrong.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(unreachable_pub, reason = "the operations macro makes public types")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,16 +32,20 @@ use tokio::sync::oneshot;
 
 /// What the operation under test is given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-struct Greeting {
-    name: String,
-    times: u32,
+pub struct Greeting {
+    /// Who.
+    pub name: String,
+    /// How often.
+    pub times: u32,
 }
 
 /// Whom to greet.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-struct GreetParams {
-    id: String,
-    loud: Option<bool>,
+pub struct GreetParams {
+    /// Whom.
+    pub id: String,
+    /// How.
+    pub loud: Option<bool>,
 }
 
 operations! {
@@ -287,10 +292,10 @@ async fn the_client_tells_the_ways_of_failing_apart() {
 }
 
 fn tls_reason(error: &CallError) -> &str {
-    match error {
-        CallError::Tls { reason } => reason,
-        other => panic!("not a TLS error: {other:?}"),
-    }
+    let CallError::Tls { reason } = error else {
+        panic!("not a TLS error: {error:?}");
+    };
+    reason
 }
 
 #[tokio::test]

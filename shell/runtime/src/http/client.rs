@@ -187,12 +187,18 @@ fn classify(url: &str, error: &ClientError) -> HttpError {
     }
 }
 
-/// The error of rustls in a chain of errors; it travels inside of `io::Error`.
+/// The error of rustls in a chain of errors. It travels inside of `io::Error`; the HTTP/2 layer
+/// keeps only its text, so the alerts that refuse a certificate are known by their text too.
 fn find_tls(error: &(dyn StdError + 'static)) -> Option<rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Some(tls.clone());
+        }
+        let text = error.to_string();
+        let alert = REFUSALS.into_iter().map(rustls::Error::AlertReceived);
+        if let Some(alert) = alert.into_iter().find(|alert| text == alert.to_string()) {
+            return Some(alert);
         }
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = match inner {
@@ -202,6 +208,19 @@ fn find_tls(error: &(dyn StdError + 'static)) -> Option<rustls::Error> {
     }
     None
 }
+
+/// The alerts by which a server refuses a client's certificate; they end a handshake, so no
+/// request was read.
+const REFUSALS: [AlertDescription; 8] = [
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateRequired,
+    AlertDescription::UnknownCA,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::DecryptError,
+    AlertDescription::AccessDenied,
+];
 
 const ASK_OTHER: &str =
     "the server's certificate must be issued by the CA that this client trusts";
@@ -224,15 +243,7 @@ fn explain(error: &rustls::Error) -> Option<(String, &'static str)> {
         ) => "renew the server's certificate, or set the clock",
         rustls::Error::InvalidCertificate(_) => ASK_OTHER,
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => RENEW,
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::DecryptError
-            | AlertDescription::AccessDenied,
-        ) => OWN,
+        rustls::Error::AlertReceived(alert) if REFUSALS.contains(alert) => OWN,
         _ => return None,
     };
     Some((error.to_string(), remedy))
