@@ -3,6 +3,8 @@
 //! A benchmark is a function in `bench/`, listed in [`BENCHMARKS`]. They are always run in
 //! the release profile: started from a debug build, this re-runs itself.
 
+mod placement;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -10,11 +12,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-/// Measures what its name says.
-type Benchmark = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
+/// How a benchmark is run.
+type Measure = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
 
 /// Every benchmark, by name.
-const BENCHMARKS: &[(&str, Benchmark)] = &[];
+const BENCHMARKS: &[(&str, Measure)] = &[("placement", placement::measure)];
 
 /// What to measure and how.
 #[derive(Clone, Debug, Args)]

@@ -166,42 +166,59 @@ fn health(random: &mut Random) -> Health {
     Health { state, score: random.of(&[0, 60, 79, 80, 95, 100]) }
 }
 
+/// A region with hosts; often the twin of the one before under another name, so that scores
+/// tie.
+fn region_view(random: &mut Random, at: u64, before: Option<&RegionView>) -> RegionView {
+    if let Some(before) = before.filter(|_| !random.once_in(3)) {
+        let mut twin = before.clone();
+        let region = Arc::make_mut(&mut twin.region);
+        region.id = region_id(at);
+        region.cloud_provider = random.of(&PROVIDERS).to_owned();
+        return twin;
+    }
+    let region = region(random, at);
+    let hosts = random.in_range(0, 6);
+    let hosts = (0..hosts).map(|at| host(random, &region, at)).collect();
+    RegionView {
+        region: Arc::new(region),
+        health: health(random),
+        observed_at: Timestamp::default(),
+        hosts,
+    }
+}
+
+fn user_zone(random: &mut Random, at: u64, regions: u64) -> UserZoneView {
+    let mut latency = BTreeMap::new();
+    let mut ms = 100;
+    for region in 0..regions {
+        if random.once_in(3) {
+            ms = random.of(&[5, 10, 34, 50, 100, 150]);
+        }
+        if !random.once_in(30) {
+            latency.insert(region_id(region), Micros::from_millis(ms));
+        }
+    }
+    UserZoneView { id: user_zone_id(at), latency }
+}
+
 /// A fleet of up to so many regions and VMs.
 pub(crate) fn fleet(random: &mut Random, regions: u64, vms: u64) -> FleetView {
     let count = random.in_range(0, regions);
-    let views: Vec<_> = (0..count)
-        .map(|at| {
-            let region = region(random, at);
-            let hosts = random.in_range(0, 6);
-            let hosts = (0..hosts).map(|at| host(random, &region, at)).collect();
-            RegionView {
-                region: Arc::new(region),
-                health: health(random),
-                observed_at: Timestamp::default(),
-                hosts,
-            }
-        })
-        .collect();
-    let user_zones = (0..random.in_range(0, 3))
-        .map(|at| {
-            let mut latency = BTreeMap::new();
-            for region in 0..count {
-                if !random.once_in(15) {
-                    let ms = random.of(&[5, 10, 34, 50, 100, 150]);
-                    latency.insert(region_id(region), Micros::from_millis(ms));
-                }
-            }
-            UserZoneView { id: user_zone_id(at), latency }
-        })
-        .collect();
-    let vms =
-        (0..random.in_range(0, vms)).filter_map(|at| vm(random, &views, at)).collect();
+    let mut views: Vec<RegionView> = Vec::new();
+    for at in 0..count {
+        let view = region_view(random, at, views.last());
+        views.push(view);
+    }
+    let zones = random.in_range(0, 3);
+    let user_zones = (0..zones).map(|at| user_zone(random, at, count)).collect();
+    let vms = random.in_range(0, vms);
+    let vms = (0..vms).filter_map(|at| vm(random, &views, at)).collect();
     FleetView {
         generation: random.below(100),
         taken_at: Timestamp::from_millis(random.below(1_000)),
-        vms,
         regions: views,
         user_zones,
+        vms,
     }
 }
 
@@ -285,8 +302,15 @@ fn constraints(random: &mut Random, of: u64) -> Constraints {
     }
 }
 
-/// A request; may contradict itself.
+/// A request; may contradict itself. Half of them have few limits.
 pub(crate) fn request(random: &mut Random, of: u64) -> PlacementRequest {
+    let mut constraints = constraints(random, of);
+    if random.once_in(2) {
+        let preferred_provider = constraints.preferred_provider.take();
+        let affinity = std::mem::take(&mut constraints.affinity);
+        constraints =
+            Constraints { preferred_provider, affinity, ..Constraints::default() };
+    }
     let mut origins = Vec::new();
     if random.once_in(2) {
         for zone in 0..random.in_range(1, 3) {
@@ -306,7 +330,7 @@ pub(crate) fn request(random: &mut Random, of: u64) -> PlacementRequest {
             gpus: random.of(&[0, 0, 0, 1]),
         },
         vm_type: VmType::Compute,
-        constraints: constraints(random, of),
+        constraints,
         origins,
         strategy: random.of(&[
             None,
