@@ -12,7 +12,7 @@ use dwcp_runtime::tls::ClientTls;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, Uri};
 
-use crate::{ApiError, Operation, params};
+use crate::{ApiError, ErrorCode, Operation, params};
 
 /// Time for a whole call, unless told otherwise: longer than the longest wait of a long poll.
 const CALL_TIME_MAX: Duration = Duration::from_secs(30);
@@ -58,6 +58,17 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// What to tell a caller of one's own: the service's own error, or that `who` does not
+    /// answer.
+    #[must_use]
+    pub fn or_unavailable(self, who: &str, remedy: &str) -> ApiError {
+        if let Self::Api(error) = self {
+            return error;
+        }
+        let message = format!("{who} does not answer: {self}");
+        ApiError::new(ErrorCode::Unavailable, message).with_remedy(remedy)
+    }
+
     /// Whether the service may have carried out the operation though there is no reply.
     #[must_use]
     pub const fn may_have_been_done(&self) -> bool {

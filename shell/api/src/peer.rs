@@ -1,23 +1,21 @@
 //! What daemons of different regions ask of each other. Only for a region's certificate.
 
 use dwcp_controller::ownership::{ClientToken, DecisionSummary, VmRecord};
-use dwcp_types::{
-    HostId, PlacementRequest, ReservationId, Timestamp, VmId, ZoneId,
-};
+use dwcp_types::{HostId, PlacementRequest, ReservationId, Timestamp, VmId, ZoneId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::host::InstanceReport;
 use crate::operations;
-use crate::public::{
-    ConsoleParams, ConsoleReply, EventList, EventParams, HostItem,
-};
+use crate::public::{ConsoleParams, ConsoleReply, EventList, EventParams, HostItem};
 
 /// Longest that a report may be waited for.
 pub const REPORT_WAIT_MAX_MS: u64 = 10_000;
 
 /// Asks for what changed since the last report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
 pub struct ReportParams {
     /// The writer's incarnation that the reader knows; 0 at first.
     pub incarnation: u64,
@@ -123,8 +121,6 @@ pub struct CommitReply {
     /// Whether the same token had made it before; this reservation was released then.
     pub repeated: bool,
 }
-
-
 
 operations! {
     /// F92.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use dwcp_types::{
-    Bps, Capacity, Constraints, Epoch, Generation, Health, HostId, MicroUsd, Micros, Origin,
-    PlacementRequest, Power, Region, RegionId, RegionKind, Strategy, TenantId, Tier,
-    Timestamp, VmId, VmPhase, VmShape, VmType, ZoneId,
+    Bps, Capacity, Constraints, Epoch, Generation, Health, HostId, MicroUsd, Micros,
+    Origin, PlacementRequest, Power, Region, RegionId, RegionKind, Strategy, TenantId,
+    Tier, Timestamp, VmId, VmPhase, VmShape, VmType, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -327,7 +327,9 @@ pub struct EventParams {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Event {
     /// When, by the clock of the region that saw it.
     pub at: Timestamp,

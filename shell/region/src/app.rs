@@ -12,20 +12,21 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use dwcp_api::engine::{RemoteEngine, engine_routes};
+use dwcp_api::host::InstanceReport;
 use dwcp_api::{Client, Routes};
 use dwcp_controller::ownership::VMS_PREFIX;
 use dwcp_controller::placement::Policy;
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::http::{BoundServer, Limits};
 use dwcp_runtime::report_log::ReportLog;
-use dwcp_runtime::store::Store;
+use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::{EmbeddedEngine, StrongEngine};
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, ServerTls};
-use dwcp_types::{HostId, RegionId};
+use dwcp_types::{HostId, RegionId, VmId};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::books::BooksTask;
+use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineConfig, Federation, RegionSpec};
@@ -124,15 +125,19 @@ impl App {
         let credentials = Credentials::in_dir(&options.tls, "region");
         credentials.check_validity(clock.now())?;
         let net = Net { credentials: credentials.clone() };
-        let store = Store::open(&options.data.join("region.redb"))
-            .with_context(|| format!("cannot open the data of region {}", options.region))?;
+        let store = LocalStore::open(&options.data.join("region.redb"))
+            .map(Arc::new)
+            .with_context(|| {
+                format!("cannot open the data of region {}", options.region)
+            })?;
         let (engine, engine_door) = engine(&federation, options, &net, &clock)?;
-        let endpoint = spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&options.region))?;
+        let endpoint =
+            spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&options.region))?;
         let tls = ServerTls::load(credentials)?;
         let server =
             BoundServer::bind(address(endpoint).await?, tls, Limits::default()).await?;
         let parts = Parts { federation, spec, net, store, engine, clock };
-        parts.assemble(server, engine_door).await
+        parts.assemble(server, engine_door)
     }
 
     /// Runs until `shutdown` completes, or until a part ends by itself.
@@ -179,129 +184,199 @@ struct Parts {
     federation: Federation,
     spec: RegionSpec,
     net: Net,
-    store: Store,
+    store: Arc<LocalStore>,
     engine: Arc<dyn StrongEngine>,
     clock: Arc<dyn Clock>,
 }
 
 impl Parts {
-    async fn assemble(
+    fn assemble(
         self,
         server: BoundServer,
         engine_door: Option<Routes>,
     ) -> anyhow::Result<App> {
-        let Self { federation, spec, net, store, engine, clock } = self;
-        let region = spec.region.id.clone();
+        let record = record(&self.spec)?;
         let mut tasks = JoinSet::new();
-        let (books_task, books) =
-            BooksTask::open(region.clone(), store.clone(), clock.clone()).await?;
-        let (events_task, events) =
-            Events::open(region.clone(), store, clock.clone()).await?;
+        let core = Core::open(self, &mut tasks)?;
+        core.spawn(&mut tasks, record);
+        let mut routes = core.routes();
+        if let Some(door) = engine_door {
+            routes = routes.merge(door);
+        }
+        let Core { region, meter, clock, .. } = core;
+        Ok(App { region, server, routes, meter, clock, tasks })
+    }
+}
+
+/// The parts that others hold on to.
+struct Core {
+    region: RegionId,
+    policy: Policy,
+    engine: Arc<dyn StrongEngine>,
+    clock: Arc<dyn Clock>,
+    books: Books,
+    events: Events,
+    mirror: Arc<Mirror>,
+    world: Arc<World>,
+    meter: Arc<Meter>,
+    log: Arc<ReportLog<VmId, Arc<InstanceReport>>>,
+    fleet: Arc<FleetKeeper>,
+    committer: Committer,
+    reservations: Arc<Reservations>,
+    inventory: Inventory,
+    status: Arc<Status>,
+    hosts: BTreeMap<HostId, Client>,
+    peers: BTreeMap<RegionId, Client>,
+}
+
+impl Core {
+    /// Opens the books and events, starts their tasks, and makes the rest.
+    fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
+        let Parts { federation, spec, net, store, engine, clock } = parts;
+        let region = spec.region.id.clone();
+        let (task, books) =
+            BooksTask::open(region.clone(), store.clone(), clock.clone())?;
+        spawn(tasks, "the books", task.run());
+        let (task, events) = Events::open(region.clone(), store, clock.clone())?;
+        spawn(tasks, "the events", task.run());
         let mirror = Mirror::new(clock.clone());
         let world = Arc::new(World::default());
         let meter = Arc::new(Meter::default());
-        let log = Arc::new(ReportLog::new(clock.now().as_millis()));
-        let user_zones = federation.user_zones.iter().map(|zone| zone.view.clone());
-        let fleet = FleetKeeper::new(
-            mirror.clone(),
-            world.clone(),
-            user_zones.collect(),
-            clock.clone(),
-        );
-        let lifecycle = Lifecycle { engine: engine.clone(), clock: clock.clone() };
+        let zones = federation.user_zones.iter().map(|zone| zone.view.clone()).collect();
+        let fleet = FleetKeeper::new(mirror.clone(), world.clone(), zones, clock.clone());
         let committer = Committer::new(region.clone(), books.clone(), engine.clone());
-        let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
-        let regions = RegionRecords { engine: engine.clone(), mirror: mirror.clone() };
         let inventory = Inventory {
             mirror: mirror.clone(),
             world: world.clone(),
             fleet: fleet.clone(),
             clock: clock.clone(),
         };
-        let shared = Shared {
-            region: region.clone(),
-            world: world.clone(),
-            log: log.clone(),
-            mirror: mirror.clone(),
-            remover: Remover {
-                engine: engine.clone(),
-                mirror: mirror.clone(),
-                books: books.clone(),
-                events: events.clone(),
-            },
-            books: books.clone(),
-            events: events.clone(),
-            clock: clock.clone(),
-        };
-        let hosts = net.hosts(&spec)?;
-        let local =
-            LocalGuests { mirror: mirror.clone(), hosts: hosts.clone(), events: events.clone() };
-        let peers = peers(&federation, &region, &net)?;
-        let status = Status::new(
-            region.clone(),
-            EngineHost { kind: "embedded", host: engine_host(&federation).clone() },
-            inventory.clone(),
-            meter.clone(),
-            clock.clone(),
-        );
-
-        spawn(&mut tasks, "the books", books_task.run());
-        spawn(&mut tasks, "the events", events_task.run());
-        for prefix in [VMS_PREFIX, REGIONS_PREFIX] {
-            let follow = mirror::follow(mirror.clone(), engine.clone(), prefix);
-            spawn(&mut tasks, "the mirror", follow);
-        }
-        spawn(&mut tasks, "the fleet", fleet.clone().run());
-        spawn(&mut tasks, "the roll-forward", committer.roll_forward());
-        spawn(&mut tasks, "the status", status.clone().run());
-        let reconciler = Reconciler {
-            region: region.clone(),
-            engine: engine.clone(),
-            books: books.clone(),
+        let host =
+            EngineHost { kind: "embedded", host: engine_host(&federation).clone() };
+        Ok(Self {
+            policy: policy(&federation),
+            reservations: Arc::new(Reservations::new(books.clone(), committer.clone())),
+            status: Status::new(
+                region.clone(),
+                host,
+                inventory.clone(),
+                meter.clone(),
+                clock.clone(),
+            ),
+            log: Arc::new(ReportLog::new(clock.now().as_millis())),
+            hosts: net.hosts(&spec)?,
+            peers: peers(&federation, &region, &net)?,
+            region,
+            engine,
+            clock,
+            books,
             events,
-        };
-        spawn(&mut tasks, "the reconciler", reconciler.run());
-        spawn(&mut tasks, "the announcement", announce(regions.clone(), record(&spec)?));
-        spawn_links(&mut tasks, &hosts, &shared);
-        for (id, client) in &peers {
-            let follow =
-                peer_link::follow(id.clone(), client.clone(), world.clone(), clock.clone());
-            spawn(&mut tasks, "a peer's link", follow);
+            mirror,
+            world,
+            meter,
+            fleet,
+            committer,
+            inventory,
+        })
+    }
+
+    /// Starts every part that runs by itself.
+    fn spawn(&self, tasks: &mut JoinSet<&'static str>, record: RegionRecord) {
+        for prefix in [VMS_PREFIX, REGIONS_PREFIX] {
+            let follow = mirror::follow(self.mirror.clone(), self.engine.clone(), prefix);
+            spawn(tasks, "the mirror", follow);
         }
+        spawn(tasks, "the fleet", self.fleet.clone().run());
+        spawn(tasks, "the roll-forward", self.committer.clone().roll_forward());
+        spawn(tasks, "the status", self.status.clone().run());
+        let reconciler = Reconciler {
+            region: self.region.clone(),
+            engine: self.engine.clone(),
+            books: self.books.clone(),
+            events: self.events.clone(),
+        };
+        spawn(tasks, "the reconciler", reconciler.run());
+        spawn(tasks, "the announcement", announce(self.region_records(), record));
+        for (host, client) in &self.hosts {
+            let link = HostLink::new(host.clone(), client.clone(), self.shared());
+            spawn(tasks, "a host's reader", link.clone().read());
+            spawn(tasks, "a host's writer", link.instruct());
+        }
+        for (peer, client) in &self.peers {
+            let (world, clock) = (self.world.clone(), self.clock.clone());
+            let follow = peer_link::follow(peer.clone(), client.clone(), world, clock);
+            spawn(tasks, "a peer's link", follow);
+        }
+    }
+
+    fn shared(&self) -> Shared {
+        Shared {
+            region: self.region.clone(),
+            world: self.world.clone(),
+            log: self.log.clone(),
+            mirror: self.mirror.clone(),
+            remover: Remover {
+                engine: self.engine.clone(),
+                mirror: self.mirror.clone(),
+                books: self.books.clone(),
+                events: self.events.clone(),
+            },
+            books: self.books.clone(),
+            events: self.events.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn region_records(&self) -> RegionRecords {
+        RegionRecords { engine: self.engine.clone(), mirror: self.mirror.clone() }
+    }
+
+    fn local_guests(&self) -> LocalGuests {
+        LocalGuests {
+            mirror: self.mirror.clone(),
+            hosts: self.hosts.clone(),
+            events: self.events.clone(),
+        }
+    }
+
+    /// The doors of operators and of peers.
+    fn routes(&self) -> Routes {
+        let lifecycle =
+            Lifecycle { engine: self.engine.clone(), clock: self.clock.clone() };
         let public = Arc::new(PublicApi {
-            region: region.clone(),
+            region: self.region.clone(),
             placer: Placer {
-                region: region.clone(),
-                fleet: fleet.clone(),
-                policy: policy(&federation),
-                engine,
-                own: reservations.clone(),
-                peers: peers.clone(),
+                region: self.region.clone(),
+                fleet: self.fleet.clone(),
+                policy: self.policy,
+                engine: self.engine.clone(),
+                own: self.reservations.clone(),
+                peers: self.peers.clone(),
                 preemptor: Preemptor { lifecycle: lifecycle.clone() },
-                clock: clock.clone(),
+                clock: self.clock.clone(),
             },
             lifecycle,
-            capacity: CapacityPlanner { fleet, mirror, policy: policy(&federation) },
-            inventory,
-            regions,
-            status,
-            local: local.clone(),
-            peers,
+            capacity: CapacityPlanner {
+                fleet: self.fleet.clone(),
+                mirror: self.mirror.clone(),
+                policy: self.policy,
+            },
+            inventory: self.inventory.clone(),
+            regions: self.region_records(),
+            status: self.status.clone(),
+            local: self.local_guests(),
+            peers: self.peers.clone(),
         });
         let peer = Arc::new(PeerApi {
-            region: region.clone(),
-            world,
-            log,
-            reservations,
-            local,
-            meter: meter.clone(),
-            clock: clock.clone(),
+            region: self.region.clone(),
+            world: self.world.clone(),
+            log: self.log.clone(),
+            reservations: self.reservations.clone(),
+            local: self.local_guests(),
+            meter: self.meter.clone(),
+            clock: self.clock.clone(),
         });
-        let mut routes = public_api::routes(&public).merge(peer_api::routes(&peer));
-        if let Some(door) = engine_door {
-            routes = routes.merge(door);
-        }
-        Ok(App { region, server, routes, meter, clock, tasks })
+        public_api::routes(&public).merge(peer_api::routes(&peer))
     }
 }
 
@@ -314,18 +389,6 @@ fn spawn(
         task.await;
         name
     });
-}
-
-fn spawn_links(
-    tasks: &mut JoinSet<&'static str>,
-    hosts: &BTreeMap<HostId, Client>,
-    shared: &Shared,
-) {
-    for (host, client) in hosts {
-        let link = HostLink::new(host.clone(), client.clone(), shared.clone());
-        spawn(tasks, "a host's reader", link.clone().read());
-        spawn(tasks, "a host's writer", link.instruct());
-    }
 }
 
 /// Says, until the engine has heard it, that this region is there; then stays quiet.
@@ -351,7 +414,9 @@ fn region_spec(federation: &Federation, options: &Options) -> anyhow::Result<Reg
 }
 
 fn no_endpoint(region: &RegionId) -> anyhow::Error {
-    anyhow!("region {region} has no endpoint; add `endpoint: HOST:PORT` to it in federation.yaml")
+    anyhow!(
+        "region {region} has no endpoint; add `endpoint: HOST:PORT` to it in federation.yaml"
+    )
 }
 
 async fn address(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
@@ -369,8 +434,10 @@ fn engine(
 ) -> anyhow::Result<(Arc<dyn StrongEngine>, Option<Routes>)> {
     let host = engine_host(federation);
     if *host == options.region {
-        let engine: Arc<dyn StrongEngine> =
-            Arc::new(EmbeddedEngine::open(&options.data.join("strong.redb"), clock.clone())?);
+        let engine: Arc<dyn StrongEngine> = Arc::new(EmbeddedEngine::open(
+            &options.data.join("strong.redb"),
+            clock.clone(),
+        )?);
         return Ok((engine.clone(), Some(engine_routes(engine))));
     }
     let spec = federation.region(host).ok_or_else(|| no_endpoint(host))?;

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use dwcp_controller::ledger::{
     CancelDenied, Change, Changed, CommitDenied, ConfirmDenied, HostReport, Ledger,
-    LoadError, Mark, Reconciled, Reservation, Reserve, ReserveDenied, Row, Totals,
+    LoadError, Mark, Reconciled, Reservation, Reserve, ReserveDenied, Row,
 };
 use dwcp_controller::ownership::VmRecord;
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::store::{Store, StoreError, Write};
+use dwcp_runtime::store::{Change as Write, LocalStore, StoreError};
 use dwcp_types::{HostId, HostView, RegionId, ReservationId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
@@ -27,7 +27,7 @@ use tracing::{info, warn};
 const ASKS_MAX: usize = 8_192;
 
 /// Requests that share one durable batch.
-const BATCH_MAX: usize = 4_096;
+const BATCH_MAX: usize = 2_048;
 
 /// How often lapsed reservations are looked for when nothing else happens.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -70,14 +70,8 @@ pub enum OpenError {
     Rows(#[from] LoadError),
 }
 
-/// What the books show without being asked.
-#[derive(Clone, Debug, Default)]
-pub struct Shown {
-    /// Every host.
-    pub hosts: Vec<HostView>,
-    /// The sums.
-    pub totals: Totals,
-}
+/// The hosts as of the last batch, to be seen without asking.
+pub type Shown = Arc<Vec<HostView>>;
 
 /// Tells the caller what came of its request, once it is known whether it was stored.
 type Answer = Box<dyn FnOnce(Result<(), BooksError>) + Send>;
@@ -89,7 +83,7 @@ type Ask = Box<dyn FnOnce(&mut Ledger, Timestamp) -> (Vec<Change>, Answer) + Sen
 #[derive(Clone)]
 pub struct Books {
     asks: mpsc::Sender<Ask>,
-    shown: watch::Receiver<Arc<Shown>>,
+    shown: watch::Receiver<Shown>,
 }
 
 impl fmt::Debug for Books {
@@ -222,16 +216,10 @@ impl Books {
         self.ask(|ledger, _| unchanged(ledger.committing().cloned().collect())).await
     }
 
-    /// The hosts and sums as of the last batch.
+    /// The hosts as of the last batch.
     #[must_use]
-    pub fn shown(&self) -> Arc<Shown> {
+    pub fn hosts(&self) -> Shown {
         self.shown.borrow().clone()
-    }
-
-    /// Follows the hosts and sums.
-    #[must_use]
-    pub fn follow(&self) -> watch::Receiver<Arc<Shown>> {
-        self.shown.clone()
     }
 
     async fn ask<T: Send + 'static>(
@@ -267,10 +255,10 @@ const fn unchanged<T>(value: T) -> Changed<T> {
 pub struct BooksTask {
     region: RegionId,
     ledger: Ledger,
-    store: Store,
+    store: Arc<LocalStore>,
     clock: Arc<dyn Clock>,
     asks: mpsc::Receiver<Ask>,
-    shown: watch::Sender<Arc<Shown>>,
+    shown: watch::Sender<Shown>,
 }
 
 impl fmt::Debug for BooksTask {
@@ -285,15 +273,15 @@ impl BooksTask {
     /// # Errors
     ///
     /// When the store cannot be read or its rows are no ledger.
-    pub async fn open(
+    pub fn open(
         region: RegionId,
-        store: Store,
+        store: Arc<LocalStore>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Books), OpenError> {
-        let ledger = load(&region, &store).await?;
+        let ledger = load(&region, &store)?;
         info!(%region, reservations = ledger.totals().reservations, "books opened");
         let (tx, asks) = mpsc::channel(ASKS_MAX);
-        let (shown, seen) = watch::channel(Arc::new(Shown::default()));
+        let (shown, seen) = watch::channel(Shown::default());
         let task = Self { region, ledger, store, clock, asks, shown };
         task.show();
         Ok((task, Books { asks: tx, shown: seen }))
@@ -350,7 +338,7 @@ impl BooksTask {
     async fn reload(&mut self) {
         let reports = self.ledger.host_reports();
         loop {
-            match load(&self.region, &self.store).await {
+            match load(&self.region, &self.store) {
                 Ok(ledger) => {
                     self.ledger = ledger;
                     break;
@@ -369,8 +357,7 @@ impl BooksTask {
     }
 
     fn show(&self) {
-        let shown = Shown { hosts: self.ledger.hosts(), totals: self.ledger.totals() };
-        self.shown.send_replace(Arc::new(shown));
+        self.shown.send_replace(Arc::new(self.ledger.hosts()));
     }
 }
 
@@ -382,10 +369,10 @@ fn write_of(change: &Change) -> Result<Write, serde_json::Error> {
     })
 }
 
-async fn load(region: &RegionId, store: &Store) -> Result<Ledger, OpenError> {
+fn load(region: &RegionId, store: &LocalStore) -> Result<Ledger, OpenError> {
     let mut rows = Vec::new();
     for prefix in ["reservation/", "cordon/"] {
-        for (key, value) in store.scan(prefix).await? {
+        for (key, value) in store.scan(prefix)? {
             let row: Row = serde_json::from_slice(&value)
                 .map_err(|reason| OpenError::Row { key, reason })?;
             rows.push(row);

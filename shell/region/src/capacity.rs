@@ -40,7 +40,8 @@ impl CapacityPlanner {
             Some((sums, n_minus_1(fleet, region, &requests, &self.policy)?))
         });
         let Some((sums, loss)) = looked else {
-            let message = format!("region {region} is not in this daemon's view of the fleet yet");
+            let message =
+                format!("region {region} is not in this daemon's view of the fleet yet");
             return Err(ApiError::new(ErrorCode::Unavailable, message)
                 .with_remedy("try again in a second"));
         };

@@ -193,7 +193,9 @@ impl Committer {
             let Ok(rows) = self.books.committing().await else { return };
             for row in rows {
                 match self.finish(&row).await {
-                    Ok(reply) => info!(vm = %reply.record.request.id, "commit rolled forward"),
+                    Ok(reply) => {
+                        info!(vm = %reply.record.request.id, "commit rolled forward");
+                    }
                     Err(CommitError::Pending(reason)) => {
                         warn!(vm = %row.ask.vm, %reason, "a commit waits for the engine");
                         break;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dwcp_api::host::InstanceEvent;
 use dwcp_api::public::Event;
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::store::{Store, StoreError, Write};
+use dwcp_runtime::store::{Change as Write, LocalStore, StoreError};
 use dwcp_types::{RegionId, VmId};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -42,7 +42,7 @@ pub struct Events {
 /// Stores events.
 #[derive(Debug)]
 pub struct EventsTask {
-    store: Store,
+    store: Arc<LocalStore>,
     kept: Arc<Mutex<Kept>>,
     queue: mpsc::Receiver<Event>,
 }
@@ -53,13 +53,13 @@ impl Events {
     /// # Errors
     ///
     /// When the store cannot be read. An event that cannot be read is left out.
-    pub async fn open(
+    pub fn open(
         region: RegionId,
-        store: Store,
+        store: Arc<LocalStore>,
         clock: Arc<dyn Clock>,
     ) -> Result<(EventsTask, Self), StoreError> {
         let mut kept = Kept::default();
-        for (key, value) in store.scan(PREFIX).await? {
+        for (key, value) in store.scan(PREFIX)? {
             let seq = key.strip_prefix(PREFIX).and_then(|seq| seq.parse().ok());
             if let (Some(seq), Ok(event)) = (seq, serde_json::from_slice(&value)) {
                 kept.events.push_back((seq, event));

@@ -13,8 +13,8 @@ use dwcp_controller::placement::Fleet;
 use dwcp_monitor::{Observation, Sample, reported};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{
-    Capacity, FleetView, Health, HealthState, HostId, HostView, PlacedVm, Power, RegionId, RegionView,
-    Timestamp, UserZoneView,
+    Capacity, FleetView, Health, HealthState, HostId, HostView, PlacedVm, Power,
+    RegionId, RegionView, Timestamp, UserZoneView,
 };
 use tokio::sync::broadcast::error::RecvError;
 
@@ -80,7 +80,7 @@ impl FleetKeeper {
             tokio::select! {
                 change = changes.recv() => match change {
                     Ok(Change::Vm { before, after }) => self.replace(before, after),
-                    Ok(Change::Region(_) | Change::Reset) | Err(RecvError::Lagged(_)) => {
+                    Ok(Change::Region | Change::Reset) | Err(RecvError::Lagged(_)) => {
                         self.rebuild(generation);
                     }
                     Err(RecvError::Closed) => return,

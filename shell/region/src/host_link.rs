@@ -153,8 +153,8 @@ impl HostLink {
     /// Shows the host as it is now; says whether it was silent before.
     fn show_host(&self, facts: &HostFacts) -> bool {
         let now = self.shared.clock.now();
-        let shown = self.shared.books.shown();
-        let view = shown.hosts.iter().find(|host| host.id == self.host);
+        let hosts = self.shared.books.hosts();
+        let view = hosts.iter().find(|host| host.id == self.host);
         let item = HostItem {
             id: self.host.clone(),
             zone: facts.zone.clone(),
@@ -208,8 +208,10 @@ impl HostLink {
         drop(seen);
         for vm in &gone {
             self.shared.log.remove(vm);
+            self.shared.events.forget_guest(vm);
         }
-        let changed: Vec<_> = report.changed.into_iter().map(without_events).collect();
+        let changed = report.changed.into_iter().map(|guest| self.without_events(guest));
+        let changed: Vec<_> = changed.collect();
         for guest in &changed {
             self.shared.log.put(&guest.vm, Arc::clone(guest));
         }
@@ -233,6 +235,13 @@ impl HostLink {
                 .cloned()
                 .collect()
         })
+    }
+
+    /// Peers and lists need the state of a guest, not its history, which would be most of the
+    /// bytes; that is kept here, for who asks for events.
+    fn without_events(&self, mut guest: InstanceReport) -> Arc<InstanceReport> {
+        self.shared.events.guest(&guest.vm, std::mem::take(&mut guest.events));
+        Arc::new(guest)
     }
 
     fn is_ours(&self, vm: &VmId) -> bool {
@@ -265,7 +274,7 @@ impl HostLink {
                 () = self.news.notified() => self.deletions(),
                 change = changes.recv() => match change {
                     Ok(Change::Vm { after: Some(record), .. }) => self.own(vec![record]),
-                    Ok(Change::Vm { .. } | Change::Region(_)) => Vec::new(),
+                    Ok(Change::Vm { .. } | Change::Region) => Vec::new(),
                     Ok(Change::Reset) | Err(RecvError::Lagged(_)) => self.all(),
                     Err(RecvError::Closed) => return,
                 },
@@ -346,7 +355,9 @@ impl HostLink {
                 warn!(%vm, host = %self.host, reason = error.message, "instruction refused");
                 self.shared.events.note(Some(vm), &error.message).await;
             }
-            Err(reason) => info!(%vm, host = %self.host, %reason, "instruction not delivered"),
+            Err(reason) => {
+                info!(%vm, host = %self.host, %reason, "instruction not delivered");
+            }
         }
     }
 
@@ -381,11 +392,4 @@ enum Standing {
     Behind,
     /// It has deleted the VM.
     Deleted,
-}
-
-/// Peers and lists need the state of a guest, not its history, which would be most of the
-/// bytes; who wants it asks for events.
-fn without_events(mut guest: InstanceReport) -> Arc<InstanceReport> {
-    guest.events.clear();
-    Arc::new(guest)
 }

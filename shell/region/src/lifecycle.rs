@@ -46,12 +46,15 @@ impl Lifecycle {
     /// When there is no such VM, it is being deleted, or the engine does not answer.
     pub async fn want(&self, vm: &VmId, power: Power) -> Result<VmRecord, ApiError> {
         for _ in 0..ATTEMPTS_MAX {
-            let stored = self.engine.get(&vm_key(vm)).await.map_err(|e| engine_error(&e))?;
+            let stored =
+                self.engine.get(&vm_key(vm)).await.map_err(|e| engine_error(&e))?;
             let Some(kv) = stored else { return Err(no_such_vm(vm)) };
-            let record: VmRecord = serde_json::from_slice(&kv.value).map_err(|reason| {
-                let message = format!("the record of VM {vm} cannot be read: {reason}");
-                ApiError::new(ErrorCode::Internal, message)
-            })?;
+            let record: VmRecord =
+                serde_json::from_slice(&kv.value).map_err(|reason| {
+                    let message =
+                        format!("the record of VM {vm} cannot be read: {reason}");
+                    ApiError::new(ErrorCode::Internal, message)
+                })?;
             let next = set_power(&record, power, self.clock.now()).map_err(|denied| {
                 ApiError::new(ErrorCode::Conflict, denied.to_string())
             })?;
@@ -87,17 +90,22 @@ pub fn no_such_vm(vm: &VmId) -> ApiError {
 pub fn engine_error(error: &StrongError) -> ApiError {
     let message = error.to_string();
     match error {
-        StrongError::Indeterminate { .. } => ApiError::new(ErrorCode::Indeterminate, message)
-            .with_remedy("look at the VM again; asking for the same once more is safe"),
+        StrongError::Indeterminate { .. } => {
+            ApiError::new(ErrorCode::Indeterminate, message).with_remedy(
+                "look at the VM again; asking for the same once more is safe",
+            )
+        }
         StrongError::TooLarge { .. } | StrongError::Malformed { .. } => {
             ApiError::new(ErrorCode::Invalid, message)
         }
         StrongError::Unavailable { .. }
         | StrongError::Compacted { .. }
-        | StrongError::LeaseNotFound { .. } => {
-            ApiError::new(ErrorCode::Unavailable, message).with_remedy(
-                "what runs goes on; try again when the daemon that hosts the engine is back",
-            )
-        }
+        | StrongError::LeaseNotFound { .. } => ApiError::new(
+            ErrorCode::Unavailable,
+            message,
+        )
+        .with_remedy(
+            "what runs goes on; try again when the daemon that hosts the engine is back",
+        ),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dwcp_api::host::{ConsoleParams as HostConsole, ReadConsole};
 use dwcp_api::public::{ConsoleParams, ConsoleReply, Event, EventParams};
-use dwcp_api::{ApiError, CallError, Client, ErrorCode};
+use dwcp_api::{ApiError, Client, ErrorCode};
 use dwcp_types::HostId;
 
 use crate::events::Events;
@@ -32,23 +32,24 @@ impl LocalGuests {
     /// # Errors
     ///
     /// When there is no such VM, it has not started yet, or its host does not answer.
-    pub async fn console(&self, params: &ConsoleParams) -> Result<ConsoleReply, ApiError> {
+    pub async fn console(
+        &self,
+        params: &ConsoleParams,
+    ) -> Result<ConsoleReply, ApiError> {
         let vm = &params.vm;
         let stored = self.mirror.vm(vm).ok_or_else(|| no_such_vm(vm))?;
         let host = &stored.record.owner.host;
         let agent = self.hosts.get(host).ok_or_else(|| {
-            let message = format!("host {host} of VM {vm} is not in this region's configuration");
-            ApiError::new(ErrorCode::Unavailable, message)
-                .with_remedy("add the host to federation.yaml again and restart the daemon")
+            let message =
+                format!("host {host} of VM {vm} is not in this region's configuration");
+            ApiError::new(ErrorCode::Unavailable, message).with_remedy(
+                "add the host to federation.yaml again and restart the daemon",
+            )
         })?;
         let asked = HostConsole { vm: vm.clone(), offset: params.offset, limit: None };
-        let reply = agent.call::<ReadConsole>(&asked, &()).await.map_err(|error| match error {
-            CallError::Api(error) => error,
-            other => {
-                let message = format!("host {host} does not answer: {other}");
-                ApiError::new(ErrorCode::Unavailable, message)
-                    .with_remedy("its guests go on; try again when its agent is back")
-            }
+        let reply = agent.call::<ReadConsole>(&asked, &()).await.map_err(|error| {
+            let remedy = "its guests go on; try again when its agent is back";
+            error.or_unavailable(&format!("host {host}"), remedy)
         })?;
         Ok(ConsoleReply { offset: reply.offset, next: reply.next, text: reply.text })
     }

@@ -42,7 +42,7 @@ pub enum Change {
         after: Option<Arc<VmRecord>>,
     },
     /// A region's record came, changed or went.
-    Region(RegionId),
+    Region,
     /// Anything may have changed: look at everything.
     Reset,
 }
@@ -178,7 +178,7 @@ impl Mirror {
     fn take(&self, event: Event) {
         let revision = event.mod_revision();
         let change = match event {
-            Event::Put(record) => self.put(record),
+            Event::Put(record) => self.put(&record),
             Event::Delete { key, .. } => self.remove(&key),
         };
         self.write(|tables| tables.revision = tables.revision.max(revision));
@@ -187,21 +187,21 @@ impl Mirror {
         }
     }
 
-    fn put(&self, record: KeyValue) -> Option<Change> {
+    fn put(&self, record: &KeyValue) -> Option<Change> {
         let mod_revision = record.mod_revision;
         if record.key.starts_with(VMS_PREFIX) {
-            let vm: Arc<VmRecord> = Arc::new(decoded(&record)?);
+            let vm: Arc<VmRecord> = Arc::new(decoded(record)?);
             let stored = Stored { record: vm.clone(), mod_revision };
             let id = vm.request.id.clone();
             let before = self.write(|tables| tables.vms.insert(id, stored));
             let before = before.map(|stored| stored.record);
             return Some(Change::Vm { before, after: Some(vm) });
         }
-        let region: Arc<RegionRecord> = Arc::new(decoded(&record)?);
+        let region: Arc<RegionRecord> = Arc::new(decoded(record)?);
         let id = region.region.id.clone();
         let stored = Stored { record: region, mod_revision };
-        self.write(|tables| tables.regions.insert(id.clone(), stored));
-        Some(Change::Region(id))
+        self.write(|tables| tables.regions.insert(id, stored));
+        Some(Change::Region)
     }
 
     fn remove(&self, key: &str) -> Option<Change> {
@@ -212,11 +212,11 @@ impl Mirror {
         }
         let id = RegionId::new(key.strip_prefix(REGIONS_PREFIX)?).ok()?;
         self.write(|tables| tables.regions.remove(&id))?;
-        Some(Change::Region(id))
+        Some(Change::Region)
     }
 
     /// Replaces everything below a prefix.
-    fn reset(&self, prefix: &str, records: Vec<KeyValue>, revision: u64) {
+    fn reset(&self, prefix: &str, records: &[KeyValue], revision: u64) {
         self.write(|tables| {
             if prefix == VMS_PREFIX {
                 tables.vms.clear();
@@ -262,7 +262,7 @@ async fn follow_once(
     let (records, revision) = read_all(engine, prefix).await?;
     let mut watch = engine.watch(prefix, revision + 1).await?;
     info!(prefix, revision, records = records.len(), "following the strong engine");
-    mirror.reset(prefix, records, revision);
+    mirror.reset(prefix, &records, revision);
     mirror.heard(true);
     while let Some(batch) = watch.next().await {
         let batch = batch?;

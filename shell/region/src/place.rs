@@ -169,8 +169,9 @@ impl Placer {
 
     async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ApiError> {
         let kv = self.engine.get(key).await.map_err(|reason| {
-            ApiError::new(ErrorCode::Unavailable, reason.to_string())
-                .with_remedy("what runs goes on; try again when the strong engine is back")
+            ApiError::new(ErrorCode::Unavailable, reason.to_string()).with_remedy(
+                "what runs goes on; try again when the strong engine is back",
+            )
         })?;
         kv.map(|kv| serde_json::from_slice(&kv.value)).transpose().map_err(|reason| {
             let message = format!("the record {key} cannot be read: {reason}");
@@ -201,14 +202,19 @@ impl Placer {
                     host,
                 };
                 self.fleet.take(&region, &body.host, &need(&ask.request));
-                match self.try_at(&region, body, ask, token, &decision).await {
+                let commit = CommitBody {
+                    request: ask.request.clone(),
+                    token: token.clone(),
+                    image: ask.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
+                    decision: summary(&decision, &region),
+                };
+                match self.try_at(&region, body, commit).await {
                     Ok(reply) => return Ok((reply.record, reply.repeated, victims)),
                     Err(Missed::Final(error)) => return Err(error),
                     Err(Missed::TryNext(why)) => missed.push(format!("{region}: {why}")),
                 }
             }
-            decision =
-                self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
+            decision = self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
         }
         if missed.is_empty() {
             return Err(refused(explanation));
@@ -228,8 +234,7 @@ impl Placer {
         request: &PlacementRequest,
         explanation: &Explanation,
     ) -> Result<Vec<VmId>, ApiError> {
-        let plan =
-            self.fleet.look(|fleet| plan_preemption(fleet, request, &self.policy));
+        let plan = self.fleet.look(|fleet| plan_preemption(fleet, request, &self.policy));
         let Some(plan) = plan else { return Err(refused(explanation)) };
         self.preemptor.stop(&plan.victims, &request.id).await?;
         Ok(names(&plan.victims))
@@ -239,17 +244,9 @@ impl Placer {
         &self,
         region: &RegionId,
         body: ReserveBody,
-        ask: &PlaceVm,
-        token: &ClientToken,
-        decision: &Decision,
+        commit: CommitBody,
     ) -> Result<CommitReply, Missed> {
         let held = self.reserve(region, body).await?;
-        let commit = CommitBody {
-            request: ask.request.clone(),
-            token: token.clone(),
-            image: ask.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
-            decision: summary(decision, region),
-        };
         self.commit(region, &held.id, commit).await
     }
 
@@ -288,7 +285,9 @@ impl Placer {
                     tries += 1;
                     tokio::time::sleep(COMMIT_PAUSE).await;
                 }
-                Err(error) if is_open(&error) => return Err(Missed::Final(open(region, &error))),
+                Err(error) if is_open(&error) => {
+                    return Err(Missed::Final(open(region, &error)));
+                }
                 Err(error) => {
                     self.give_back(region, params).await;
                     return Err(missed(error));
@@ -313,9 +312,9 @@ impl Placer {
     }
 
     fn peer(&self, region: &RegionId) -> Result<&Client, Missed> {
-        self.peers
-            .get(region)
-            .ok_or_else(|| Missed::TryNext("its daemon's address is not known here".to_owned()))
+        self.peers.get(region).ok_or_else(|| {
+            Missed::TryNext("its daemon's address is not known here".to_owned())
+        })
     }
 }
 
@@ -325,25 +324,28 @@ fn names(victims: &[Victim]) -> Vec<VmId> {
 
 /// Whether nobody knows if it was done.
 fn is_open(error: &CallError) -> bool {
-    match error {
-        CallError::Api(error) => error.code == ErrorCode::Indeterminate,
-        other => other.may_have_been_done(),
+    if let CallError::Api(error) = error {
+        return error.code == ErrorCode::Indeterminate;
     }
+    error.may_have_been_done()
 }
 
 fn open(region: &RegionId, error: &CallError) -> ApiError {
-    let message = format!("{region} holds the capacity and did not say whether it owns the VM: {error}");
+    let message = format!(
+        "{region} holds the capacity and did not say whether it owns the VM: {error}"
+    );
     ApiError::new(ErrorCode::Indeterminate, message)
         .with_remedy("ask again with the same client token: the VM is made at most once")
 }
 
 fn missed(error: CallError) -> Missed {
-    match error {
-        CallError::Api(error) if matches!(error.code, ErrorCode::Conflict | ErrorCode::Invalid) => {
-            Missed::Final(error)
-        }
-        other => Missed::TryNext(other.to_string()),
+    let message = error.to_string();
+    if let CallError::Api(error) = error
+        && matches!(error.code, ErrorCode::Conflict | ErrorCode::Invalid)
+    {
+        return Missed::Final(error);
     }
+    Missed::TryNext(message)
 }
 
 /// The places to try, best first.
@@ -366,7 +368,8 @@ fn summary(decision: &Decision, region: &RegionId) -> DecisionSummary {
         summary.score = *score;
         summary.hourly_cost = *hourly_cost;
         summary.latency = *expected_latency;
-    } else if let Some(other) = decision.alternatives.iter().find(|a| a.region == *region) {
+    } else if let Some(other) = decision.alternatives.iter().find(|a| a.region == *region)
+    {
         summary.score = other.score;
     }
     summary
@@ -396,34 +399,39 @@ fn micros(span: Duration) -> u64 {
 
 fn token_used(token: &ClientToken) -> ApiError {
     let message = format!("the client token {token} was used for another request");
-    ApiError::new(ErrorCode::Conflict, message)
-        .with_remedy("use a new client token, or send the request that the token was used for")
+    ApiError::new(ErrorCode::Conflict, message).with_remedy(
+        "use a new client token, or send the request that the token was used for",
+    )
 }
 
-fn contradictory(
-    reasons: &[dwcp_controller::placement::Contradiction],
-) -> ApiError {
+fn contradictory(reasons: &[dwcp_controller::placement::Contradiction]) -> ApiError {
     let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-    ApiError::new(ErrorCode::Invalid, format!("the request cannot hold: {}", texts.join("; ")))
-        .with_remedy("change or remove what is named")
-        .with_details(&reasons)
+    ApiError::new(
+        ErrorCode::Invalid,
+        format!("the request cannot hold: {}", texts.join("; ")),
+    )
+    .with_remedy("change or remove what is named")
+    .with_details(&reasons)
 }
 
 /// No region fits: which reasons, and what would help.
 fn refused(explanation: &Explanation) -> ApiError {
     let vm = &explanation.decision.request;
-    let regions = explanation.regions.iter().filter_map(|verdict| match &verdict.verdict {
-        Verdict::Refused { reasons, .. } => {
-            let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
-            Some(format!("{}: {}", verdict.region, reasons.join(", ")))
-        }
-        Verdict::Fits { .. } => None,
-    });
+    let regions =
+        explanation.regions.iter().filter_map(|verdict| match &verdict.verdict {
+            Verdict::Refused { reasons, .. } => {
+                let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+                Some(format!("{}: {}", verdict.region, reasons.join(", ")))
+            }
+            Verdict::Fits { .. } => None,
+        });
     let regions: Vec<_> = regions.collect();
     let message = format!("no region takes VM {vm}: {}", regions.join("; "));
     let remedy = explanation.relaxation.as_ref().map_or_else(
         || "add a region or a host that takes it".to_owned(),
         |relaxation| format!("it would fit if you {relaxation}"),
     );
-    ApiError::new(ErrorCode::Refused, message).with_remedy(remedy).with_details(explanation)
+    ApiError::new(ErrorCode::Refused, message)
+        .with_remedy(remedy)
+        .with_details(explanation)
 }

@@ -14,7 +14,7 @@ use dwcp_api::public::{
     RegionList, RegionParams, SetEnabled, SetPower, StatusReply, VmDetail, VmItem,
     VmList, VmParams,
 };
-use dwcp_api::{ApiError, CallError, Caller, Client, ErrorCode, NoParams, Routes};
+use dwcp_api::{ApiError, Caller, Client, ErrorCode, NoParams, Routes};
 use dwcp_controller::placement::Explanation;
 use dwcp_runtime::tls::Identity;
 use dwcp_types::{Power, RegionId, VmId};
@@ -64,7 +64,8 @@ fn admit(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Admin(_) | Identity::Region(_) => Ok(()),
         Identity::Host { .. } => {
-            Err(caller.forbidden("an administrator with a credential made by `./dwcp up`"))
+            Err(caller
+                .forbidden("an administrator with a credential made by `./dwcp up`"))
         }
     }
 }
@@ -195,10 +196,10 @@ impl PublicApi {
         if owner == self.region {
             return self.local.console(&params).await;
         }
-        self.peer(&owner)?
-            .call::<GetPeerConsole>(&params, &())
-            .await
-            .map_err(|error| from_peer(&owner, error))
+        self.peer(&owner)?.call::<GetPeerConsole>(&params, &()).await.map_err(|error| {
+            let remedy = "its VMs go on; try again when its daemon is back";
+            error.or_unavailable(&format!("region {owner}"), remedy)
+        })
     }
 
     async fn events(&self, params: EventParams, (): ()) -> Result<EventList, ApiError> {
@@ -241,16 +242,5 @@ impl PublicApi {
                 "add its endpoint to federation.yaml and restart this daemon",
             )
         })
-    }
-}
-
-fn from_peer(region: &RegionId, error: CallError) -> ApiError {
-    match error {
-        CallError::Api(error) => error,
-        other => {
-            let message = format!("region {region} does not answer: {other}");
-            ApiError::new(ErrorCode::Unavailable, message)
-                .with_remedy("its VMs go on; try again when its daemon is back")
-        }
     }
 }

@@ -70,10 +70,13 @@ impl Reconciler {
 
     async fn tell(&self, found: &Reconciled) {
         for id in &found.released {
-            self.events.note(None, &format!("reservation {id} had no VM: released")).await;
+            self.events
+                .note(None, &format!("reservation {id} had no VM: released"))
+                .await;
         }
         for id in &found.adopted {
-            let what = format!("a VM without reservation was taken into the books as {id}");
+            let what =
+                format!("a VM without reservation was taken into the books as {id}");
             self.events.note(None, &what).await;
         }
         for host in &found.overcommitted {

@@ -165,7 +165,11 @@ fn check(asked: &AddRegion) -> Result<(), ApiError> {
             "latitude is -90 to 90, longitude -180 to 180",
         );
     }
-    if asked.endpoint.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+    if asked
+        .endpoint
+        .rsplit_once(':')
+        .is_none_or(|(_, port)| port.parse::<u16>().is_err())
+    {
         return refuse("its endpoint is no HOST:PORT", "for example 192.0.2.10:8443");
     }
     Ok(())

@@ -56,7 +56,9 @@ impl Remover {
         match self.engine.txn(txn).await {
             Ok(TxnOutcome::Committed { .. }) => {}
             Ok(TxnOutcome::Conflict { .. }) => return,
-            Err(reason) => return warn!(%vm, %reason, "a deleted VM's record stays for now"),
+            Err(reason) => {
+                return warn!(%vm, %reason, "a deleted VM's record stays for now");
+            }
         }
         if let Err(reason) = self.books.release(record.reservation.clone()).await {
             warn!(%vm, %reason, "a deleted VM's capacity is given back later");

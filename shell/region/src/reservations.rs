@@ -57,7 +57,10 @@ impl Reservations {
         id: &ReservationId,
         body: CommitBody,
     ) -> Result<CommitReply, ApiError> {
-        self.committer.commit(id.clone(), body).await.map_err(|error| commit_error(&error))
+        self.committer
+            .commit(id.clone(), body)
+            .await
+            .map_err(|error| commit_error(&error))
     }
 
     /// Gives back what is only held.
@@ -73,8 +76,9 @@ impl Reservations {
 
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
 fn not_stored(error: BooksError) -> ApiError {
-    ApiError::new(ErrorCode::Unavailable, error.to_string())
-        .with_remedy("free space on the disk of that region's data directory, then try again")
+    ApiError::new(ErrorCode::Unavailable, error.to_string()).with_remedy(
+        "free space on the disk of that region's data directory, then try again",
+    )
 }
 
 fn reserve_denied(denied: &ReserveDenied) -> ApiError {
@@ -102,7 +106,8 @@ fn commit_error(error: &CommitError) -> ApiError {
         CommitError::Books(_) => ApiError::new(ErrorCode::Unavailable, message),
         CommitError::Pending(_) => ApiError::new(ErrorCode::Indeterminate, message),
         CommitError::TokenUsed { .. } | CommitError::TokenSpent { .. } => {
-            ApiError::new(ErrorCode::Conflict, message).with_remedy("use a new client token")
+            ApiError::new(ErrorCode::Conflict, message)
+                .with_remedy("use a new client token")
         }
         CommitError::NameTaken { .. } => ApiError::new(ErrorCode::Conflict, message)
             .with_remedy("choose another name, or delete that VM first"),

@@ -40,11 +40,10 @@ fn parse_label(text: &str) -> Result<(String, String), ApiError> {
     let pair = text.strip_prefix("tag:").unwrap_or(text).split_once('=');
     match pair {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(ApiError::new(
-            ErrorCode::Invalid,
-            format!("{text:?} is no label filter"),
-        )
-        .with_remedy("write tag:KEY=VALUE, for example tag:env=production")),
+        _ => {
+            Err(ApiError::new(ErrorCode::Invalid, format!("{text:?} is no label filter"))
+                .with_remedy("write tag:KEY=VALUE, for example tag:env=production"))
+        }
     }
 }
 
@@ -59,7 +58,9 @@ mod tests {
             ("env".to_owned(), "production".to_owned())
         );
         assert_eq!(parse_label("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
-        assert!(parse_label("env").unwrap_err().remedy.unwrap().contains("tag:KEY=VALUE"));
+        assert!(
+            parse_label("env").unwrap_err().remedy.unwrap().contains("tag:KEY=VALUE")
+        );
         assert!(parse_label("=x").is_err());
     }
 }

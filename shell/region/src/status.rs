@@ -67,8 +67,8 @@ impl Status {
             let heard = |id: &RegionId| {
                 self.inventory.fleet.health(id).state != HealthState::Unknown
             };
-            let all = regions.iter().filter(|record| record.region.enabled);
-            let all = all.map(|record| heard(&record.region.id)).all(|heard| heard);
+            let mut enabled = regions.iter().filter(|record| record.region.enabled);
+            let all = enabled.all(|record| heard(&record.region.id));
             let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
             checks.push_back(all);
             while checks.len() > CHECKS_MAX {

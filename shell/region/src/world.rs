@@ -36,7 +36,11 @@ pub struct World {
 
 impl World {
     /// Looks at one region without copying it.
-    pub fn region<T>(&self, region: &RegionId, look: impl FnOnce(Option<&Known>) -> T) -> T {
+    pub fn region<T>(
+        &self,
+        region: &RegionId,
+        look: impl FnOnce(Option<&Known>) -> T,
+    ) -> T {
         look(self.read().get(region))
     }
 

@@ -9,6 +9,7 @@ mod commit;
 pub mod http;
 pub mod lock;
 pub mod records;
+pub mod report_log;
 pub mod shutdown;
 pub mod store;
 pub mod strong;

@@ -61,7 +61,7 @@ pub(super) async fn keep(
                         name: name.clone(),
                         how: ended.map_or_else(|error| error.to_string(), |s| s.to_string()),
                     },
-                    _ = stop.wait_for(|stop| *stop) => {
+                    () = told(&mut stop) => {
                         if let Some(started) = started {
                             // Reaps the child while it is being stopped.
                             tokio::join!(started.stop(), async { child.wait().await.ok() });
@@ -76,9 +76,14 @@ pub(super) async fn keep(
         }
         tokio::select! {
             () = tokio::time::sleep(RESTART_PAUSE) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = told(&mut stop) => return,
         }
     }
+}
+
+/// Waits until told to stop; an owner that is gone has no more use for the program either.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    stop.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
 }
 
 /// Keeps the record of running processes true while notices come in.

@@ -1,0 +1,95 @@
+//! Where the files of a local federation are.
+
+use std::path::{Path, PathBuf};
+
+use dwcp_types::{HostId, RegionId};
+
+/// Files below one folder.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Below this folder, made absolute so that it can be handed to other processes.
+    ///
+    /// # Errors
+    ///
+    /// When the current folder is not known.
+    pub fn new(root: &Path) -> std::io::Result<Self> {
+        Ok(Self { root: std::path::absolute(root)? })
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The CA.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.root.join("ca")
+    }
+
+    /// The administrator's credential.
+    #[must_use]
+    pub fn admin(&self) -> PathBuf {
+        self.root.join("admin")
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.logs().join(format!("{name}.log"))
+    }
+
+    pub(super) fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    pub(super) fn supervisor(&self) -> PathBuf {
+        self.run().join("supervisor.json")
+    }
+
+    pub(super) fn processes(&self) -> PathBuf {
+        self.run().join("processes.json")
+    }
+
+    pub(super) fn region_tls(&self, region: &RegionId) -> PathBuf {
+        self.root.join("tls").join(format!("region-{region}"))
+    }
+
+    pub(super) fn region_data(&self, region: &RegionId) -> PathBuf {
+        self.root.join("regions").join(region.as_str())
+    }
+
+    pub(super) fn agent_tls(&self, host: &HostId) -> PathBuf {
+        self.root.join("tls").join(format!("host-{host}"))
+    }
+
+    pub(super) fn agent_data(&self, host: &HostId) -> PathBuf {
+        self.root.join("hosts").join(host.as_str())
+    }
+
+    pub(super) fn agent_config(&self, host: &HostId) -> PathBuf {
+        self.agent_data(host).join("agent.yaml")
+    }
+
+    pub(super) fn daemon_args(&self, config: &Path, region: &RegionId) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        vec![
+            "run".to_owned(),
+            "--config".to_owned(),
+            path(&std::path::absolute(config).unwrap_or_else(|_| config.to_owned())),
+            "--region".to_owned(),
+            region.to_string(),
+            "--data-dir".to_owned(),
+            path(&self.region_data(region)),
+            "--tls-dir".to_owned(),
+            path(&self.region_tls(region)),
+        ]
+    }
+}

@@ -1,0 +1,141 @@
+//! Makes what a local federation needs before its first process starts: folders, the
+//! development CA, a certificate for each daemon, agent and the administrator, and the agents'
+//! configurations.
+//!
+//! Done anew at each start: certificates are reissued, data is left alone.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use anyhow::Context;
+use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_runtime::tls::{
+    ADMIN_LIFETIME_MAX, DevelopmentCa, Identity, NODE_LIFETIME, SubjectName,
+};
+use serde_json::{Value, json};
+
+use super::{Layout, Plan};
+use crate::config::{Endpoint, Federation, HostSpec, RegionSpec};
+
+/// Memory that a guest gets at most on a development machine: the least that the rehearsal
+/// guest boots in without doubt (64 MiB panics, 72 boots; 96 leaves room for its programs).
+const GUEST_MEMORY_MIB: u64 = 96;
+
+/// CPUs that a guest gets at most on a development machine.
+const GUEST_CPUS: u32 = 1;
+
+/// What drives guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Driver {
+    /// QEMU where it can be had, else the simulated one.
+    #[default]
+    Auto,
+    /// QEMU or nothing.
+    Qemu,
+    /// States only: no real VMs.
+    Simulated,
+}
+
+impl Driver {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Qemu => "qemu",
+            Self::Simulated => "simulated",
+        }
+    }
+}
+
+/// Makes everything.
+///
+/// # Errors
+///
+/// When a file cannot be written or an existing CA cannot be used.
+pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()> {
+    let layout = &plan.layout;
+    private_dir(layout.root())?;
+    for folder in [layout.logs(), layout.run()] {
+        private_dir(&folder)?;
+    }
+    let now = SystemClock::new().now();
+    let ca = DevelopmentCa::load_or_create(&layout.ca(), now)?;
+    for (index, spec) in federation.regions.iter().enumerate() {
+        let region = &spec.region.id;
+        private_dir(&layout.region_data(region))?;
+        let names: Vec<_> = spec.endpoint.iter().map(subject).collect();
+        let identity = Identity::Region(region.clone());
+        ca.issue(&identity, &names, NODE_LIFETIME, now)?
+            .write(&layout.region_tls(region), "region")?;
+        for host in &spec.hosts {
+            let identity =
+                Identity::Host { region: region.clone(), host: host.id.clone() };
+            ca.issue(&identity, &[subject(&host.agent)], NODE_LIFETIME, now)?
+                .write(&layout.agent_tls(&host.id), "agent")?;
+            private_dir(&layout.agent_data(&host.id))?;
+            let config = agent_config(plan, spec, host, index);
+            let path = layout.agent_config(&host.id);
+            fs::write(&path, format!("{config:#}\n"))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    issue_admin(layout)?;
+    let endpoints = federation.regions.iter().filter_map(|spec| spec.endpoint.as_ref());
+    let endpoints: String =
+        endpoints.map(|endpoint| format!("https://{endpoint}\n")).collect();
+    fs::write(layout.admin().join("endpoints"), endpoints)?;
+    Ok(())
+}
+
+/// Issues the administrator's credential anew; it lasts 24 hours.
+///
+/// # Errors
+///
+/// When there is no CA yet or the files cannot be written.
+pub fn issue_admin(layout: &Layout) -> anyhow::Result<()> {
+    let ca = DevelopmentCa::load(&layout.ca())
+        .context("there is no federation here yet; start one with `./dwcp up`")?;
+    let name = "local".to_owned();
+    ca.issue(&Identity::Admin(name), &[], ADMIN_LIFETIME_MAX, SystemClock::new().now())?
+        .write(&layout.admin(), "admin")?;
+    Ok(())
+}
+
+fn subject(endpoint: &Endpoint) -> SubjectName {
+    endpoint
+        .host()
+        .parse::<IpAddr>()
+        .map_or_else(|_| SubjectName::Dns(endpoint.host().to_owned()), SubjectName::Ip)
+}
+
+/// An agent's configuration. Each host has a guest network of its own.
+fn agent_config(plan: &Plan, spec: &RegionSpec, host: &HostSpec, index: usize) -> Value {
+    let layout = &plan.layout;
+    let tls = layout.agent_tls(&host.id);
+    json!({
+        "host": host.id,
+        "region": spec.region.id,
+        "zone": host.zone,
+        "capacity": host.capacity,
+        "data_dir": layout.agent_data(&host.id),
+        "listen": host.agent.to_string(),
+        "tls": {
+            "ca": tls.join("ca.crt"),
+            "cert": tls.join("agent.crt"),
+            "key": tls.join("agent.key"),
+        },
+        "driver": plan.driver.as_str(),
+        "image_dir": std::path::absolute(&plan.image).unwrap_or_else(|_| plan.image.clone()),
+        "network": { "bridge": format!("dwcpbr{index}"), "prefix": format!("10.77.{index}.0/24") },
+        "scale": { "cpu_max": GUEST_CPUS, "memory_max": GUEST_MEMORY_MIB },
+    })
+}
+
+fn private_dir(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the folder {}", path.display()))
+}
