@@ -420,5 +420,5 @@ fn advice(path: &Path, fault: &redb::Error) -> String {
     } else {
         "check the disk; writes resume by themselves once it works"
     };
-    format!("cannot write {}: {fault}; {remedy}", path.display())
+    format!("cannot use {}: {fault}; {remedy}", path.display())
 }
