@@ -1,7 +1,7 @@
 //! The strong engine across machines: one daemon hosts it, the regions reach it over mutual
 //! TLS.
 //!
-//! [`engine_routes`] serves any engine, [`RemoteEngine`] is the same port over a [`Client`],
+//! [`engine_routes`] serves any engine, [`RemoteEngine`] is the same port over a [`Client`](crate::Client),
 //! so nobody above the port knows where the engine runs. Only regions may use it (threat
 //! model: agents and people have no business in the strong records).
 //!

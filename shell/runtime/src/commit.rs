@@ -282,6 +282,7 @@ impl<M: Machine> Writer<M> {
         let reason = advice(&self.path, fault);
         tracing::error!(path = %self.path.display(), %reason, "a commit failed");
         let reopened = self.reopen();
+        let begun = staged.is_some();
         if let (Ok(count), Some(replies)) = (&reopened, staged)
             && *count == self.count + 1
         {
@@ -293,9 +294,10 @@ impl<M: Machine> Writer<M> {
             return Ok(());
         }
         self.machine.discarded();
-        let error = match &reopened {
-            Ok(_) => CommitError::NotWritten { reason: reason.clone() },
-            Err(_) => CommitError::Unknown { reason: reason.clone() },
+        let error = if begun && reopened.is_err() {
+            CommitError::Unknown { reason: reason.clone() }
+        } else {
+            CommitError::NotWritten { reason: reason.clone() }
         };
         for answer in answers {
             respond(answer, Err(error.clone()));
@@ -307,7 +309,8 @@ impl<M: Machine> Writer<M> {
     fn reopen(&mut self) -> Result<u64, Fault> {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         *slot = None;
-        let database = open_file(&self.path)?;
+        // Not made anew: an empty database in place of a lost one would be a lie.
+        let database = builder().open(&self.path).map_err(fault)?;
         let count = read_counter(&database)?;
         *slot = Some(database);
         Ok(count)
@@ -382,7 +385,13 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 fn open_file(path: &Path) -> Result<Database, Fault> {
-    Database::builder().set_cache_size(CACHE_LEN_MAX).create(path).map_err(fault)
+    builder().create(path).map_err(fault)
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_LEN_MAX);
+    builder
 }
 
 fn ensure_counter(database: &Database) -> Result<u64, Fault> {
@@ -420,5 +429,101 @@ fn advice(path: &Path, fault: &redb::Error) -> String {
     } else {
         "check the disk; writes resume by themselves once it works"
     };
-    format!("cannot write {}: {fault}; {remedy}", path.display())
+    format!("cannot use {}: {fault}; {remedy}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: TableDefinition<'_, u64, ()> = TableDefinition::new("log");
+
+    /// Writes numbers, and fails when told to.
+    struct Faulty {
+        /// Moved away when a request says so, which keeps it from being opened again.
+        path: PathBuf,
+    }
+
+    /// What a request does.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Ask {
+        Write(u64),
+        Fail,
+        FailAndStayClosed,
+    }
+
+    impl Machine for Faulty {
+        type Request = Ask;
+        type Reply = ();
+
+        fn apply(
+            &mut self,
+            transaction: &WriteTransaction,
+            requests: Vec<Ask>,
+        ) -> Result<Vec<()>, Fault> {
+            let mut log = transaction.open_table(LOG).map_err(fault)?;
+            for ask in &requests {
+                match ask {
+                    Ask::Write(number) => {
+                        log.insert(number, ()).map_err(fault)?;
+                    }
+                    Ask::Fail => return Err(disk_error()),
+                    Ask::FailAndStayClosed => {
+                        std::fs::rename(&self.path, self.path.with_extension("away"))
+                            .unwrap();
+                        std::fs::create_dir(&self.path).unwrap();
+                        return Err(disk_error());
+                    }
+                }
+            }
+            Ok(vec![(); requests.len()])
+        }
+    }
+
+    fn disk_error() -> Fault {
+        Box::new(redb::Error::Io(io::Error::from(io::ErrorKind::StorageFull)))
+    }
+
+    fn open(path: &Path) -> Ledger<Faulty> {
+        let faulty = Faulty { path: path.to_owned() };
+        Ledger::open(path, |_| Ok(faulty)).unwrap()
+    }
+
+    fn written(ledger: &Ledger<Faulty>) -> Result<Vec<u64>, CommitError> {
+        ledger.read(|database| {
+            let transaction = database.begin_read().map_err(fault)?;
+            let log = transaction.open_table(LOG).map_err(fault)?;
+            let rows = log.iter().map_err(fault)?;
+            rows.map(|row| row.map(|(key, _)| key.value()).map_err(fault)).collect()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_failure_costs_its_batch_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = open(&directory.path().join("l.redb"));
+        ledger.submit(Ask::Write(1)).await.unwrap();
+        let error = ledger.submit(Ask::Fail).await.unwrap_err();
+        assert!(matches!(&error, CommitError::NotWritten { reason }
+            if reason.contains("l.redb") && reason.contains("free space")));
+        ledger.submit(Ask::Write(2)).await.unwrap();
+        assert_eq!(written(&ledger).unwrap(), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_opened_again_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("l.redb");
+        let ledger = open(&path);
+        ledger.submit(Ask::Write(1)).await.unwrap();
+        let error = ledger.submit(Ask::FailAndStayClosed).await.unwrap_err();
+        assert!(matches!(error, CommitError::NotWritten { .. }), "it never began");
+        assert!(matches!(written(&ledger), Err(CommitError::NotWritten { .. })));
+        ledger.submit(Ask::Write(2)).await.unwrap_err();
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(path.with_extension("away"), &path).unwrap();
+        // It comes back by itself; writes are refused until then.
+        while ledger.submit(Ask::Write(3)).await.is_err() {}
+        assert_eq!(written(&ledger).unwrap(), [1, 3]);
+    }
 }

@@ -12,6 +12,8 @@ mod authority;
 mod config;
 mod files;
 mod identity;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::io;
