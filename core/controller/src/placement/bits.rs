@@ -74,6 +74,18 @@ pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
+/// Calls for each region of a set given as words, in rising order; the loop of the hot path,
+/// which an iterator would leave half unrolled.
+pub(crate) fn each(words: &[u64], mut call: impl FnMut(usize)) {
+    for (at, word) in words.iter().enumerate() {
+        let mut rest = *word;
+        while rest != 0 {
+            call(at * WORD + rest.trailing_zeros() as usize);
+            rest &= rest - 1;
+        }
+    }
+}
+
 /// Packs one test a region into words. `test` is asked for every index below `regions`.
 pub(crate) fn pack(into: &mut [u64], regions: usize, test: impl Fn(usize) -> bool) {
     for (at, word) in into.iter_mut().enumerate() {
@@ -95,6 +107,9 @@ mod tests {
             let mut bits = Bits::none(200);
             members.iter().for_each(|region| bits.set(*region, true));
             prop_assert_eq!(ones(bits.as_words()).collect::<Vec<_>>(), members.iter().copied().collect::<Vec<_>>());
+            let mut called = Vec::new();
+            each(bits.as_words(), |region| called.push(region));
+            prop_assert_eq!(called, ones(bits.as_words()).collect::<Vec<_>>());
             let mut packed = Bits::none(200);
             pack(packed.as_words_mut(), 200, |region| members.contains(&region));
             prop_assert_eq!(packed, bits);

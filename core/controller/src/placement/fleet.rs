@@ -28,6 +28,13 @@ use super::room::{CPU, MEMORY, RESOURCES, Room, STORAGE, VMS};
 /// A round trip that nobody measured (F52).
 pub(crate) const UNKNOWN: u64 = u64::MAX;
 
+/// A price, 68,719 USD, from which on the largest VM could overflow 64 bits.
+pub(crate) const DEAR: u64 = 1 << 36;
+
+/// Parts of a whole in the bounds of capacity factors: fine enough that rounding costs less
+/// than a basis point, and a basis point of it is a whole number.
+pub(crate) const FINE: u64 = 10_000 << 16;
+
 /// An index of everything that placement decisions look at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
@@ -73,6 +80,14 @@ pub(crate) struct Hot {
     pub(crate) cpu_price: Vec<u64>,
     pub(crate) memory_price: Vec<u64>,
     pub(crate) storage_price: Vec<u64>,
+    /// Whether some price is [`DEAR`].
+    pub(crate) dear: bool,
+    /// The largest free share of CPUs, and of memory, in any zone, in parts of [`FINE`].
+    pub(crate) cpu_share: Vec<u32>,
+    pub(crate) memory_share: Vec<u32>,
+    /// What one CPU, or one GiB, is of the largest zone's, in parts of [`FINE`].
+    pub(crate) cpu_part: Vec<u32>,
+    pub(crate) gib_part: Vec<u32>,
 }
 
 /// A zone of a region.

@@ -114,19 +114,30 @@ impl<'a> Query<'a> {
         Some(Micros::new(u32::try_from(mean).unwrap_or(u32::MAX)))
     }
 
-    /// What an hour costs in a region, in millionths of a dollar: the sum of
-    /// [`dwcp_types::CostProfile::hourly`] over arrays.
+    /// What an hour costs in a region, in millionths of a dollar.
     pub(crate) fn cost(&self, region: usize) -> u64 {
-        let shape = &self.request.shape;
-        let hot = &self.fleet.hot;
-        hot.cpu_price[region]
-            .saturating_mul(u64::from(shape.cpu))
-            .saturating_add(
-                hot.memory_price[region].saturating_mul(shape.memory.get()) / 1024,
-            )
-            .saturating_add(
-                hot.storage_price[region].saturating_mul(shape.storage.get()) / 730,
-            )
+        self.fleet.regions[region].region.cost.hourly(&self.request.shape).get()
+    }
+
+    /// What an hour costs in each region: [`Self::cost`] over arrays. While no price is large
+    /// enough to overflow with the largest VM, which is always, nothing is checked for it.
+    pub(crate) fn costs(&self) -> Vec<u64> {
+        let (shape, hot) = (&self.request.shape, &self.fleet.hot);
+        if hot.dear {
+            return (0..self.fleet.len()).map(|region| self.cost(region)).collect();
+        }
+        let (cpu, memory, storage) =
+            (u64::from(shape.cpu), shape.memory.get(), shape.storage.get());
+        let rest = hot.memory_price.iter().zip(&hot.storage_price);
+        hot.cpu_price
+            .iter()
+            .zip(rest)
+            .map(|(price, (memory_price, storage_price))| {
+                price.wrapping_mul(cpu)
+                    + memory_price.wrapping_mul(memory) / 1024
+                    + storage_price.wrapping_mul(storage) / 730
+            })
+            .collect()
     }
 }
 

@@ -10,7 +10,7 @@
 //! then the zone's id; then best fit by fewest GPUs and least room left behind, then the
 //! host's id.
 
-use super::bits::ones;
+use super::bits::each;
 use super::fleet::{Fleet, UNKNOWN, ratio};
 use super::policy::{CAPACITY, COST, FACTORS, HEALTH, LATENCY, PRIORITY};
 use super::query::Query;
@@ -54,16 +54,16 @@ const FRACTION: u32 = 40;
 
 impl Scale {
     /// From a limit (1 - value / limit), or else from the extremes of what stands (F23).
-    fn new(limit: Option<u64>, values: impl Iterator<Item = u64>) -> Self {
+    fn new(limit: Option<u64>, standing: &[u64], values: &[u64]) -> Self {
         let (mut low, mut high) = (u64::MAX, 0);
         if let Some(limit) = limit {
             (low, high) = (0, limit);
         } else {
-            for value in values {
-                if value != UNKNOWN {
-                    (low, high) = (low.min(value), high.max(value));
-                }
-            }
+            each(standing, |region| {
+                let value = values[region];
+                low = low.min(value);
+                high = high.max(if value == UNKNOWN { 0 } else { value });
+            });
         }
         let range = high.saturating_sub(low);
         let per_unit = (10_000_u64 << FRACTION) / range.max(1) + 1;
@@ -105,54 +105,67 @@ pub(crate) struct Ranking<'a> {
     bounds: Vec<u64>,
 }
 
-/// How many regions are taken by their bound at first; a few times what counts.
+/// How many regions are taken by their bound at first, a few times what counts; how many when
+/// those do not settle it; then all.
 const FIRST_TAKEN: usize = 24;
+const NEXT_TAKEN: usize = 128;
 
 impl<'a> Ranking<'a> {
     /// Bounds every region that stands.
     pub(crate) fn new(query: &'a Query<'a>, screen: &Screen) -> Self {
-        let sums = query.latency_sums();
+        let (sums, costs) = (query.latency_sums(), query.costs());
         let limits = &query.request.constraints;
-        let standing = || ones(screen.standing());
-        let latency =
-            Scale::new(query.latency_limit(), standing().map(|region| sums[region]));
-        let costs: Vec<(usize, u64)> =
-            standing().map(|region| (region, query.cost(region))).collect();
-        let limit = limits.cost_limit.map(dwcp_types::MicroUsd::get);
-        let cost = Scale::new(limit, costs.iter().map(|(_, cost)| *cost));
-        let mut ranking = Self { query, latency, cost, bounds: Vec::new() };
-        ranking.bounds =
-            costs.into_iter().map(|(region, cost)| ranking.bound(region, cost)).collect();
-        ranking
+        let cost_limit = limits.cost_limit.map(dwcp_types::MicroUsd::get);
+        let latency = Scale::new(query.latency_limit(), screen.standing(), sums);
+        let cost = Scale::new(cost_limit, screen.standing(), &costs);
+        let mut bounds = Vec::with_capacity(costs.len());
+        let ranking = Self { query, latency, cost, bounds: Vec::new() };
+        each(screen.standing(), |region| {
+            bounds.push(ranking.bound(region, sums[region], costs[region]));
+        });
+        Self { bounds, ..ranking }
     }
 
-    fn bound(&self, region: usize, cost: u64) -> u64 {
+    /// A bound of the score: the same sum of the same parts, each no less than it will be.
+    fn bound(&self, region: usize, latency: u64, cost: u64) -> u64 {
         let hot = &self.query.fleet.hot;
         let weights = &self.query.weights;
-        let latency = self.query.latency_sums()[region];
-        let sum = u64::from(weights[LATENCY]) * self.latency.bound(latency)
-            + u64::from(weights[COST]) * self.cost.bound(cost)
-            + u64::from(weights[CAPACITY]) * u64::from(hot.headroom[region])
-            + u64::from(weights[HEALTH]) * u64::from(hot.health[region]) * 100
-            + u64::from(weights[PRIORITY]) * u64::from(hot.priority[region]) * 100;
+        let part = |at: usize, factor: u64| u64::from(weights[at]) * factor / 10_000;
+        let sum = part(LATENCY, self.latency.bound(latency))
+            + part(COST, self.cost.bound(cost))
+            + part(CAPACITY, self.capacity_bound(region))
+            + part(HEALTH, u64::from(hot.health[region]) * 100)
+            + part(PRIORITY, u64::from(hot.priority[region]) * 100);
         sum << 32 | (u64::from(u32::MAX) - region as u64)
+    }
+
+    /// No zone of the region has a higher capacity factor: its free share before, less what
+    /// the VM is of the largest zone.
+    fn capacity_bound(&self, region: usize) -> u64 {
+        let hot = &self.query.fleet.hot;
+        let rest = |share: u32, part: u32, amount: u64| {
+            u64::from(share).saturating_sub(u64::from(part) * amount)
+        };
+        let [cpu, memory, ..] = self.query.amounts;
+        let cpu = rest(hot.cpu_share[region], hot.cpu_part[region], cpu);
+        let memory = rest(hot.memory_share[region], hot.gib_part[region], memory / 1024);
+        // FINE is 10,000 << 16.
+        (cpu.min(memory) >> 16).min(u64::from(hot.headroom[region]))
     }
 
     /// The best `most` places in order, with zones and hosts.
     pub(crate) fn best(mut self, most: usize) -> Vec<Candidate> {
         let mut best = Vec::with_capacity(most.min(self.bounds.len()) + 1);
-        let taken = FIRST_TAKEN.max(most);
-        if taken < self.bounds.len() {
-            let (front, rest) = top(&self.bounds, taken);
-            self.score_in_order(&front, most, &mut best);
-            if !settled(&best, most, rest) {
-                best.clear();
-                self.bounds.sort_unstable_by(|a, b| b.cmp(a));
-                self.score_in_order(&self.bounds, most, &mut best);
+        let mut from = 0;
+        let mut bounds = std::mem::take(&mut self.bounds);
+        for taken in [FIRST_TAKEN, NEXT_TAKEN, usize::MAX] {
+            let to = taken.max(most).min(bounds.len());
+            let rest = bring_forward(&mut bounds[from..], to - from);
+            self.score_in_order(&bounds[from..to], most, &mut best);
+            if to == bounds.len() || settled(&best, most, rest) {
+                break;
             }
-        } else {
-            self.bounds.sort_unstable_by(|a, b| b.cmp(a));
-            self.score_in_order(&self.bounds, most, &mut best);
+            from = to;
         }
         for candidate in &mut best {
             let host = candidate.host;
@@ -222,25 +235,19 @@ fn region_of(bound: u64) -> usize {
 /// equal score could still win by a preference, so only a lower one settles it.
 fn settled(best: &[Candidate], most: usize, bound: u64) -> bool {
     let last = if best.len() < most { None } else { best.last() };
-    last.is_some_and(|last| bound >> 32 < u64::from(last.score) * 10_000)
+    last.is_some_and(|last| bound >> 32 < u64::from(last.score))
 }
 
-/// The `taken` largest in falling order, and the largest of the others.
-fn top(bounds: &[u64], taken: usize) -> (Vec<u64>, u64) {
-    let mut front = bounds[..taken].to_vec();
-    front.sort_unstable_by(|a, b| b.cmp(a));
-    let (mut rest, mut floor) = (0, front[taken - 1]);
-    for bound in &bounds[taken..] {
-        if *bound <= floor {
-            rest = rest.max(*bound);
-            continue;
-        }
-        let at = front.partition_point(|other| other > bound);
-        front.insert(at, *bound);
-        rest = rest.max(front.pop().unwrap_or(0));
-        floor = front[taken - 1];
+/// Brings the `taken` largest to the front, in falling order, and gives the largest of the
+/// others.
+fn bring_forward(bounds: &mut [u64], taken: usize) -> u64 {
+    let mut rest = 0;
+    if taken < bounds.len() {
+        let (_, next, _) = bounds.select_nth_unstable_by(taken, |a, b| b.cmp(a));
+        rest = *next;
     }
-    (front, rest)
+    bounds[..taken].sort_unstable_by(|a, b| b.cmp(a));
+    rest
 }
 
 fn is_preferred_provider(query: &Query<'_>, region: usize) -> bool {

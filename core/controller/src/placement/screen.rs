@@ -4,7 +4,7 @@
 //! look at every region when explaining and only at those still standing when deciding; both
 //! by this code, so a region stands in one exactly when it stands in the other.
 
-use super::bits::{has, ones, pack, words};
+use super::bits::{each, has, pack, words};
 use super::fleet::UNKNOWN;
 use super::locality::canonical;
 use super::query::Query;
@@ -155,7 +155,8 @@ impl Screen {
         }
         if let Some(limit) = limits.cost_limit {
             let dear = self.set(ReasonKind::Cost);
-            pack(dear, regions, |region| query.cost(region) > limit.get());
+            let costs = query.costs();
+            pack(dear, regions, |region| costs[region] > limit.get());
         }
     }
 
@@ -166,11 +167,11 @@ impl Screen {
         };
         let ample = &query.fleet.hot.ample;
         let ruled = !query.required.is_empty();
-        for region in ones(&looked_at) {
+        each(&looked_at, |region| {
             if ruled || !ample[region].fits(&query.need) {
                 self.by_hosts_of(query, region);
             }
-        }
+        });
     }
 
     fn by_hosts_of(&mut self, query: &Query<'_>, region: usize) {

@@ -3,7 +3,7 @@
 use dwcp_types::{Capacity, Health, HostId, HostView, RegionId, RegionView, ZoneId};
 
 use super::attribute::accepts;
-use super::{Fleet, HostRow, RegionRow, ZoneRow};
+use super::{DEAR, FINE, Fleet, HostRow, RegionRow, ZoneRow};
 use crate::placement::room::{CPU, MEMORY, RESOURCES, Room, STORAGE, VMS, amounts};
 
 impl Fleet {
@@ -82,6 +82,17 @@ impl Fleet {
         self.hot.cpu_price.push(region.cost.cpu_hour.get());
         self.hot.memory_price.push(region.cost.memory_gib_hour.get());
         self.hot.storage_price.push(region.cost.storage_gib_month.get());
+        let cost = &region.cost;
+        let prices = [cost.cpu_hour, cost.memory_gib_hour, cost.storage_gib_month];
+        self.hot.dear |= prices.iter().any(|price| price.get() >= DEAR);
+        for fine in [
+            &mut self.hot.cpu_share,
+            &mut self.hot.memory_share,
+            &mut self.hot.cpu_part,
+            &mut self.hot.gib_part,
+        ] {
+            fine.push(0);
+        }
         self.hot.ample.push(Room::default());
         self.hot.most.push(Room::default());
         self.hot.headroom.push(0);
@@ -161,9 +172,29 @@ impl Fleet {
             }
         }
         self.hot.headroom[at] = zones.iter().map(ZoneRow::headroom).max().unwrap_or(0);
+        self.hot.cpu_share[at] = largest_share(zones, CPU);
+        self.hot.memory_share[at] = largest_share(zones, MEMORY);
+        self.hot.cpu_part[at] = least_part(zones, CPU, 1);
+        self.hot.gib_part[at] = least_part(zones, MEMORY, 1024);
         self.hot.most[at] = most;
         self.hot.ample[at] = roomiest(&rooms, &total);
     }
+}
+
+/// The largest free share of a resource in any zone, rounded up.
+fn largest_share(zones: &[ZoneRow], lane: usize) -> u32 {
+    let shares = zones.iter().filter(|zone| zone.total[lane] > 0).map(|zone| {
+        let (free, total) = (u128::from(zone.free[lane]), u128::from(zone.total[lane]));
+        (free * u128::from(FINE)).div_ceil(total)
+    });
+    u32::try_from(shares.max().unwrap_or(0)).unwrap_or(u32::MAX)
+}
+
+/// What so much of a resource is of the zone that has the most of it, rounded down.
+fn least_part(zones: &[ZoneRow], lane: usize, amount: u64) -> u32 {
+    let most = zones.iter().map(|zone| zone.total[lane]).max().unwrap_or(0);
+    let part = (amount * FINE).checked_div(most).unwrap_or(0);
+    u32::try_from(part).unwrap_or(u32::MAX)
 }
 
 fn room_of(host: &HostRow) -> Room {
