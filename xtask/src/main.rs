@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -24,11 +25,14 @@ struct Args {
 enum Command {
     /// Measure something and print value, unit and method.
     Bench(bench::Options),
+    /// Run the cores in seeded worlds with faults; exit 1 when an invariant breaks.
+    Sim(sim::SimOptions),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Bench(options) => bench::run(&options),
+        Command::Sim(options) => sim::run_seeds(&options),
     };
     match result {
         Ok(code) => code,
