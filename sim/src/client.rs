@@ -90,7 +90,7 @@ impl Client {
             None => {
                 let token = format!("t{}-{}", self.index, self.ops);
                 let token = ClientToken::new(&token).ok()?;
-                Wish::Place { token, request: self.request(&name)? }
+                Wish::Place { token, request: Box::new(self.request(&name)?) }
             }
             Some(reservation) => {
                 let all = [Power::Running, Power::Paused, Power::Stopped, Power::Deleted];

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_controller::ledger::Reserve;
-use dwcp_controller::ownership::{ClientToken, set_power, token_key, vm_key};
-use dwcp_types::{
-    FleetView, PlacementRequest, Power, RegionId, ReservationId, Timestamp, VmId,
-};
+use dwcp_controller::ownership::{set_power, token_key, vm_key};
+use dwcp_types::{FleetView, Power, RegionId, ReservationId, Timestamp, VmId};
 
 use crate::chooser::{Choose, Proposed};
 use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
@@ -59,6 +57,12 @@ pub(crate) struct Coordinator {
 
 type Out = Vec<(Node, Body)>;
 
+/// One call: when it is, and what is to be sent.
+struct Turn {
+    now: Timestamp,
+    out: Out,
+}
+
 impl Coordinator {
     pub(crate) fn new(
         index: usize,
@@ -73,9 +77,9 @@ impl Coordinator {
     }
 
     pub(crate) fn handle(&mut self, now: Timestamp, from: Node, body: Body) -> Out {
-        let mut out = Out::new();
+        let mut turn = Turn { now, out: Out::new() };
         match body {
-            Body::Ask { op, wish } => self.begin(now, from, op, *wish, &mut out),
+            Body::Ask { op, wish } => self.begin(&mut turn, from, op, *wish),
             Body::View { hosts } => {
                 if let Node::Region(index) = from
                     && let Some(view) = self.view.regions.get_mut(index)
@@ -86,17 +90,17 @@ impl Coordinator {
             }
             Body::FromEngine { call, reply } => {
                 if let Some(errand) = self.errands.remove(&call) {
-                    self.on_engine(now, errand, &reply, &mut out);
+                    self.on_engine(&mut turn, errand, &reply);
                 }
             }
             Body::Reserved { call, place } => {
                 if let Some(errand) = self.errands.remove(&call) {
-                    self.on_reserved(now, errand, place.is_some(), &mut out);
+                    self.on_reserved(&mut turn, errand, place.is_some());
                 }
             }
             Body::Committed { call, reply } => {
                 if let Some(errand) = self.errands.remove(&call) {
-                    self.on_committed(now, errand, reply, &mut out);
+                    self.on_committed(&mut turn, errand, reply);
                 }
             }
             Body::Answer { .. }
@@ -106,12 +110,12 @@ impl Coordinator {
             | Body::Instruct(_)
             | Body::Report { .. } => {}
         }
-        out
+        turn.out
     }
 
     /// Asks again what was not answered, or gives it up.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Out {
-        let mut out = Out::new();
+        let mut turn = Turn { now, out: Out::new() };
         let late = |errand: &Errand| now.since(errand.asked_at) >= ASK_AGAIN_AFTER;
         let calls: Vec<_> = self
             .errands
@@ -124,38 +128,31 @@ impl Coordinator {
             if errand.asked < ASKED_MAX {
                 errand.asked += 1;
                 errand.asked_at = now;
-                out.push(errand.question.clone());
+                turn.out.push(errand.question.clone());
                 self.errands.insert(call, errand);
             } else if let Stage::Reserving { left, .. } = errand.stage.clone() {
-                self.next_region(now, errand, left, &mut out);
+                self.next_region(&mut turn, errand, left);
             } else {
-                finish(&errand, Answer::Unsure, &mut out);
+                finish(&errand, Answer::Unsure, &mut turn);
             }
         }
-        out
+        turn.out
     }
 
-    fn begin(
-        &mut self,
-        now: Timestamp,
-        client: Node,
-        op: u64,
-        wish: Wish,
-        out: &mut Out,
-    ) {
+    fn begin(&mut self, turn: &mut Turn, client: Node, op: u64, wish: Wish) {
         let stage = match wish {
             Wish::Place { .. } => Stage::LookUp,
             Wish::Power { .. } => Stage::ReadRecord,
         };
         let question = (Node::Engine, Body::View { hosts: Vec::new() });
-        let (rounds, asked, asked_at) = (0, 0, now);
+        let (rounds, asked, asked_at) = (0, 0, turn.now);
         let errand =
             Errand { client, op, wish, stage, rounds, question, asked, asked_at };
-        self.read(now, errand, out);
+        self.read(turn, errand);
     }
 
     /// Reads the token of a placement, or the record of another wish.
-    fn read(&mut self, now: Timestamp, mut errand: Errand, out: &mut Out) {
+    fn read(&mut self, turn: &mut Turn, mut errand: Errand) {
         let key = match &errand.wish {
             Wish::Place { token, request } => {
                 errand.stage = Stage::LookUp;
@@ -167,137 +164,109 @@ impl Coordinator {
             }
         };
         let request = EngineRequest::Read(vec![key]);
-        self.ask(now, errand, Node::Engine, |call| Body::ToEngine { call, request }, out);
+        self.ask(turn, errand, Node::Engine, |call| Body::ToEngine { call, request });
     }
 
-    fn again(&mut self, now: Timestamp, mut errand: Errand, out: &mut Out) {
+    fn again(&mut self, turn: &mut Turn, mut errand: Errand) {
         errand.rounds += 1;
         if errand.rounds >= ROUNDS_MAX {
-            return finish(&errand, Answer::Unsure, out);
+            return finish(&errand, Answer::Unsure, turn);
         }
-        self.read(now, errand, out);
+        self.read(turn, errand);
     }
 
-    fn on_engine(
-        &mut self,
-        now: Timestamp,
-        errand: Errand,
-        reply: &EngineReply,
-        out: &mut Out,
-    ) {
+    fn on_engine(&mut self, turn: &mut Turn, errand: Errand, reply: &EngineReply) {
         match (reply, errand.wish.clone()) {
-            (EngineReply::Rows(rows), Wish::Place { token, request }) => {
-                self.on_token(now, errand, rows, &token, &request, out);
+            (EngineReply::Rows(rows), Wish::Place { .. }) => {
+                self.on_token(turn, errand, rows);
             }
             (EngineReply::Rows(rows), Wish::Power { vm, reservation, wanted }) => {
-                self.on_record(now, errand, rows, (&vm, &reservation, wanted), out);
+                self.on_record(turn, errand, rows, (&vm, &reservation, wanted));
             }
-            (EngineReply::Txn(true), _) => finish(&errand, Answer::Done, out),
-            (EngineReply::Txn(false), _) => self.again(now, errand, out),
+            (EngineReply::Txn(true), _) => finish(&errand, Answer::Done, turn),
+            (EngineReply::Txn(false), _) => self.again(turn, errand),
         }
     }
 
-    fn on_token(
-        &mut self,
-        now: Timestamp,
-        errand: Errand,
-        rows: &Rows,
-        token: &ClientToken,
-        request: &PlacementRequest,
-        out: &mut Out,
-    ) {
+    fn on_token(&mut self, turn: &mut Turn, errand: Errand, rows: &Rows) {
+        let Wish::Place { token, request } = &errand.wish else { return };
         let used = rows.get(&token_key(&request.tenant, token));
         if let Some(used) = used.and_then(|row| row.value.token()) {
-            let answer = if used.request == *request {
+            let answer = if used.request == **request {
                 Answer::Placed(used.reservation.clone())
             } else {
                 Answer::Refused
             };
-            return finish(&errand, answer, out);
+            return finish(&errand, answer, turn);
         }
         let mut left = self.chooser.choose(&self.view, request);
         left.reverse();
-        self.next_region(now, errand, left, out);
+        self.next_region(turn, errand, left);
     }
 
     fn next_region(
         &mut self,
-        now: Timestamp,
+        turn: &mut Turn,
         mut errand: Errand,
         mut left: Vec<Proposed>,
-        out: &mut Out,
     ) {
         let Wish::Place { request, .. } = &errand.wish else { return };
         let Some(best) = left.pop() else {
-            return finish(&errand, Answer::Refused, out);
+            return finish(&errand, Answer::Refused, turn);
         };
         let region = self.regions.iter().position(|id| *id == best.region);
         let name = format!("c{}-{}-{}", self.index, self.boot, self.calls + 1);
         let (Some(region), Ok(reservation)) = (region, ReservationId::new(&name)) else {
-            return finish(&errand, Answer::Refused, out);
+            return finish(&errand, Answer::Refused, turn);
         };
         let mut ask = Reserve::of(reservation.clone(), request);
         ask.proposal = best.proposal;
         errand.stage = Stage::Reserving { left, reservation };
         let ask = Box::new(ask);
         let node = Node::Region(region);
-        self.ask(now, errand, node, |call| Body::Reserve { call, ask }, out);
+        self.ask(turn, errand, node, |call| Body::Reserve { call, ask });
     }
 
-    fn on_reserved(
-        &mut self,
-        now: Timestamp,
-        mut errand: Errand,
-        held: bool,
-        out: &mut Out,
-    ) {
+    fn on_reserved(&mut self, turn: &mut Turn, mut errand: Errand, held: bool) {
         let Stage::Reserving { left, reservation } = errand.stage.clone() else { return };
         if !held {
-            return self.next_region(now, errand, left, out);
+            return self.next_region(turn, errand, left);
         }
         let Wish::Place { token, request } = errand.wish.clone() else { return };
         errand.stage = Stage::Committing { reservation: reservation.clone() };
         let region = errand.question.0;
-        let request = Box::new(request);
         let body = |call| Body::Commit { call, id: reservation, request, token };
-        self.ask(now, errand, region, body, out);
+        self.ask(turn, errand, region, body);
     }
 
-    fn on_committed(
-        &mut self,
-        now: Timestamp,
-        errand: Errand,
-        reply: CommitReply,
-        out: &mut Out,
-    ) {
+    fn on_committed(&mut self, turn: &mut Turn, errand: Errand, reply: CommitReply) {
         let Stage::Committing { reservation } = errand.stage.clone() else { return };
         match reply {
-            CommitReply::Done => finish(&errand, Answer::Placed(reservation), out),
-            CommitReply::Lapsed => self.again(now, errand, out),
-            CommitReply::NameTaken(by) => finish(&errand, Answer::NameTaken(by), out),
-            CommitReply::TokenUsed => finish(&errand, Answer::Refused, out),
+            CommitReply::Done => finish(&errand, Answer::Placed(reservation), turn),
+            CommitReply::Lapsed => self.again(turn, errand),
+            CommitReply::NameTaken(by) => finish(&errand, Answer::NameTaken(by), turn),
+            CommitReply::TokenUsed => finish(&errand, Answer::Refused, turn),
         }
     }
 
     fn on_record(
         &mut self,
-        now: Timestamp,
+        turn: &mut Turn,
         mut errand: Errand,
         rows: &Rows,
         wish: (&VmId, &ReservationId, Power),
-        out: &mut Out,
     ) {
         let (vm, reservation, wanted) = wish;
         let row = rows.get(&vm_key(vm));
         let found = row.and_then(|row| Some((row.value.vm()?, row.revision)));
         let found = found.filter(|(record, _)| record.reservation == *reservation);
         let Some((record, revision)) = found else {
-            return finish(&errand, Answer::Gone, out);
+            return finish(&errand, Answer::Gone, turn);
         };
-        let next = match set_power(record, wanted, now) {
-            Ok(next) if next == *record => return finish(&errand, Answer::Done, out),
+        let next = match set_power(record, wanted, turn.now) {
+            Ok(next) if next == *record => return finish(&errand, Answer::Done, turn),
             Ok(next) => next,
-            Err(_) => return finish(&errand, Answer::Refused, out),
+            Err(_) => return finish(&errand, Answer::Refused, turn),
         };
         errand.stage = Stage::WriteRecord;
         let txn = Txn {
@@ -306,26 +275,25 @@ impl Coordinator {
             deletes: Vec::new(),
         };
         let request = EngineRequest::Txn(txn);
-        self.ask(now, errand, Node::Engine, |call| Body::ToEngine { call, request }, out);
+        self.ask(turn, errand, Node::Engine, |call| Body::ToEngine { call, request });
     }
 
     fn ask(
         &mut self,
-        now: Timestamp,
+        turn: &mut Turn,
         mut errand: Errand,
         to: Node,
         body: impl FnOnce(u64) -> Body,
-        out: &mut Out,
     ) {
         self.calls += 1;
         errand.question = (to, body(self.calls));
         errand.asked = 1;
-        errand.asked_at = now;
-        out.push(errand.question.clone());
+        errand.asked_at = turn.now;
+        turn.out.push(errand.question.clone());
         self.errands.insert(self.calls, errand);
     }
 }
 
-fn finish(errand: &Errand, answer: Answer, out: &mut Out) {
-    out.push((errand.client, Body::Answer { op: errand.op, answer }));
+fn finish(errand: &Errand, answer: Answer, turn: &mut Turn) {
+    turn.out.push((errand.client, Body::Answer { op: errand.op, answer }));
 }

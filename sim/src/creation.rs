@@ -36,7 +36,6 @@ pub(crate) struct Creating {
 impl Daemon {
     pub(super) fn commit(
         &mut self,
-        now: Timestamp,
         region: &RegionId,
         to: (Node, u64),
         wish: (ReservationId, PlacementRequest, ClientToken),
@@ -60,10 +59,10 @@ impl Daemon {
             token,
             image: String::new(),
             decision: DecisionSummary::default(),
-            created_at: now,
-            updated_at: now,
+            created_at: step.now,
+            updated_at: step.now,
         };
-        let Ok(begun) = self.ledger.begin_commit(now, &id, record) else {
+        let Ok(begun) = self.ledger.begin_commit(step.now, &id, record) else {
             return answer(CommitReply::Lapsed);
         };
         step.changes.extend(begun.changes);
@@ -71,7 +70,7 @@ impl Daemon {
             Stage::Confirmed => answer(CommitReply::Done),
             Stage::Held { .. } | Stage::Committing { .. } => {
                 if !self.creating.contains_key(&id) {
-                    self.read(now, &id, Vec::new(), step);
+                    self.read(&id, Vec::new(), step);
                 }
                 if let Some(creating) = self.creating.get_mut(&id)
                     && !creating.waiting.contains(&(from, call))
@@ -83,61 +82,47 @@ impl Daemon {
     }
 
     /// Begins what a crash left, and asks again what was not answered.
-    pub(super) fn roll_forward(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn roll_forward(&mut self, step: &mut Step) {
         let ids: Vec<_> =
             self.ledger.committing().map(|row| row.ask.id.clone()).collect();
         for id in ids {
             let fresh =
-                |creating: &Creating| now.since(creating.asked_at) < ASK_AGAIN_AFTER;
+                |creating: &Creating| step.now.since(creating.asked_at) < ASK_AGAIN_AFTER;
             if self.creating.get(&id).is_some_and(fresh) {
                 continue;
             }
             let waiting = self.creating.remove(&id).map(|creating| creating.waiting);
-            self.read(now, &id, waiting.unwrap_or_default(), step);
+            self.read(&id, waiting.unwrap_or_default(), step);
         }
     }
 
-    pub(super) fn on_creation(
-        &mut self,
-        now: Timestamp,
-        call: u64,
-        reply: EngineReply,
-        breakage: Breakage,
-        step: &mut Step,
-    ) {
+    pub(super) fn on_creation(&mut self, call: u64, reply: EngineReply, step: &mut Step) {
         let open = self.creating.iter().find(|(_, creating)| creating.call == call);
         let Some(id) = open.map(|(id, _)| id.clone()) else { return };
         match reply {
             EngineReply::Txn(true) => self.settle(&id, &CommitReply::Done, step),
             EngineReply::Txn(false) => {
                 let waiting = self.creating.remove(&id).map(|creating| creating.waiting);
-                self.read(now, &id, waiting.unwrap_or_default(), step);
+                self.read(&id, waiting.unwrap_or_default(), step);
             }
-            EngineReply::Rows(rows) => self.judge(now, &id, &rows, breakage, step),
+            EngineReply::Rows(rows) => self.judge(&id, &rows, step),
         }
     }
 
-    fn judge(
-        &mut self,
-        now: Timestamp,
-        id: &ReservationId,
-        rows: &Rows,
-        breakage: Breakage,
-        step: &mut Step,
-    ) {
+    fn judge(&mut self, id: &ReservationId, rows: &Rows, step: &mut Step) {
         let Some(wanted) = self.wanted(id) else { return };
         let [vm, token, floor] = keys(&wanted).map(|key| rows.get(&key));
         let vm = vm.and_then(|row| row.value.vm());
-        let creation = match breakage {
-            Breakage::CreatesOverExisting => match vm {
-                Some(vm) if vm.reservation == *id => Creation::Done,
-                _ => Creation::Open,
-            },
-            Breakage::TokenIsNotCompared => judge_creation(&wanted, vm, None),
-            _ => judge_creation(&wanted, vm, token.and_then(|row| row.value.token())),
+        let token = token.and_then(|row| row.value.token());
+        let ours = vm.filter(|vm| vm.reservation == *id);
+        let creation = if self.breakage == Breakage::CreatesOverExisting {
+            ours.map_or(Creation::Open, |_| Creation::Done)
+        } else {
+            let compared = self.breakage != Breakage::TokenIsNotCompared;
+            judge_creation(&wanted, vm, token.filter(|_| compared))
         };
         match creation {
-            Creation::Open => self.write(now, id, wanted, floor, breakage, step),
+            Creation::Open => self.write(id, wanted, floor, step),
             Creation::Done => self.settle(id, &CommitReply::Done, step),
             Creation::DoneAndDeleted | Creation::DoneByAnother => {
                 self.abandon(id, &CommitReply::Lapsed, step);
@@ -152,23 +137,19 @@ impl Daemon {
 
     fn write(
         &mut self,
-        now: Timestamp,
         id: &ReservationId,
         mut wanted: VmRecord,
         floor: Option<&crate::engine::Versioned>,
-        breakage: Breakage,
         step: &mut Step,
     ) {
         let [vm_key, token_key, floor_key] = keys(&wanted);
         let seen = floor.and_then(|row| row.value.floor());
-        wanted.owner.epoch = match breakage {
-            Breakage::EpochStartsAgain => Epoch::FIRST,
-            _ => EpochFloor::first_above(seen),
-        };
+        let above = seen.filter(|_| self.breakage != Breakage::EpochStartsAgain);
+        wanted.owner.epoch = EpochFloor::first_above(above);
         let mut compares = vec![(floor_key, floor.map_or(0, |row| row.revision))];
-        if breakage != Breakage::CreatesOverExisting {
+        if self.breakage != Breakage::CreatesOverExisting {
             compares.push((vm_key.clone(), 0));
-            if breakage != Breakage::TokenIsNotCompared {
+            if self.breakage != Breakage::TokenIsNotCompared {
                 compares.push((token_key.clone(), 0));
             }
         }
@@ -181,20 +162,14 @@ impl Daemon {
         let call = self.ask_engine(EngineRequest::Txn(txn), step);
         if let Some(creating) = self.creating.get_mut(id) {
             creating.call = call;
-            creating.asked_at = now;
+            creating.asked_at = step.now;
         }
     }
 
-    fn read(
-        &mut self,
-        now: Timestamp,
-        id: &ReservationId,
-        waiting: Vec<(Node, u64)>,
-        step: &mut Step,
-    ) {
+    fn read(&mut self, id: &ReservationId, waiting: Vec<(Node, u64)>, step: &mut Step) {
         let Some(wanted) = self.wanted(id) else { return };
         let call = self.ask_engine(EngineRequest::Read(keys(&wanted).to_vec()), step);
-        self.creating.insert(id.clone(), Creating { waiting, call, asked_at: now });
+        self.creating.insert(id.clone(), Creating { waiting, call, asked_at: step.now });
     }
 
     fn wanted(&self, id: &ReservationId) -> Option<VmRecord> {

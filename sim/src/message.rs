@@ -29,7 +29,7 @@ pub(crate) enum Node {
 pub(crate) enum Wish {
     Place {
         token: ClientToken,
-        request: PlacementRequest,
+        request: Box<PlacementRequest>,
     },
     /// Of this incarnation of the VM: a duplicate that comes late must not delete the next.
     Power {

@@ -25,8 +25,10 @@ use crate::options::Breakage;
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 
 /// What a handler wants done: store, then send.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Step {
+    /// When it is, by the region's clock.
+    pub(crate) now: Timestamp,
     pub(crate) changes: Vec<Change>,
     pub(crate) out: Vec<(Node, Body)>,
 }
@@ -50,6 +52,7 @@ pub(crate) struct Daemon {
     list: Option<(u64, Mark)>,
     purging: BTreeMap<u64, ReservationId>,
     calls: u64,
+    pub(super) breakage: Breakage,
 }
 
 /// A region.
@@ -85,6 +88,7 @@ impl Region {
             purging: BTreeMap::new(),
             // A number of an earlier life is never used again.
             calls: boot << 32,
+            breakage: self.breakage,
         });
         Ok(())
     }
@@ -108,22 +112,21 @@ impl Region {
     }
 
     pub(crate) fn handle(&mut self, now: Timestamp, from: Node, body: Body) -> Step {
-        let mut step = Step::default();
+        let mut step = Step { now, changes: Vec::new(), out: Vec::new() };
         let Some(daemon) = &mut self.daemon else { return step };
         match body {
             Body::Reserve { call, ask } if daemon.serving => {
-                daemon.reserve(now, (from, call), *ask, &mut step);
+                daemon.reserve((from, call), *ask, &mut step);
             }
             Body::Commit { call, id, request, token } if daemon.serving => {
                 let wish = (id, *request, token);
-                daemon.commit(now, &self.id, (from, call), wish, &mut step);
+                daemon.commit(&self.id, (from, call), wish, &mut step);
             }
             Body::FromEngine { call, reply } => {
-                self.from_engine(now, call, reply, &mut step);
+                self.on_engine(call, reply, &mut step);
             }
             Body::Report { host, vms } => {
-                let honest = self.breakage != Breakage::SellsWhatIsTaken;
-                daemon.report(now, *host, vms, honest);
+                daemon.report(now, *host, vms);
             }
             Body::Reserve { .. }
             | Body::Commit { .. }
@@ -140,7 +143,7 @@ impl Region {
 
     /// What it does on its timer.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Step {
-        let mut step = Step::default();
+        let mut step = Step { now, changes: Vec::new(), out: Vec::new() };
         let Some(daemon) = &mut self.daemon else { return step };
         step.changes.extend(daemon.ledger.expire(now).changes);
         if self.breakage == Breakage::CommitLapses {
@@ -156,7 +159,7 @@ impl Region {
                 daemon.ledger.host_silent(host);
             }
         }
-        daemon.roll_forward(now, &mut step);
+        daemon.roll_forward(&mut step);
         let mark = daemon.ledger.mark();
         let call = daemon.ask_engine(EngineRequest::List(VMS_PREFIX), &mut step);
         daemon.list = Some((call, mark));
@@ -167,13 +170,7 @@ impl Region {
         step
     }
 
-    fn from_engine(
-        &mut self,
-        now: Timestamp,
-        call: u64,
-        reply: EngineReply,
-        step: &mut Step,
-    ) {
+    fn on_engine(&mut self, call: u64, reply: EngineReply, step: &mut Step) {
         let breakage = self.breakage;
         let Some(daemon) = &mut self.daemon else { return };
         if let Some(id) = daemon.purging.get(&call).cloned() {
@@ -188,12 +185,12 @@ impl Region {
             && list == call
         {
             daemon.list = None;
-            return self.on_list(now, mark, rows, step);
+            return self.on_list(mark, rows, step);
         }
-        daemon.on_creation(now, call, reply, breakage, step);
+        daemon.on_creation(call, reply, step);
     }
 
-    fn on_list(&mut self, now: Timestamp, mark: Mark, rows: &Rows, step: &mut Step) {
+    fn on_list(&mut self, mark: Mark, rows: &Rows, step: &mut Step) {
         let Some(daemon) = &mut self.daemon else { return };
         let ours: Vec<(VmRecord, u64)> = rows
             .values()
@@ -202,7 +199,7 @@ impl Region {
             .collect();
         let records: Vec<_> = ours.iter().map(|(record, _)| record.clone()).collect();
         if !(self.breakage == Breakage::NeverReleases && daemon.serving) {
-            let done = daemon.ledger.reconcile(now, mark, &records);
+            let done = daemon.ledger.reconcile(step.now, mark, &records);
             step.changes.extend(done.changes);
             for id in done.value.confirmed {
                 daemon.resolve(&id, &CommitReply::Done, step);
@@ -211,20 +208,14 @@ impl Region {
         daemon.serving = true;
         daemon.purging.clear();
         for (record, revision) in &ours {
-            let hasty = self.breakage == Breakage::ForgetsTheRunning;
-            daemon.pursue(record, *revision, hasty, &self.agents, step);
+            daemon.pursue(record, *revision, &self.agents, step);
         }
     }
 }
 
 impl Daemon {
-    fn reserve(
-        &mut self,
-        now: Timestamp,
-        to: (Node, u64),
-        ask: Reserve,
-        step: &mut Step,
-    ) {
+    fn reserve(&mut self, to: (Node, u64), ask: Reserve, step: &mut Step) {
+        let now = step.now;
         step.changes.extend(self.ledger.expire(now).changes);
         let (from, call) = to;
         let place = match self.ledger.reserve(now, ask) {
@@ -237,15 +228,9 @@ impl Daemon {
         step.out.push((from, Body::Reserved { call, place }));
     }
 
-    fn report(
-        &mut self,
-        now: Timestamp,
-        mut host: HostReport,
-        vms: Vec<SeenVm>,
-        honest: bool,
-    ) {
+    fn report(&mut self, now: Timestamp, mut host: HostReport, vms: Vec<SeenVm>) {
         self.heard.insert(host.id.clone(), now);
-        if !honest {
+        if self.breakage == Breakage::SellsWhatIsTaken {
             host.total = host.total.plus(&host.total);
         }
         // More hosts than a region may have cannot happen here: there are at most four.
@@ -267,12 +252,12 @@ impl Daemon {
         &mut self,
         record: &VmRecord,
         revision: u64,
-        hasty: bool,
         agents: &BTreeMap<HostId, usize>,
         step: &mut Step,
     ) {
         let heard = self.seen.get(&record.request.id);
         let heard = heard.filter(|heard| heard.version == record.version());
+        let hasty = self.breakage == Breakage::ForgetsTheRunning;
         let gone = hasty || heard.is_some_and(|heard| heard.gone);
         if record.power == Power::Deleted && gone {
             let vm = &record.request.id;

@@ -276,7 +276,7 @@ impl World {
                 }
                 let reply = self.engine.answer(request);
                 if !self.crashes_here(to) {
-                    self.send(to, from, Body::FromEngine { call, reply });
+                    self.send(to, from, &Body::FromEngine { call, reply });
                 }
             }
             Node::Region(index) => {
@@ -317,7 +317,7 @@ impl World {
                     vms: agent.seen(),
                 };
                 let region = Node::Region(agent.region);
-                self.send(node, region, report);
+                self.send(node, region, &report);
             }
             Node::Coordinator(index) => {
                 if let Some(coordinator) = &mut self.coordinators[index] {
@@ -331,7 +331,7 @@ impl World {
                     if let Body::Ask { op, wish } = &body {
                         self.wishes.insert((node, *op), wish.as_ref().clone());
                     }
-                    self.send(node, to, body);
+                    self.send(node, to, &body);
                 }
             }
         }
@@ -392,11 +392,11 @@ impl World {
 
     fn send_all(&mut self, from: Node, out: Vec<(Node, Body)>) {
         for (to, body) in out {
-            self.send(from, to, body);
+            self.send(from, to, &body);
         }
     }
 
-    fn send(&mut self, from: Node, to: Node, body: Body) {
+    fn send(&mut self, from: Node, to: Node, body: &Body) {
         for delay in deliveries(&mut self.rng, &self.options, self.faults) {
             self.after(delay, Event::Deliver { from, to, body: body.clone() });
         }

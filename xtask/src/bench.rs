@@ -3,7 +3,7 @@
 //! A benchmark is a function in `bench/`, listed in [`BENCHMARKS`]. They are always run in
 //! the release profile: started from a debug build, this re-runs itself.
 
-mod engine;
+mod claims;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -12,11 +12,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-/// A name and what it measures.
-type Benchmark = (&'static str, fn(&Options) -> anyhow::Result<Vec<Measurement>>);
+/// One benchmark.
+type Measure = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
 
 /// Every benchmark, by name.
-const BENCHMARKS: &[Benchmark] = &[("engine", engine::run)];
+const BENCHMARKS: &[(&str, Measure)] = &[("claims", claims::measure)];
 
 /// What to measure and how.
 #[derive(Clone, Debug, Args)]

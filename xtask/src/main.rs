@@ -8,14 +8,7 @@
 )]
 
 mod bench;
-mod check;
-mod docs;
-mod files;
-mod layers;
-mod shape;
-mod specification;
-mod topology;
-mod words;
+mod sim;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,17 +27,14 @@ struct Args {
 enum Command {
     /// Measure something and print value, unit and method.
     Bench(bench::Options),
-    /// Make the checks that no lint can make.
-    Check,
-    /// Write the example federations of deploy/ from tables of real inputs.
-    Topology(topology::Options),
+    /// Run the cores in seeded worlds with faults; exit 1 when an invariant breaks.
+    Sim(sim::SimOptions),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Bench(options) => bench::run(&options),
-        Command::Check => check::run(),
-        Command::Topology(options) => topology::run(&options),
+        Command::Sim(options) => sim::run_seeds(&options),
     };
     match result {
         Ok(code) => code,
