@@ -55,6 +55,7 @@ impl Daemon {
             },
             power: Power::Running,
             generation: Generation::FIRST,
+            preempted_by: None,
             reservation: id.clone(),
             token,
             image: String::new(),

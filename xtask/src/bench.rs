@@ -4,6 +4,8 @@
 //! the release profile: started from a debug build, this re-runs itself.
 
 mod claims;
+mod engine;
+mod placement;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -16,7 +18,11 @@ use serde::Serialize;
 type Measure = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
 
 /// Every benchmark, by name.
-const BENCHMARKS: &[(&str, Measure)] = &[("claims", claims::measure)];
+const BENCHMARKS: &[(&str, Measure)] = &[
+    ("claims", claims::measure),
+    ("engine", engine::run),
+    ("placement", placement::measure),
+];
 
 /// What to measure and how.
 #[derive(Clone, Debug, Args)]

@@ -21,6 +21,7 @@ mod change;
 mod denied;
 mod hosts;
 mod lint;
+mod park;
 mod reach;
 mod reconcile;
 mod reservation;
@@ -33,6 +34,7 @@ pub use denied::{
 };
 pub use hosts::{HOSTS_MAX, HostReport};
 pub use lint::Finding;
+pub use park::ParkDenied;
 pub use reconcile::{Mark, Reconciled};
 pub use reservation::{
     Bounds, EXCLUSIONS_MAX, HOLD_FOR, HOLD_FOR_MAX, Proposal, RULES_MAX, Reservation,
@@ -224,7 +226,8 @@ impl Ledger {
             }
         };
         let stage = Stage::Held { expires_at: now.plus(ask.hold_for) };
-        let row = Arc::new(Reservation { ask, zone, host, made_at: now, stage });
+        let row =
+            Arc::new(Reservation { ask, zone, host, made_at: now, stage, parked: false });
         self.insert(Arc::clone(&row));
         let mut changes: Vec<_> = superseded.iter().map(Change::delete).collect();
         changes.push(Change::put(&row));
@@ -306,7 +309,7 @@ impl Ledger {
     /// Takes a row into every index. Its id and its VM must be free.
     fn insert(&mut self, row: Arc<Reservation>) {
         let id = &row.ask.id;
-        self.hosts.allocate(&row.host, &row.zone, &row.ask.need());
+        self.hosts.allocate(&row.host, &row.zone, &row.holds());
         self.by_vm.insert(row.ask.vm.clone(), id.clone());
         for rule in &row.ask.rules {
             let group = (row.ask.tenant.clone(), rule.group.clone());
@@ -322,7 +325,7 @@ impl Ledger {
     fn take(&mut self, id: &ReservationId) -> Option<Live> {
         let live = self.live.remove(id)?;
         let row = &live.row;
-        self.hosts.free(&row.host, &row.ask.need());
+        self.hosts.free(&row.host, &row.holds());
         self.by_vm.remove(&row.ask.vm);
         for rule in &row.ask.rules {
             let group = (row.ask.tenant.clone(), rule.group.clone());

@@ -72,6 +72,9 @@ pub struct VmRecord {
     pub power: Power,
     /// Counts what was wanted within this epoch.
     pub generation: Generation,
+    /// The more urgent VM that it was stopped for, until it has its capacity back (F32).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted_by: Option<VmId>,
     /// The reservation that holds its capacity; also tells incarnations of one name apart.
     pub reservation: ReservationId,
     /// The client's token that created it.
@@ -87,6 +90,12 @@ pub struct VmRecord {
 }
 
 impl VmRecord {
+    /// Whether it holds only its disk: it was pre-empted and is to stay stopped.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.preempted_by.is_some() && self.power == Power::Stopped
+    }
+
     /// What orders two records of one VM.
     #[must_use]
     pub const fn version(&self) -> (Epoch, Generation) {
@@ -162,6 +171,30 @@ pub fn set_power(
             ..record.clone()
         }),
     }
+}
+
+/// The record of a VM that makes room for a more urgent one: stopped, and marked so that its
+/// capacity is given back once its guest has stopped. Doing it twice is doing it once.
+///
+/// # Errors
+///
+/// When the VM is being deleted: it makes room by itself.
+pub fn preempt(
+    record: &VmRecord,
+    urgent: &VmId,
+    now: Timestamp,
+) -> Result<VmRecord, PowerDenied> {
+    if record.preempted_by.is_some() && record.power == Power::Stopped {
+        return Ok(record.clone());
+    }
+    let stopped = set_power(record, Power::Stopped, now)?;
+    Ok(VmRecord { preempted_by: Some(urgent.clone()), ..stopped })
+}
+
+/// The record of a VM that has its capacity back.
+#[must_use]
+pub fn reinstate(record: &VmRecord) -> VmRecord {
+    VmRecord { preempted_by: None, ..record.clone() }
 }
 
 /// What the agent of the owning host is to be told.

@@ -321,10 +321,15 @@ impl Core {
                 books: self.books.clone(),
                 events: self.events.clone(),
             },
+            lifecycle: self.lifecycle(),
             books: self.books.clone(),
             events: self.events.clone(),
             clock: self.clock.clone(),
         }
+    }
+
+    fn lifecycle(&self) -> Lifecycle {
+        Lifecycle { engine: self.engine.clone(), clock: self.clock.clone() }
     }
 
     fn region_records(&self) -> RegionRecords {
@@ -341,8 +346,7 @@ impl Core {
 
     /// The doors of operators and of peers.
     fn routes(&self) -> Routes {
-        let lifecycle =
-            Lifecycle { engine: self.engine.clone(), clock: self.clock.clone() };
+        let lifecycle = self.lifecycle();
         let public = Arc::new(PublicApi {
             region: self.region.clone(),
             placer: Placer {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use dwcp_controller::ledger::{
     CancelDenied, Change, Changed, CommitDenied, ConfirmDenied, HostReport, Ledger,
-    LoadError, Mark, Reconciled, Reservation, Reserve, ReserveDenied, Row,
+    LoadError, Mark, ParkDenied, Reconciled, Reservation, Reserve, ReserveDenied, Row,
 };
 use dwcp_controller::ownership::VmRecord;
 use dwcp_runtime::clock::Clock;
@@ -143,6 +143,30 @@ impl Books {
     /// When nothing could be stored.
     pub async fn release(&self, id: ReservationId) -> Result<(), BooksError> {
         self.ask(move |ledger, _| ledger.release(&id)).await
+    }
+
+    /// Gives back all but the disk's storage ([`Ledger::park`]).
+    ///
+    /// # Errors
+    ///
+    /// The outer when nothing could be stored, the inner when there is nothing to park.
+    pub async fn park(
+        &self,
+        id: ReservationId,
+    ) -> Result<Result<Arc<Reservation>, ParkDenied>, BooksError> {
+        self.ask(move |ledger, _| flat(ledger.park(&id))).await
+    }
+
+    /// Takes it again ([`Ledger::unpark`]).
+    ///
+    /// # Errors
+    ///
+    /// The outer when nothing could be stored, the inner when there is no room.
+    pub async fn unpark(
+        &self,
+        id: ReservationId,
+    ) -> Result<Result<Arc<Reservation>, ParkDenied>, BooksError> {
+        self.ask(move |ledger, _| flat(ledger.unpark(&id))).await
     }
 
     /// A coordinator takes back what it only holds ([`Ledger::cancel`]).

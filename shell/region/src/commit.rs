@@ -226,6 +226,7 @@ fn draft(
         },
         power: Power::Running,
         generation: Generation::FIRST,
+        preempted_by: None,
         reservation: row.ask.id.clone(),
         token: body.token,
         image: body.image,

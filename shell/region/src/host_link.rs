@@ -22,7 +22,7 @@ use dwcp_controller::ledger;
 use dwcp_controller::ownership::{VmRecord, instruction_for};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::report_log::ReportLog;
-use dwcp_types::{Epoch, Generation, HostId, Power, RegionId, VmId};
+use dwcp_types::{Epoch, Generation, HostId, Power, RegionId, VmId, VmPhase};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -30,6 +30,7 @@ use tracing::{info, warn};
 
 use crate::books::Books;
 use crate::events::Events;
+use crate::lifecycle::Lifecycle;
 use crate::mirror::{Change, Mirror};
 use crate::removal::Remover;
 use crate::world::World;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub books: Books,
     /// Removes records of deleted VMs.
     pub remover: Remover,
+    /// Marks pre-empted VMs that have their capacity back.
+    pub lifecycle: Lifecycle,
     /// Where to note what happened.
     pub events: Events,
     /// The clock.
@@ -93,6 +96,8 @@ struct Seen {
     /// Deletions that the host acknowledged, with the number of the first read that is sure
     /// to have been asked for afterwards.
     acknowledged: BTreeMap<VmId, (Epoch, Generation, u64)>,
+    /// VMs that stop for more urgent ones.
+    preempted: BTreeSet<VmId>,
 }
 
 impl HostLink {
@@ -271,7 +276,7 @@ impl HostLink {
         loop {
             let wanted = tokio::select! {
                 _ = compare.tick() => self.all(),
-                () = self.news.notified() => self.deletions(),
+                () = self.news.notified() => self.waiting(),
                 change = changes.recv() => match change {
                     Ok(Change::Vm { after: Some(record), .. }) => self.own(vec![record]),
                     Ok(Change::Vm { .. } | Change::Region) => Vec::new(),
@@ -298,23 +303,64 @@ impl HostLink {
         record.owner.region == self.shared.region && record.owner.host == self.host
     }
 
-    /// Records whose deletion the host acknowledged.
-    fn deletions(&self) -> Vec<Arc<VmRecord>> {
-        let acknowledged: Vec<VmId> = self.lock().acknowledged.keys().cloned().collect();
-        let records = acknowledged.iter().filter_map(|vm| self.shared.mirror.vm(vm));
+    /// Records that wait for the host's reports: deletions that it acknowledged, and VMs that
+    /// stop for more urgent ones.
+    fn waiting(&self) -> Vec<Arc<VmRecord>> {
+        let waiting: BTreeSet<VmId> = {
+            let seen = self.lock();
+            seen.acknowledged.keys().chain(&seen.preempted).cloned().collect()
+        };
+        let records = waiting.iter().filter_map(|vm| self.shared.mirror.vm(vm));
         self.own(records.map(|stored| stored.record).collect())
     }
 
     /// Instructs the host unless it obeys this record already, or ends a deletion that it has
     /// carried out.
     async fn bring_about(&self, record: Arc<VmRecord>) {
-        match self.standing(&record) {
+        let standing = self.standing(&record);
+        if record.preempted_by.is_some() && record.power != Power::Deleted {
+            self.lock().preempted.insert(record.request.id.clone());
+            return self.make_room(&record, standing).await;
+        }
+        self.lock().preempted.remove(&record.request.id);
+        match standing {
             Standing::Obeyed | Standing::Silent => {}
             Standing::Behind => self.send(&record).await,
             Standing::Deleted => {
                 self.lock().acknowledged.remove(&record.request.id);
                 self.shared.remover.remove(&record).await;
             }
+        }
+    }
+
+    /// Brings about a pre-empted VM: stopped, it gives its capacity back once its guest has
+    /// stopped; wanted again, it starts only after it has its capacity again.
+    async fn make_room(&self, record: &VmRecord, standing: Standing) {
+        let vm = &record.request.id;
+        let id = record.reservation.clone();
+        if record.is_parked() {
+            if standing == Standing::Behind {
+                return self.send(record).await;
+            }
+            let (_, guest) = self.shared.world.guest(&self.shared.region, vm);
+            if guest.is_some_and(|guest| guest.phase == VmPhase::Stopped)
+                && let Ok(Err(reason)) = self.shared.books.park(id).await
+            {
+                warn!(%vm, %reason, "a pre-empted VM's capacity is not given back");
+            }
+            return;
+        }
+        match self.shared.books.unpark(id).await {
+            Ok(Ok(_)) => {
+                if let Err(reason) = self.shared.lifecycle.reinstate(vm).await {
+                    info!(%vm, %reason, "a pre-empted VM starts later");
+                }
+            }
+            Ok(Err(reason)) => {
+                let what = format!("waits to start again: {reason}");
+                self.shared.events.note(Some(vm), &what).await;
+            }
+            Err(reason) => info!(%vm, %reason, "a pre-empted VM starts later"),
         }
     }
 

@@ -7,12 +7,14 @@
 use std::sync::Arc;
 
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_controller::ownership::{VmRecord, set_power, vm_key};
+use dwcp_controller::ownership::{
+    PowerDenied, VmRecord, preempt, reinstate, set_power, vm_key,
+};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::{
     Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
 };
-use dwcp_types::{Power, VmId};
+use dwcp_types::{Power, Timestamp, VmId};
 
 use crate::commit::encoded;
 
@@ -29,14 +31,22 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Stops a VM to make room for `urgent`.
+    /// Stops a VM to make room for `urgent`; its capacity is given back when it has stopped.
     ///
     /// # Errors
     ///
     /// As [`Self::want`].
     pub async fn preempt(&self, vm: &VmId, urgent: &VmId) -> Result<VmRecord, ApiError> {
-        tracing::info!(%vm, %urgent, "stopping for a more urgent VM");
-        self.want(vm, Power::Stopped).await
+        self.change(vm, |record, now| preempt(record, urgent, now)).await
+    }
+
+    /// Marks that a pre-empted VM has its capacity back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::want`].
+    pub async fn reinstate(&self, vm: &VmId) -> Result<VmRecord, ApiError> {
+        self.change(vm, |record, _| Ok(reinstate(record))).await
     }
 
     /// Wants a VM to be so; gives the record as it is then.
@@ -45,6 +55,15 @@ impl Lifecycle {
     ///
     /// When there is no such VM, it is being deleted, or the engine does not answer.
     pub async fn want(&self, vm: &VmId, power: Power) -> Result<VmRecord, ApiError> {
+        self.change(vm, |record, now| set_power(record, power, now)).await
+    }
+
+    /// Changes a record as long as nobody else does at the same time.
+    async fn change(
+        &self,
+        vm: &VmId,
+        change: impl Fn(&VmRecord, Timestamp) -> Result<VmRecord, PowerDenied>,
+    ) -> Result<VmRecord, ApiError> {
         for _ in 0..ATTEMPTS_MAX {
             let stored =
                 self.engine.get(&vm_key(vm)).await.map_err(|e| engine_error(&e))?;
@@ -55,7 +74,7 @@ impl Lifecycle {
                         format!("the record of VM {vm} cannot be read: {reason}");
                     ApiError::new(ErrorCode::Internal, message)
                 })?;
-            let next = set_power(&record, power, self.clock.now()).map_err(|denied| {
+            let next = change(&record, self.clock.now()).map_err(|denied| {
                 ApiError::new(ErrorCode::Conflict, denied.to_string())
             })?;
             if next == record {

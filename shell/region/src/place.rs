@@ -41,6 +41,13 @@ const DEFAULT_IMAGE: &str = "";
 const COMMIT_TRIES_MAX: u32 = 3;
 const COMMIT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long victims may take to stop: the grace that a guest has after its power button was
+/// pressed, and some reports.
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often it is looked at meanwhile.
+const ROOM_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Places VMs.
 #[derive(Debug)]
 pub struct Placer {
@@ -191,6 +198,8 @@ impl Placer {
         for _ in 0..ROUNDS_MAX {
             if decision.chosen.is_none() && ask.preempt && victims.is_empty() {
                 victims = self.make_room(&ask.request, explanation).await?;
+                decision =
+                    self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
             } else if decision.chosen.is_none() {
                 break;
             }
@@ -237,7 +246,28 @@ impl Placer {
         let plan = self.fleet.look(|fleet| plan_preemption(fleet, request, &self.policy));
         let Some(plan) = plan else { return Err(refused(explanation)) };
         self.preemptor.stop(&plan.victims, &request.id).await?;
+        self.wait_for_room(request).await?;
         Ok(names(&plan.victims))
+    }
+
+    /// Waits until the victims have stopped and their region's report shows the room.
+    async fn wait_for_room(&self, request: &PlacementRequest) -> Result<(), ApiError> {
+        let room = async {
+            loop {
+                let decision =
+                    self.fleet.look(|fleet| decide(fleet, request, &self.policy));
+                if decision.chosen.is_some() {
+                    return;
+                }
+                tokio::time::sleep(ROOM_LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(ROOM_WITHIN, room).await.map_err(|_| {
+            let message =
+                format!("the VMs that make room for {} have not stopped yet", request.id);
+            ApiError::new(ErrorCode::Busy, message)
+                .with_remedy("ask again with the same client token in a while")
+        })
     }
 
     async fn try_at(

@@ -73,7 +73,7 @@ impl Ledger {
         let mut sums: BTreeMap<&HostId, Capacity> = BTreeMap::new();
         for row in self.iter() {
             let sum = sums.entry(&row.host).or_default();
-            *sum = sum.plus(&row.ask.need());
+            *sum = sum.plus(&row.holds());
         }
         let mut findings = Vec::new();
         for (id, host) in self.hosts.iter() {

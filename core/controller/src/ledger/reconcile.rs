@@ -139,6 +139,7 @@ impl Ledger {
             host: record.owner.host.clone(),
             made_at: now,
             stage: Stage::Confirmed,
+            parked: record.is_parked(),
         });
         self.insert(Arc::clone(&row));
         self.confirmations = self.confirmations.next();

@@ -157,9 +157,22 @@ pub struct Reservation {
     pub made_at: Timestamp,
     /// How far it is.
     pub stage: Stage,
+    /// Its VM was pre-empted: only its disk's storage is held (F32).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parked: bool,
 }
 
 impl Reservation {
+    /// What it holds of its host.
+    #[must_use]
+    pub fn holds(&self) -> Capacity {
+        let need = self.ask.need();
+        if self.parked {
+            return Capacity { storage: need.storage, ..Capacity::default() };
+        }
+        need
+    }
+
     /// When it ends by itself; never once it is being committed.
     #[must_use]
     pub const fn expires_at(&self) -> Option<Timestamp> {

@@ -510,3 +510,45 @@ fn rows_survive_being_stored() {
         assert_eq!(serde_json::from_str::<Row>(&json).unwrap(), row);
     }
 }
+
+#[test]
+fn a_parked_vm_holds_only_its_disk_and_comes_back_when_there_is_room() {
+    let mut ledger = ledger(&[("h1", "a", 4)]);
+    let victim = confirmed(&mut ledger, ask("r1", "victim", 4));
+    assert_eq!(ledger.park(&victim.ask.id).unwrap().changes.len(), 1);
+    assert!(ledger.park(&victim.ask.id).unwrap().changes.is_empty());
+    let urgent = confirmed(
+        &mut ledger,
+        Reserve {
+            shape: VmShape { storage: Gib::new(1), ..ask("r2", "urgent", 4).shape },
+            ..ask("r2", "urgent", 4)
+        },
+    );
+    assert!(matches!(ledger.unpark(&victim.ask.id), Err(ParkDenied::NoRoom { .. })));
+    assert_eq!(ledger.release(&urgent.ask.id).changes.len(), 1);
+    let back = ledger.unpark(&victim.ask.id).unwrap();
+    assert!(!back.value.parked);
+    assert_eq!(ledger.host(&host_id("h1")).unwrap().free.cpu, 0);
+    assert_eq!(ledger.lint(), Vec::new());
+}
+
+#[test]
+fn what_is_not_confirmed_cannot_be_parked() {
+    let mut ledger = ledger(&[("h1", "a", 4)]);
+    let row = held(&mut ledger, ask("r1", "vm", 1));
+    assert!(matches!(ledger.park(&row.ask.id), Err(ParkDenied::NotConfirmed { .. })));
+    assert!(matches!(ledger.park(&id("none")), Err(ParkDenied::NotConfirmed { .. })));
+}
+
+#[test]
+fn a_parked_row_is_loaded_as_it_was() {
+    let mut ledger = ledger(&[("h1", "a", 4)]);
+    let row = confirmed(&mut ledger, ask("r1", "victim", 4));
+    assert!(ledger.park(&row.ask.id).unwrap().value.parked);
+    let rows: Vec<Row> = ledger.rows().collect();
+    let text = serde_json::to_string(&rows).unwrap();
+    let rows: Vec<Row> = serde_json::from_str(&text).unwrap();
+    let mut loaded = Ledger::load(region(), rows).unwrap();
+    loaded.report_host(report("h1", "a", 4)).unwrap();
+    assert_eq!(loaded.hosts(), ledger.hosts());
+}

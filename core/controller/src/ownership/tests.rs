@@ -36,6 +36,7 @@ pub(crate) fn record(vm: &str, reservation: &str) -> VmRecord {
         },
         power: Power::Running,
         generation: Generation::FIRST,
+        preempted_by: None,
         reservation: ReservationId::new(reservation).unwrap(),
         token: ClientToken::new("token-1").unwrap(),
         image: "debian-12".to_owned(),

@@ -1,0 +1,86 @@
+//! Pre-emption in the books: a VM that was stopped for a more urgent one gives back all but
+//! its disk's storage, and takes it again when there is room (F32).
+//!
+//! Only what is confirmed can be parked: what is held or being committed has no guest yet.
+
+use std::sync::Arc;
+
+use dwcp_types::{Capacity, Gib, ReservationId};
+
+use super::{Change, Changed, Ledger, Reservation, Stage};
+use crate::HostRefusal;
+
+/// Why a reservation cannot be parked, or taken up again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParkDenied {
+    /// There is none by that id, or it is not confirmed.
+    #[error("reservation {id} holds no running VM")]
+    NotConfirmed {
+        /// The id.
+        id: ReservationId,
+    },
+    /// Its host has no room.
+    #[error("its host has no room for it now: {refusal:?}")]
+    NoRoom {
+        /// What is short.
+        refusal: HostRefusal,
+    },
+}
+
+impl Ledger {
+    /// Gives back all but the storage. Doing it twice is doing it once.
+    ///
+    /// # Errors
+    ///
+    /// When it is not confirmed.
+    pub fn park(
+        &mut self,
+        id: &ReservationId,
+    ) -> Result<Changed<Arc<Reservation>>, ParkDenied> {
+        let row = self.confirmed(id)?;
+        if row.parked {
+            return Ok(Changed::nothing(row));
+        }
+        Ok(self.reparked(&row, true))
+    }
+
+    /// Takes the rest again, on the same host, where its disk is.
+    ///
+    /// # Errors
+    ///
+    /// When it is not confirmed, or the host has no room; then nothing is changed.
+    pub fn unpark(
+        &mut self,
+        id: &ReservationId,
+    ) -> Result<Changed<Arc<Reservation>>, ParkDenied> {
+        let row = self.confirmed(id)?;
+        if !row.parked {
+            return Ok(Changed::nothing(row));
+        }
+        let missing = Capacity { storage: Gib::ZERO, ..row.ask.need() };
+        if let Some(refusal) = self.hosts.refusal(&row.host, &missing) {
+            return Err(ParkDenied::NoRoom { refusal });
+        }
+        Ok(self.reparked(&row, false))
+    }
+
+    fn confirmed(&self, id: &ReservationId) -> Result<Arc<Reservation>, ParkDenied> {
+        self.get(id)
+            .filter(|row| matches!(row.stage, Stage::Confirmed))
+            .cloned()
+            .ok_or_else(|| ParkDenied::NotConfirmed { id: id.clone() })
+    }
+
+    fn reparked(&mut self, row: &Reservation, parked: bool) -> Changed<Arc<Reservation>> {
+        let id = &row.ask.id;
+        let row = Arc::new(Reservation { parked, ..row.clone() });
+        // Taken out and put in whole, so that every index and sum follows.
+        let mark = self.take(id).map(|live| live.confirmed);
+        self.insert(Arc::clone(&row));
+        if let (Some(mark), Some(live)) = (mark, self.live.get_mut(id)) {
+            live.confirmed = mark;
+        }
+        let changes = vec![Change::put(&row)];
+        Changed { value: row, changes }
+    }
+}
