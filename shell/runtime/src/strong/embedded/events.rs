@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::super::{Event, EventBatch, StrongError, Watch};
 
-/// Most events remembered: minutes of the control plane's busiest time (about 1,000 strong
-/// writes a second).
+/// Most events remembered: about a minute at the 1,000 strong writes a second that the control
+/// plane is designed for.
 const EVENTS_MAX: usize = 65_536;
 /// Most bytes of keys and values remembered.
 const EVENTS_LEN_MAX: usize = 64 << 20;
