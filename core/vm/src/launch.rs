@@ -2,7 +2,9 @@
 //!
 //! Everything that a value can decide is decided here, so that a test can read it: the shell
 //! only makes the files and starts the program. The guest gets no device it does not need
-//! (`-nodefaults`), the process no system call to gain rights or start others (`-sandbox`).
+//! (`-nodefaults`), the process no system call to gain rights or start others (`-sandbox`);
+//! that excludes `-daemonize`, which forks under the sandbox, so the shell starts the process
+//! in a session of its own instead.
 //! The monitor's socket is a relative path, because a socket's whole path may have 107 bytes
 //! only: QEMU is started in the guest's folder and binds it before it leaves.
 
@@ -87,6 +89,8 @@ pub mod file {
     /// The process's id; QEMU keeps it locked while it lives, so that a second process with
     /// the same one refuses to start.
     pub const PID: &str = "qemu.pid";
+    /// What QEMU itself said since it was started last.
+    pub const LOG: &str = "qemu.log";
     /// What the guest printed on its serial port.
     pub const CONSOLE: &str = "console.log";
 }
@@ -143,7 +147,7 @@ impl Launch<'_> {
                 format!("virtio-net-pci,netdev=net,mac={},romfile=", name.mac()),
             );
         }
-        for flag in ["-nodefaults", "-no-user-config", "-daemonize"] {
+        for flag in ["-nodefaults", "-no-user-config"] {
             args.push(flag.to_owned());
         }
         if self.paused {

@@ -4,6 +4,7 @@
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod error;
+pub mod host;
 mod operation;
 
 pub use error::{ApiError, ErrorCode};
