@@ -37,6 +37,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::Config;
 use crate::hypervisor::{
     CHANGES_MAX, ConsolePart, Done, DriverFacts, Hypervisor, HypervisorError, Sighting,
+    Usage,
 };
 use network::Wiring;
 use process::Process;
@@ -409,6 +410,12 @@ impl Hypervisor for Qemu {
             })
         })
     }
+}
+
+/// What this very process uses, read as a guest's process is.
+#[must_use]
+pub fn own_usage() -> Option<Usage> {
+    process::usage_of(std::process::id())
 }
 
 /// Tells that a guest changed when QEMU announces something or goes away.
