@@ -3,6 +3,8 @@
 //! A benchmark is a function in `bench/`, listed in [`BENCHMARKS`]. They are always run in
 //! the release profile: started from a debug build, this re-runs itself.
 
+mod boot;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -10,8 +12,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+/// Measures something.
+type Measure = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
+
 /// Every benchmark, by name.
-const BENCHMARKS: &[(&str, fn(&Options) -> anyhow::Result<Vec<Measurement>>)] = &[];
+const BENCHMARKS: &[(&str, Measure)] = &[("boot", boot::measure)];
 
 /// What to measure and how.
 #[derive(Clone, Debug, Args)]
