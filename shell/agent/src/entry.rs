@@ -1,0 +1,179 @@
+//! What the agent holds of one VM beside its record: where its turn stands, what was last
+//! seen, and what is told about it.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use dwcp_api::host::{InstanceEvent, InstanceReport};
+use dwcp_types::{Epoch, Generation, Power, Timestamp, VmId, VmPhase};
+use dwcp_vm::{Given, Instance, Instruction};
+use tokio::sync::oneshot;
+
+use crate::handle::{PutReply, Taken};
+use crate::hypervisor::Sighting;
+
+/// What is kept of what happened to a VM: enough for an hour of a guest that dies as often as
+/// the backoff lets it, in a report of some kilobytes.
+pub(crate) const EVENTS_MAX: usize = 32;
+
+/// Where a VM's turn stands. A VM is observed or acted on by one future at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    #[default]
+    Idle,
+    /// In the queue to be observed.
+    Queued,
+    /// Being observed, or an action is under way.
+    Busy,
+}
+
+/// An instruction that waits until an earlier one is on disk.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) instruction: Instruction,
+    pub(crate) reply: oneshot::Sender<PutReply>,
+}
+
+impl Put {
+    pub(crate) fn answer(self, answer: Result<Taken, crate::handle::PutError>) {
+        // Whoever asked may have given up.
+        drop(self.reply.send(answer));
+    }
+}
+
+/// One VM.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// Nothing until the first instruction is on disk.
+    pub(crate) instance: Option<Instance>,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) sighting: Sighting,
+    pub(crate) stage: Stage,
+    /// Something happened while it was busy: look again.
+    pub(crate) again: bool,
+    /// A write of its record is under way; nothing is decided meanwhile.
+    pub(crate) saving: bool,
+    /// The last write of its record failed: the next decision must write it.
+    pub(crate) unsaved: bool,
+    pub(crate) puts: VecDeque<Put>,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) buried_at: Option<Timestamp>,
+    /// The number of its last change in the news.
+    pub(crate) seq: u64,
+    events: VecDeque<InstanceEvent>,
+    events_total: u64,
+    shown: Option<Shown>,
+}
+
+/// What makes a change worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    epoch: Epoch,
+    generation: Generation,
+    power: Power,
+    phase: VmPhase,
+    pid: Option<u32>,
+    events_total: u64,
+    buried: bool,
+}
+
+impl Entry {
+    /// A VM from its record.
+    pub(crate) fn restored(instance: Instance, address: Option<Ipv4Addr>) -> Self {
+        Self { instance: Some(instance), address, ..Self::default() }
+    }
+
+    /// Whether it is a tombstone.
+    pub(crate) fn is_buried(&self) -> bool {
+        self.instance.as_ref().is_some_and(|instance| instance.record().buried)
+    }
+
+    /// Takes note of something; the same again only moves the time.
+    pub(crate) fn note(&mut self, at: Timestamp, what: String) {
+        self.events_total += 1;
+        if let Some(last) = self.events.back_mut()
+            && last.what == what
+        {
+            last.at = at;
+            return;
+        }
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(InstanceEvent { at, what });
+    }
+
+    /// Says whether it differs from what was last told, and counts it as told.
+    pub(crate) fn has_news(&mut self) -> bool {
+        let Some(instance) = &self.instance else { return false };
+        let record = instance.record();
+        let now = Shown {
+            epoch: record.instruction.epoch,
+            generation: record.instruction.generation,
+            power: record.instruction.power,
+            phase: instance.phase(),
+            pid: self.sighting.pid,
+            events_total: self.events_total,
+            buried: record.buried,
+        };
+        let news = self.shown.as_ref() != Some(&now);
+        self.shown = Some(now);
+        news
+    }
+
+    /// A tombstone needs no more than its record.
+    pub(crate) fn strip(&mut self) {
+        self.address = None;
+        self.sighting = Sighting::default();
+        self.deadline = None;
+        self.events = VecDeque::new();
+    }
+
+    /// What is told about it.
+    pub(crate) fn report(&self, vm: &VmId, given: Given) -> Option<InstanceReport> {
+        let instance = self.instance.as_ref()?;
+        let instruction = &instance.record().instruction;
+        let usage = self.sighting.usage;
+        let millis = |span: std::time::Duration| {
+            u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+        };
+        Some(InstanceReport {
+            vm: vm.clone(),
+            epoch: instruction.epoch,
+            generation: instruction.generation,
+            power: instruction.power,
+            phase: instance.phase(),
+            asked: instruction.guest.shape,
+            given_cpu: given.cpu,
+            given_memory: given.memory,
+            address: self.address,
+            pid: self.sighting.pid,
+            uptime_ms: millis(usage.uptime),
+            cpu_ms: millis(usage.cpu),
+            resident: usage.resident,
+            restarts: instance.restarts(),
+            error: instance.error().map(str::to_owned),
+            events: self.events.iter().cloned().collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_bounded_and_repetitions_take_no_room() {
+        let mut entry = Entry::default();
+        for at in 0..100 {
+            entry.note(Timestamp::from_millis(at), "the same".to_owned());
+        }
+        assert_eq!(entry.events.len(), 1);
+        assert_eq!(entry.events[0].at, Timestamp::from_millis(99));
+        for at in 0..100 {
+            entry.note(Timestamp::from_millis(at), format!("event {at}"));
+        }
+        assert_eq!(entry.events.len(), EVENTS_MAX);
+        assert_eq!(entry.events[EVENTS_MAX - 1].what, "event 99");
+    }
+}

@@ -1,0 +1,169 @@
+//! The only way to the agent's task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_api::host::HostReport;
+use dwcp_types::VmId;
+use dwcp_vm::{Instruction, Refused};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::hypervisor::{self, ConsolePart, Hypervisor};
+
+/// Requests that may wait for the task; further ones wait at the sender.
+pub(crate) const INBOX_MAX: usize = 1024;
+/// Longest wait of a long poll.
+pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// How an instruction was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// It was in force already.
+    pub repeated: bool,
+}
+
+pub(crate) type PutReply = Result<Taken, PutError>;
+
+/// Why an instruction was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// A later one is in force, or it clashes.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It could not be written, and nothing was done.
+    #[error("the instruction could not be kept: {reason}")]
+    NotKept {
+        /// Why not.
+        reason: String,
+    },
+    /// It may or may not survive; giving it again is safe.
+    #[error("the instruction may not be kept: {reason}")]
+    Unsure {
+        /// Why.
+        reason: String,
+    },
+    /// Too many instructions for this VM, or too many VMs.
+    #[error("{what}; try again later")]
+    Busy {
+        /// Too many of what.
+        what: &'static str,
+    },
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What the task is asked.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Put {
+        vm: VmId,
+        instruction: Instruction,
+        reply: oneshot::Sender<PutReply>,
+    },
+    Report {
+        incarnation: Option<u64>,
+        after: Option<u64>,
+        reply: oneshot::Sender<HostReport>,
+    },
+    Knows {
+        vm: VmId,
+        reply: oneshot::Sender<bool>,
+    },
+}
+
+/// A way to an agent; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AgentHandle {
+    pub(crate) inbox: mpsc::Sender<Message>,
+    pub(crate) seq: watch::Receiver<u64>,
+    pub(crate) hypervisor: Arc<dyn Hypervisor>,
+}
+
+/// The agent is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is stopping")]
+pub struct Stopping;
+
+impl AgentHandle {
+    /// Gives an instruction; it is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused or could not be kept.
+    pub async fn put(
+        &self,
+        vm: VmId,
+        instruction: Instruction,
+    ) -> Result<Taken, PutError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Put { vm, instruction, reply };
+        self.inbox.send(message).await.map_err(|_| PutError::Stopping)?;
+        answer.await.map_err(|_| PutError::Stopping)?
+    }
+
+    /// Reads what changed after `after` in this incarnation of the agent, waiting for a change
+    /// at most `wait`.
+    ///
+    /// # Errors
+    ///
+    /// When the agent is stopping.
+    pub async fn report(
+        &self,
+        incarnation: Option<u64>,
+        after: Option<u64>,
+        wait: Duration,
+    ) -> Result<HostReport, Stopping> {
+        let deadline = Instant::now() + wait.min(WAIT_MAX);
+        let mut seq = self.seq.clone();
+        loop {
+            seq.mark_unchanged();
+            let (reply, answer) = oneshot::channel();
+            let message = Message::Report { incarnation, after, reply };
+            self.inbox.send(message).await.map_err(|_| Stopping)?;
+            let report = answer.await.map_err(|_| Stopping)?;
+            let news = report.complete
+                || !report.changed.is_empty()
+                || !report.removed.is_empty();
+            if news {
+                return Ok(report);
+            }
+            match timeout_at(deadline, seq.changed()).await {
+                Err(_) => return Ok(report),
+                Ok(changed) => changed.map_err(|_| Stopping)?,
+            }
+        }
+    }
+
+    /// Reads a console; nothing when the VM is not known here.
+    ///
+    /// # Errors
+    ///
+    /// When the agent is stopping or the console cannot be read.
+    pub async fn console(
+        &self,
+        vm: &VmId,
+        offset: Option<u64>,
+        limit: u32,
+    ) -> Result<Option<ConsolePart>, ConsoleError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Knows { vm: vm.clone(), reply };
+        self.inbox.send(message).await.map_err(|_| Stopping)?;
+        if !answer.await.map_err(|_| Stopping)? {
+            return Ok(None);
+        }
+        Ok(Some(self.hypervisor.console(vm, offset, limit).await?))
+    }
+}
+
+/// Why a console is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsoleError {
+    /// The agent is stopping.
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+    /// It cannot be read.
+    #[error("the console cannot be read")]
+    Unreadable(#[from] hypervisor::HypervisorError),
+}

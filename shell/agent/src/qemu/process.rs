@@ -1,0 +1,123 @@
+//! Finds and ends a guest's process, and says what it uses.
+//!
+//! A process id alone proves nothing: it may have been given to another program since. It is
+//! trusted only while a pid descriptor holds the process and its command line names this
+//! guest's own pid file, checked after the descriptor was opened, so that the signal goes to
+//! the very process that was checked.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use dwcp_types::Mib;
+use dwcp_vm::launch;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::hypervisor::Usage;
+
+/// A guest's process, surely.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    descriptor: OwnedFd,
+}
+
+/// The process of the guest whose folder this is, if it lives.
+pub(crate) fn find(folder: &Path) -> Option<Process> {
+    let pid_file = folder.join(launch::file::PID);
+    let number: i32 = fs::read_to_string(&pid_file).ok()?.trim().parse().ok()?;
+    if number <= 0 {
+        return None; // `Pid::from_raw` panics on a negative number
+    }
+    let descriptor = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
+    // A zombie has an empty command line and is no process any more.
+    let command_line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
+    let own = pid_file.as_os_str().as_encoded_bytes();
+    let ours = command_line.split(|byte| *byte == 0).any(|argument| argument == own);
+    ours.then_some(Process { pid: u32::try_from(number).ok()?, descriptor })
+}
+
+impl Process {
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        // It may be gone by now, which is as good.
+        let _gone = pidfd_send_signal(&self.descriptor, Signal::KILL);
+    }
+
+    /// Waits until it is gone, at most this long; says whether it is.
+    pub(crate) async fn gone_within(&self, span: Duration) -> bool {
+        let Ok(descriptor) = self.descriptor.try_clone() else { return false };
+        let waiting = tokio::task::spawn_blocking(move || {
+            let span = Timespec::try_from(span).ok();
+            let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
+            poll(&mut watched, span.as_ref()).is_ok_and(|ready| ready == 1)
+        });
+        waiting.await.unwrap_or(false)
+    }
+
+    /// What it uses; nothing where it cannot be read.
+    pub(crate) fn usage(&self) -> Usage {
+        usage_of(self.pid).unwrap_or_default()
+    }
+}
+
+/// What a process uses, from /proc.
+pub(crate) fn usage_of(pid: u32) -> Option<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let page = rustix::param::page_size() as u64;
+    parse_usage(&stat, &uptime, rustix::param::clock_ticks_per_second(), page)
+}
+
+/// The fields are those of proc(5), counted from 1; the second one, the program's name, may
+/// hold spaces and parentheses, so counting begins behind its last parenthesis.
+fn parse_usage(stat: &str, uptime: &str, hertz: u64, page: u64) -> Option<Usage> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let (user, system, started, pages) = (field(14)?, field(15)?, field(22)?, field(24)?);
+    let millis = |ticks: u64| ticks.saturating_mul(1000) / hertz.max(1);
+    let (seconds, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
+    let up_ms =
+        seconds.parse::<u64>().ok()? * 1000 + hundredths.parse::<u64>().ok()? * 10;
+    Some(Usage {
+        uptime: Duration::from_millis(up_ms.saturating_sub(millis(started))),
+        cpu: Duration::from_millis(millis(user + system)),
+        resident: Mib::new(pages.saturating_mul(page) / (1024 * 1024)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_as_proc_5_says() {
+        let stat =
+            "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0 9000 777 2560 0";
+        let usage = parse_usage(stat, "100.50 7.00\n", 100, 4096).unwrap();
+        assert_eq!(usage.cpu, Duration::from_secs(3));
+        assert_eq!(usage.uptime, Duration::from_millis(10_500));
+        assert_eq!(usage.resident, Mib::new(10));
+        assert!(parse_usage("", "", 100, 4096).is_none());
+    }
+
+    #[test]
+    fn a_living_process_that_is_not_the_guests_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = std::process::id().to_string();
+        fs::write(folder.path().join(launch::file::PID), own).unwrap();
+        assert!(find(folder.path()).is_none());
+    }
+
+    #[test]
+    fn a_pid_file_of_nonsense_is_no_process() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "-1", "0", "99999999999", "4194304", "x"] {
+            fs::write(folder.path().join(launch::file::PID), text).unwrap();
+            assert!(find(folder.path()).is_none(), "{text}");
+        }
+    }
+}

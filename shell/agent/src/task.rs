@@ -1,0 +1,622 @@
+//! The task that owns every instance of the host.
+//!
+//! ```text
+//!   instruction ─▶ judge ─▶ save ─▶ acknowledge ─▶ mark
+//!   signal, timer, sweep ─▶ mark ─▶ observe ─▶ decide ─▶ save if the record changed ─▶ act ─▶ mark
+//! ```
+//!
+//! One task holds the map, so there are no locks; what takes time (looking, writing, acting)
+//! runs as futures that bring their outcome back here. Order kept: a record is on disk before
+//! its instruction is acknowledged and before anything is done about it; of one VM at most one
+//! observation or action and at most one write are under way, and nothing is decided while a
+//! write is. A task for each VM was rejected: thirty thousand simulated VMs would each hold
+//! one, and the inventory would be spread over them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use dwcp_api::host::{HostFacts, HostReport};
+use dwcp_types::{Power, Timestamp, VmId};
+use dwcp_vm::{Accepted, Action, GuestName, GuestSpec, Instance, Policy, Record};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock::Clock;
+use crate::entry::{Entry, Put, Stage};
+use crate::handle::{Message, PutError, PutReply, Taken};
+use crate::hypervisor::{DriverFacts, Hypervisor, Prefix, Sighting, perform};
+use crate::news::News;
+use crate::store::{Store, StoreError, Stored};
+
+/// VMs that are looked at at the same time.
+const OBSERVING_MAX: usize = 64;
+/// Records that are written at the same time: enough to share a disk's flushes.
+pub(crate) const SAVES_MAX: u32 = 8;
+/// Instructions that wait for an earlier one of the same VM: an owner gives them one by one.
+const PUTS_MAX: usize = 16;
+/// VMs and tombstones of one host; three times the thirty thousand that are rehearsed.
+const ENTRIES_MAX: usize = 100_000;
+/// Tombstones that are kept: an instruction that is older than the last 4,096 deletions of
+/// its host was given up by its sender long ago.
+const TOMBSTONES_MAX: usize = 4096;
+/// VMs in one page of a report: some hundred kilobytes.
+const PAGE_MAX: usize = 500;
+
+/// What an agent is made from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) hypervisor: Arc<dyn Hypervisor>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) host: HostFacts,
+    pub(crate) policy: Policy,
+    pub(crate) starts_max: usize,
+    /// [`SAVES_MAX`] permits.
+    pub(crate) saves: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Seen { vm: VmId, sighting: Sighting },
+    Kept { vm: VmId, put: Put, address: Option<Ipv4Addr>, result: Result<(), StoreError> },
+    Saved { vm: VmId, action: Action, result: Result<(), StoreError> },
+    Done { vm: VmId, action: Action, result: Result<(), String> },
+    Forgotten { vm: VmId, result: Result<(), StoreError> },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Task {
+    hypervisor: Arc<dyn Hypervisor>,
+    facts: DriverFacts,
+    store: Arc<Store>,
+    host: HostFacts,
+    policy: Policy,
+    clock: Clock,
+    entries: BTreeMap<VmId, Entry>,
+    graves: BTreeSet<(Timestamp, VmId)>,
+    news: News,
+    seq: watch::Sender<u64>,
+    ready: VecDeque<VmId>,
+    observing: usize,
+    timers: BTreeSet<(Timestamp, VmId)>,
+    sweep_at: Timestamp,
+    starts: Arc<Semaphore>,
+    saves: Arc<Semaphore>,
+    work: FuturesUnordered<BoxFuture<'static, Outcome>>,
+}
+
+impl Task {
+    /// Takes over the records that an earlier agent left.
+    pub(crate) fn new(
+        parts: Parts,
+        stored: Vec<Stored>,
+        seq: watch::Sender<u64>,
+    ) -> Self {
+        let Parts { hypervisor, store, host, policy, starts_max, saves } = parts;
+        let clock = Clock::start();
+        let mut task = Self {
+            facts: hypervisor.facts(),
+            hypervisor,
+            store,
+            host,
+            policy,
+            sweep_at: clock.now(),
+            clock,
+            entries: BTreeMap::new(),
+            graves: BTreeSet::new(),
+            news: News::default(),
+            seq,
+            ready: VecDeque::new(),
+            observing: 0,
+            timers: BTreeSet::new(),
+            starts: Arc::new(Semaphore::new(starts_max)),
+            saves,
+            work: FuturesUnordered::new(),
+        };
+        for Stored { vm, record, address, at } in stored {
+            let mut entry = Entry::restored(Instance::restore(record), address);
+            if entry.is_buried() {
+                entry.buried_at = Some(at);
+                task.graves.insert((at, vm.clone()));
+            }
+            task.entries.insert(vm.clone(), entry);
+            task.tell(&vm);
+        }
+        task
+    }
+
+    /// Runs until every handle is gone.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut changes = self.hypervisor.changes();
+        loop {
+            self.pump();
+            let wake = self.wake_at();
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                Some(outcome) = self.work.next(), if !self.work.is_empty() => {
+                    self.finish(outcome);
+                }
+                changed = changes.recv() => match changed {
+                    Ok(vm) => self.mark(&vm),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.sweep_at = self.clock.now();
+                    }
+                    // The hypervisor holds the sender and this task the hypervisor.
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                () = sleep_until(wake) => self.wake(),
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let timer = self.timers.first().map_or(self.sweep_at, |(at, _)| *at);
+        self.clock.instant(timer.min(self.sweep_at))
+    }
+
+    fn wake(&mut self) {
+        let now = self.clock.now();
+        while let Some((at, vm)) = self.timers.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.mark(&vm);
+        }
+        if self.sweep_at <= now {
+            self.sweep_at = now.plus(self.facts.sweep);
+            let living = self.entries.iter().filter(|(_, entry)| !entry.is_buried());
+            let vms: Vec<VmId> = living.map(|(vm, _)| vm.clone()).collect();
+            for vm in vms {
+                self.mark(&vm);
+            }
+        }
+    }
+
+    /// This VM is to be looked at.
+    fn mark(&mut self, vm: &VmId) {
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        match entry.stage {
+            Stage::Idle => {
+                entry.stage = Stage::Queued;
+                self.ready.push_back(vm.clone());
+            }
+            Stage::Queued => {}
+            Stage::Busy => entry.again = true,
+        }
+    }
+
+    fn pump(&mut self) {
+        while self.observing < OBSERVING_MAX {
+            let Some(vm) = self.ready.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(&vm) else { continue };
+            entry.stage = Stage::Busy;
+            self.observing += 1;
+            let hypervisor = Arc::clone(&self.hypervisor);
+            self.work.push(Box::pin(async move {
+                let sighting = hypervisor.observe(&vm).await;
+                Outcome::Seen { vm, sighting }
+            }));
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Seen { vm, sighting } => {
+                self.observing -= 1;
+                self.seen(&vm, sighting);
+            }
+            Outcome::Kept { vm, put, address, result } => {
+                self.kept(&vm, put, address, result);
+            }
+            Outcome::Saved { vm, action, result } => self.saved(&vm, action, result),
+            Outcome::Done { vm, action, result } => self.done(&vm, action, result),
+            Outcome::Forgotten { vm, result } => {
+                if let Err(error) = result {
+                    tracing::warn!(%vm, %error, "a tombstone is not removed");
+                }
+            }
+        }
+    }
+
+    fn seen(&mut self, vm: &VmId, sighting: Sighting) {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        entry.sighting = sighting;
+        let Some(instance) = entry.instance.as_mut().filter(|_| !entry.saving) else {
+            // Whoever finishes the write marks it again.
+            entry.stage = Stage::Idle;
+            return;
+        };
+        let decision = instance.decide(now, &sighting.observation, &self.policy);
+        for note in &decision.notes {
+            entry.note(now, note.text().to_owned());
+        }
+        if let Some(old) = entry.deadline.take() {
+            self.timers.remove(&(old, vm.clone()));
+        }
+        if let Some(deadline) = decision.deadline {
+            entry.deadline = Some(deadline);
+            self.timers.insert((deadline, vm.clone()));
+        }
+        let entry_unsaved = entry.unsaved;
+        self.tell(vm);
+        if decision.persist || entry_unsaved {
+            self.save(vm, decision.action);
+        } else {
+            self.act(vm, decision.action);
+        }
+    }
+
+    fn stored(&self, vm: &VmId, record: Record, address: Option<Ipv4Addr>) -> Stored {
+        Stored { vm: vm.clone(), record, address, at: self.clock.now() }
+    }
+
+    fn write(&self, stored: Stored) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.on_disk(stored.vm.clone(), move |store| store.save(&stored))
+    }
+
+    /// Runs what blocks on the disk beside the task. The permit goes with it, so that whoever
+    /// holds all permits knows that nobody uses the store any more.
+    fn on_disk(
+        &self,
+        vm: VmId,
+        act: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (store, saves) = (Arc::clone(&self.store), Arc::clone(&self.saves));
+        Box::pin(async move {
+            let permit = saves.acquire_owned().await;
+            let acting = tokio::task::spawn_blocking(move || {
+                let result = act(&store);
+                drop(store);
+                drop(permit);
+                result
+            });
+            acting.await.unwrap_or_else(|error| {
+                let source = std::io::Error::other(error);
+                Err(StoreError::Unsure { path: vm.to_string().into(), source })
+            })
+        })
+    }
+
+    fn save(&mut self, vm: &VmId, action: Action) {
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        let Some(record) = entry.instance.as_ref().map(|i| i.record().clone()) else {
+            return;
+        };
+        entry.saving = true;
+        let address = entry.address;
+        let write = self.write(self.stored(vm, record, address));
+        let vm = vm.clone();
+        self.work.push(Box::pin(async move {
+            let result = write.await;
+            Outcome::Saved { vm, action, result }
+        }));
+    }
+
+    fn saved(&mut self, vm: &VmId, action: Action, result: Result<(), StoreError>) {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        entry.saving = false;
+        entry.unsaved = result.is_err();
+        if let Err(error) = result {
+            let reason = format!("the record cannot be kept: {error}");
+            if let Some(instance) = &mut entry.instance {
+                instance.failed(now, &reason, &self.policy);
+            }
+            entry.note(now, reason);
+            self.rest(vm, true);
+        } else if entry.puts.is_empty() {
+            self.act(vm, action);
+        } else {
+            // A newer instruction waits: what was decided for the old one may be wrong by now.
+            self.rest(vm, true);
+        }
+        self.next_put(vm);
+    }
+
+    fn act(&mut self, vm: &VmId, action: Action) {
+        match action {
+            Action::Nothing => self.rest(vm, false),
+            Action::Bury => self.bury(vm),
+            Action::CreateDisk
+            | Action::Start { .. }
+            | Action::Adopt
+            | Action::Cont
+            | Action::Pause
+            | Action::PowerDown
+            | Action::Kill { .. }
+            | Action::DeleteDisk => self.perform(vm, action),
+        }
+    }
+
+    /// Its turn is over.
+    fn rest(&mut self, vm: &VmId, again: bool) {
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        entry.stage = Stage::Idle;
+        let again = std::mem::take(&mut entry.again) || again;
+        self.tell(vm);
+        if again {
+            self.mark(vm);
+        }
+    }
+
+    fn perform(&mut self, vm: &VmId, action: Action) {
+        let Some(entry) = self.entries.get(vm) else { return };
+        let Some(instance) = &entry.instance else { return };
+        let guest = GuestSpec {
+            address: entry.address,
+            ..instance.record().instruction.guest.clone()
+        };
+        let (hypervisor, starts) =
+            (Arc::clone(&self.hypervisor), Arc::clone(&self.starts));
+        let vm = vm.clone();
+        tracing::debug!(%vm, ?action, "act");
+        self.work.push(Box::pin(async move {
+            let starting = matches!(action, Action::Start { .. });
+            let _permit = if starting { starts.acquire().await.ok() } else { None };
+            let result = perform(hypervisor.as_ref(), &vm, &guest, action).await;
+            Outcome::Done { vm, action, result: result.map_err(|error| error.told()) }
+        }));
+    }
+
+    fn done(&mut self, vm: &VmId, action: Action, result: Result<(), String>) {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        match result {
+            Ok(()) => {
+                if let Some(what) = told(action) {
+                    entry.note(now, what.to_owned());
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(%vm, ?action, reason, "an action failed");
+                if let Some(instance) = &mut entry.instance {
+                    instance.failed(now, &reason, &self.policy);
+                }
+                entry.note(now, format!("failed: {reason}"));
+            }
+        }
+        self.rest(vm, true);
+    }
+
+    fn bury(&mut self, vm: &VmId) {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        entry.buried_at = Some(now);
+        self.graves.insert((now, vm.clone()));
+        self.rest(vm, false);
+        if let Some(entry) = self.entries.get_mut(vm) {
+            entry.strip();
+        }
+        while self.graves.len() > TOMBSTONES_MAX {
+            let Some((_, oldest)) = self.graves.pop_first() else { return };
+            if let Some(entry) = self.entries.remove(&oldest) {
+                self.news.forget(entry.seq);
+            }
+            let name = oldest.clone();
+            let forget = self.on_disk(oldest.clone(), move |store| store.forget(&name));
+            self.work.push(Box::pin(async move {
+                let result = forget.await;
+                Outcome::Forgotten { vm: oldest, result }
+            }));
+        }
+    }
+
+    /// Tells readers when something about the VM is news.
+    fn tell(&mut self, vm: &VmId) {
+        if let Some(entry) = self.entries.get_mut(vm)
+            && entry.has_news()
+        {
+            entry.seq = self.news.changed(vm.clone(), entry.seq);
+            self.seq.send_replace(entry.seq);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Put { vm, instruction, reply } => {
+                self.put(&vm, Put { instruction, reply });
+            }
+            Message::Report { incarnation, after, reply } => {
+                self.report(incarnation, after, reply);
+            }
+            Message::Knows { vm, reply } => {
+                let known = self.entries.get(&vm).is_some_and(|entry| !entry.is_buried());
+                let _unread = reply.send(known);
+            }
+        }
+    }
+
+    fn put(&mut self, vm: &VmId, put: Put) {
+        if !self.entries.contains_key(vm) && self.entries.len() >= ENTRIES_MAX {
+            return put.answer(Err(PutError::Busy { what: "too many VMs on this host" }));
+        }
+        let entry = self.entries.entry(vm.clone()).or_default();
+        if !entry.saving {
+            return self.begin(vm, put);
+        }
+        if entry.puts.len() >= PUTS_MAX {
+            let what = "too many instructions for this VM at once";
+            return put.answer(Err(PutError::Busy { what }));
+        }
+        entry.puts.push_back(put);
+    }
+
+    fn begin(&mut self, vm: &VmId, put: Put) {
+        let Some(entry) = self.entries.get(vm) else { return };
+        let mut next = match &entry.instance {
+            Some(instance) => instance.clone(),
+            None => Instance::new(put.instruction.clone()),
+        };
+        let accepted = match entry.instance {
+            Some(_) => next.accept(put.instruction.clone()),
+            None => Ok(Accepted::New),
+        };
+        match accepted {
+            Err(refused) => return self.answered(vm, put, Err(refused.into())),
+            Ok(Accepted::Same) => {
+                return self.answered(vm, put, Ok(Taken { repeated: true }));
+            }
+            Ok(Accepted::New) => {}
+        }
+        let address = self.address(vm, &put);
+        let write = self.write(self.stored(vm, next.record().clone(), address));
+        if let Some(entry) = self.entries.get_mut(vm) {
+            entry.saving = true;
+            // Kept from now on, so that no other VM is given it meanwhile.
+            entry.address = address;
+        }
+        let vm = vm.clone();
+        self.work.push(Box::pin(async move {
+            let result = write.await;
+            Outcome::Kept { vm, put, address, result }
+        }));
+    }
+
+    /// Answers without a change and goes on with the next that waits.
+    fn answered(&mut self, vm: &VmId, put: Put, answer: PutReply) {
+        put.answer(answer);
+        self.next_put(vm);
+    }
+
+    fn next_put(&mut self, vm: &VmId) {
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        if entry.saving {
+            return;
+        }
+        if let Some(put) = entry.puts.pop_front() {
+            self.begin(vm, put);
+        } else if entry.instance.is_none() {
+            // The first instruction was not kept: nothing is known of this VM.
+            self.entries.remove(vm);
+        }
+    }
+
+    fn address(&self, vm: &VmId, put: &Put) -> Option<Ipv4Addr> {
+        let guest = &put.instruction.guest;
+        let had = self.entries.get(vm).and_then(|entry| entry.address);
+        let prefix: Prefix = self.facts.prefix?;
+        if put.instruction.power == Power::Deleted {
+            return had;
+        }
+        guest.address.or(had).or_else(|| {
+            let taken = self.entries.values().filter_map(|entry| entry.address).collect();
+            prefix.choose(GuestName::of(vm).seed(), &taken)
+        })
+    }
+
+    fn kept(
+        &mut self,
+        vm: &VmId,
+        put: Put,
+        address: Option<Ipv4Addr>,
+        result: Result<(), StoreError>,
+    ) {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        entry.saving = false;
+        let answer = match result {
+            Ok(()) => {
+                if let Some(at) = entry.buried_at.take() {
+                    self.graves.remove(&(at, vm.clone()));
+                }
+                entry.address = address;
+                entry.unsaved = false;
+                let told = accepted_text(&put);
+                match &mut entry.instance {
+                    Some(instance) => instance
+                        .accept(put.instruction.clone())
+                        .map(drop)
+                        .map_err(Into::into),
+                    empty => {
+                        *empty = Some(Instance::new(put.instruction.clone()));
+                        Ok(())
+                    }
+                }
+                .map(|()| {
+                    entry.note(now, told);
+                    Taken { repeated: false }
+                })
+            }
+            Err(error) if error.nothing_was_done() => {
+                Err(PutError::NotKept { reason: error.to_string() })
+            }
+            Err(error) => Err(PutError::Unsure { reason: error.to_string() }),
+        };
+        put.answer(answer);
+        self.tell(vm);
+        self.mark(vm);
+        self.next_put(vm);
+    }
+
+    fn report(
+        &self,
+        incarnation: Option<u64>,
+        after: Option<u64>,
+        reply: oneshot::Sender<HostReport>,
+    ) {
+        let own = self.store.incarnation();
+        let page = self.news.page(after.filter(|_| incarnation == Some(own)), PAGE_MAX);
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        for vm in page.vms {
+            let Some(entry) = self.entries.get(&vm) else { continue };
+            if entry.is_buried() {
+                removed.push(vm);
+                continue;
+            }
+            let given = entry.instance.as_ref().map(|instance| {
+                self.hypervisor.give(&instance.record().instruction.guest.shape)
+            });
+            changed.extend(given.and_then(|given| entry.report(&vm, given)));
+        }
+        let mut host = self.host.clone();
+        host.strangers.retain(|name| {
+            VmId::new(name).map_or(true, |vm| !self.entries.contains_key(&vm))
+        });
+        let report = HostReport {
+            incarnation: own,
+            seq: page.seq,
+            host,
+            changed,
+            removed,
+            complete: page.complete,
+            more: page.more,
+        };
+        // Whoever asked may have given up.
+        drop(reply.send(report));
+    }
+}
+
+/// What is told of an action that succeeded; the quiet ones show in the phase.
+const fn told(action: Action) -> Option<&'static str> {
+    match action {
+        Action::CreateDisk => Some("its disk is made"),
+        Action::Start { .. } => Some("started"),
+        Action::Cont => Some("resumed"),
+        Action::Pause => Some("paused"),
+        Action::PowerDown => Some("asked to shut down"),
+        Action::Kill { .. } => Some("its process is ended"),
+        Action::DeleteDisk => Some("its disk is removed"),
+        Action::Adopt | Action::Bury | Action::Nothing => None,
+    }
+}
+
+fn accepted_text(put: &Put) -> String {
+    let instruction = &put.instruction;
+    let wanted = match instruction.power {
+        Power::Running => "running",
+        Power::Paused => "paused",
+        Power::Stopped => "stopped",
+        Power::Deleted => "deleted",
+    };
+    let (epoch, generation) = (instruction.epoch, instruction.generation);
+    format!("wanted {wanted} (epoch {epoch}, generation {generation})")
+}
