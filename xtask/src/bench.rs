@@ -3,6 +3,7 @@
 //! A benchmark is a function in `bench/`, listed in [`BENCHMARKS`]. They are always run in
 //! the release profile: started from a debug build, this re-runs itself.
 
+mod boot;
 mod claims;
 mod engine;
 mod placement;
@@ -19,6 +20,7 @@ type Measure = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
 
 /// Every benchmark, by name.
 const BENCHMARKS: &[(&str, Measure)] = &[
+    ("boot", boot::measure),
     ("claims", claims::measure),
     ("engine", engine::run),
     ("placement", placement::measure),

@@ -8,7 +8,15 @@
 )]
 
 mod bench;
+mod check;
+mod docs;
+mod files;
+mod layers;
+mod shape;
 mod sim;
+mod specification;
+mod topology;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,14 +35,20 @@ struct Args {
 enum Command {
     /// Measure something and print value, unit and method.
     Bench(bench::Options),
+    /// Make the checks that no lint can make.
+    Check,
     /// Run the cores in seeded worlds with faults; exit 1 when an invariant breaks.
     Sim(sim::SimOptions),
+    /// Write the example federations of deploy/ from tables of real inputs.
+    Topology(topology::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Bench(options) => bench::run(&options),
+        Command::Check => check::run(),
         Command::Sim(options) => sim::run_seeds(&options),
+        Command::Topology(options) => topology::run(&options),
     };
     match result {
         Ok(code) => code,

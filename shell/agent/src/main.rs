@@ -2,56 +2,125 @@
 //! is told to stop. Its guests run on.
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use clap::Parser;
-use dwcp_agent::{Agent, Config, serve};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use dwcp_agent::config::TlsFiles;
+use dwcp_agent::serve::{Owner, bind_local, local_router, routes};
+use dwcp_agent::{Agent, Config, Store, open_hypervisor};
+use dwcp_runtime::clock::SystemClock;
+use dwcp_runtime::http::{BoundServer, Limits};
+use dwcp_runtime::shutdown;
+use dwcp_runtime::telemetry::{self, LogFormat};
+use dwcp_runtime::tls::{Credentials, ServerTls};
+use futures_util::future::join_all;
 
 #[derive(Debug, Parser)]
 #[command(name = "dwcp-agent", version, about = "owns the virtual machines of this host")]
 struct Args {
-    /// The configuration file (YAML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Run the agent.
+    Run {
+        /// The configuration file (YAML).
+        #[arg(long, value_name = "FILE", default_value = "/etc/dwcp/agent.yaml")]
+        config: PathBuf,
+    },
+    /// End every guest of this host. The agent must not be running; when it runs again it
+    /// starts those guests that are wanted.
+    StopGuests {
+        /// The configuration file (YAML).
+        #[arg(long, value_name = "FILE", default_value = "/etc/dwcp/agent.yaml")]
+        config: PathBuf,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("DWCP_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(&Args::parse()).await {
+    let outcome = match Args::parse().command {
+        Sub::Run { config } => run(&config).await,
+        Sub::StopGuests { config } => stop_guests(&config).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            say_error(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(args: &Args) -> anyhow::Result<()> {
-    let config = Config::read(&args.config)?;
-    if config.listen.is_some() {
-        bail!(
-            "listen: TLS is not bound in this build; leave it out to serve DATA/agent.sock"
-        );
+async fn run(config: &std::path::Path) -> anyhow::Result<()> {
+    telemetry::start(LogFormat::Text)?;
+    let config = Config::read(config)?;
+    let owner = Owner { region: config.region.clone(), host: config.host.clone() };
+    let requested = shutdown::requested()?;
+    match (config.listen, &config.tls) {
+        (Some(address), Some(tls)) => {
+            let server = bound(address, tls).await?;
+            let agent = Agent::open(&config).await?;
+            let router = routes(&agent.handle(), &owner).into_router();
+            tracing::info!(host = %config.host, %address, "the agent is ready");
+            let stop = async {
+                requested.await;
+            };
+            server.serve(router, Arc::new(SystemClock::new()), stop).await;
+            agent.stop().await;
+        }
+        _ => {
+            let agent = Agent::open(&config).await?;
+            let listener = bind_local(&config.data_dir)?;
+            let router = local_router(&agent.handle(), &owner);
+            tracing::info!(host = %config.host, "the agent is ready on its local socket");
+            tokio::select! {
+                ended = axum::serve(listener, router).into_future() => {
+                    ended.context("the local socket failed")?;
+                }
+                _ = requested => {}
+            }
+            agent.stop().await;
+        }
     }
-    let agent = Agent::open(&config).await?;
-    let listener = serve::bind_local(&config.data_dir)?;
-    let mut terminate =
-        signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt =
-        signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    tracing::info!(host = %config.host, "the agent is ready");
-    let server = axum::serve(listener, serve::router(agent.handle())).into_future();
-    tokio::select! {
-        ended = server => ended.context("the local socket failed")?,
-        _ = terminate.recv() => tracing::info!("told to stop; guests run on"),
-        _ = interrupt.recv() => tracing::info!("told to stop; guests run on"),
-    }
-    agent.stop().await;
+    tracing::info!("stopped; guests run on");
     Ok(())
+}
+
+async fn bound(address: SocketAddr, tls: &TlsFiles) -> anyhow::Result<BoundServer> {
+    let credentials = Credentials {
+        ca: tls.ca.clone(),
+        certificate: tls.cert.clone(),
+        key: tls.key.clone(),
+    };
+    Ok(BoundServer::bind(address, ServerTls::load(credentials)?, Limits::default())
+        .await?)
+}
+
+async fn stop_guests(config: &std::path::Path) -> anyhow::Result<()> {
+    let config = Config::read(config)?;
+    // The lock keeps an agent from starting them again at the same time.
+    let _store = Store::open(&config.data_dir)?;
+    let hypervisor = open_hypervisor(&config).await?;
+    let guests = hypervisor.list()?;
+    let hypervisor = &hypervisor;
+    let kills = guests.iter().map(|vm| async move {
+        let pid = hypervisor.observe(vm).await.pid;
+        if pid.is_none() {
+            return Ok(());
+        }
+        hypervisor.kill(vm, true).await.with_context(|| format!("VM {vm}"))
+    });
+    join_all(kills).await.into_iter().collect()
+}
+
+#[expect(clippy::print_stderr, reason = "where a command complains")]
+fn say_error(text: &str) {
+    eprintln!("{text}");
 }

@@ -1,26 +1,21 @@
-//! Binds the operations to HTTP on the agent's local socket, `DATA/agent.sock`.
+//! Binds the operations to HTTP: behind mutual TLS for the region's daemon, or on a local
+//! socket, `DATA/agent.sock`, for whoever owns the data folder.
 //!
-//! The socket is for whoever may read the data folder (its owner), so it needs no TLS; the
-//! same router goes behind TLS for the region's daemon.
+//! Only the daemon of the agent's own region may instruct it. The local socket is there when
+//! no address is configured; it needs no TLS, because the folder lets in only its owner.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use axum::Json;
 use axum::Router;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
-use dwcp_api::host::{
-    ConsoleParams, InstanceParams, Instruction, PutInstance, ReadConsole, ReadHostReport,
-    ReportParams,
-};
-use dwcp_api::{ApiError, ErrorCode, Operation};
-use dwcp_types::VmId;
-use serde::{Deserialize, Serialize};
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use dwcp_api::host::{PutInstance, ReadConsole, ReadHostReport};
+use dwcp_api::{ApiError, Caller, Routes};
+use dwcp_runtime::tls::{Identity, Peer};
+use dwcp_types::{HostId, RegionId, Timestamp};
 use tokio::net::UnixListener;
 
 use crate::api;
@@ -29,71 +24,72 @@ use crate::handle::AgentHandle;
 /// An instruction has some hundred bytes.
 const BODY_MAX: usize = 64 * 1024;
 
-/// The agent's operations.
-pub fn router(agent: AgentHandle) -> Router {
-    Router::new()
-        .route(PutInstance::PATH, put(put_instance))
-        .route(ReadHostReport::PATH, get(read_host_report))
-        .route(ReadConsole::PATH, get(read_console))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(agent)
+/// Who the agent is, and so whom it obeys.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Its region, whose daemon instructs it.
+    pub region: RegionId,
+    /// Its host, under whose name its local socket speaks.
+    pub host: HostId,
 }
 
-async fn put_instance(
-    State(agent): State<AgentHandle>,
-    path: Result<UrlPath<VmId>, PathRejection>,
-    body: Result<Json<Instruction>, JsonRejection>,
-) -> Response {
-    let (UrlPath(vm), Json(body)) = match (path, body) {
-        (Ok(path), Ok(body)) => (path, body),
-        (Err(error), _) => return invalid(&error.body_text()),
-        (_, Err(error)) => return invalid(&error.body_text()),
-    };
-    answer(api::put_instance(&agent, InstanceParams { vm }, body).await)
-}
-
-async fn read_host_report(
-    State(agent): State<AgentHandle>,
-    query: Result<Query<ReportParams>, QueryRejection>,
-) -> Response {
-    match query {
-        Ok(Query(params)) => answer(api::read_host_report(&agent, params).await),
-        Err(error) => invalid(&error.body_text()),
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct Part {
-    offset: Option<u64>,
-    limit: Option<u32>,
-}
-
-async fn read_console(
-    State(agent): State<AgentHandle>,
-    path: Result<UrlPath<VmId>, PathRejection>,
-    query: Result<Query<Part>, QueryRejection>,
-) -> Response {
-    let (UrlPath(vm), Query(Part { offset, limit })) = match (path, query) {
-        (Ok(path), Ok(query)) => (path, query),
-        (Err(error), _) => return invalid(&error.body_text()),
-        (_, Err(error)) => return invalid(&error.body_text()),
-    };
-    answer(api::read_console(&agent, ConsoleParams { vm, offset, limit }).await)
-}
-
-fn invalid(reason: &str) -> Response {
-    answer::<()>(Err(ApiError::new(ErrorCode::Invalid, reason)))
-}
-
-fn answer<T: Serialize>(result: Result<T, ApiError>) -> Response {
-    match result {
-        Ok(reply) => Json(reply).into_response(),
-        Err(error) => {
-            let status = StatusCode::from_u16(error.code.status());
-            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (status, Json(error)).into_response()
+impl Owner {
+    fn admit(&self, caller: &Caller) -> Result<(), ApiError> {
+        let own_region = Identity::Region(self.region.clone());
+        if caller.identity == own_region || caller.identity == self.local() {
+            return Ok(());
         }
+        Err(caller.forbidden(&own_region.to_string()))
     }
+
+    fn local(&self) -> Identity {
+        Identity::Host { region: self.region.clone(), host: self.host.clone() }
+    }
+}
+
+/// The agent's operations.
+#[must_use]
+pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
+    let owner = Arc::new(owner.clone());
+    let parts = || (agent.clone(), Arc::clone(&owner));
+    let (put, report, console) = (parts(), parts(), parts());
+    Routes::new()
+        .with_body_len_max(BODY_MAX)
+        .bind::<PutInstance, _, _>(move |caller, params, body| {
+            let (agent, owner) = put.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::put_instance(&agent, params, body).await
+            }
+        })
+        .bind::<ReadHostReport, _, _>(move |caller, params, ()| {
+            let (agent, owner) = report.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::read_host_report(&agent, params).await
+            }
+        })
+        .bind::<ReadConsole, _, _>(move |caller, params, ()| {
+            let (agent, owner) = console.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::read_console(&agent, params).await
+            }
+        })
+}
+
+/// The same for the local socket: whoever opens it speaks as the host.
+pub fn local_router(agent: &AgentHandle, owner: &Owner) -> Router {
+    let peer = Peer {
+        identity: owner.local(),
+        not_before: Timestamp::from_millis(0),
+        not_after: Timestamp::from_millis(u64::MAX),
+    };
+    let speak = move |mut request: Request, next: Next| {
+        request.extensions_mut().insert(peer.clone());
+        async move { next.run(request).await }
+    };
+    routes(agent, owner).into_router().layer(from_fn(speak))
 }
 
 /// Why the local socket cannot be served.

@@ -147,6 +147,7 @@ impl Program {
         words.push(env!("CARGO_BIN_EXE_dwcp-agent"));
         let child = Command::new(words[0])
             .args(&words[1..])
+            .arg("run")
             .arg("--config")
             .arg(&file)
             .stdin(Stdio::null())
