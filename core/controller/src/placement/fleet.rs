@@ -23,6 +23,7 @@ use dwcp_types::{
 
 use self::attribute::Attributes;
 use super::group::{Members, Spot};
+use super::policy::STRATEGIES;
 use super::room::{CPU, MEMORY, RESOURCES, Room, STORAGE, VMS};
 
 /// A round trip that nobody measured (F52).
@@ -73,8 +74,6 @@ pub(crate) struct Hot {
     pub(crate) ample: Vec<Room>,
     /// The most of each resource on any one host: what does not fit here fits nowhere.
     pub(crate) most: Vec<Room>,
-    /// No zone's capacity factor can exceed this, whatever is asked for.
-    pub(crate) headroom: Vec<u16>,
     pub(crate) health: Vec<u8>,
     pub(crate) priority: Vec<u8>,
     pub(crate) cpu_price: Vec<u64>,
@@ -82,12 +81,24 @@ pub(crate) struct Hot {
     pub(crate) storage_price: Vec<u64>,
     /// Whether some price is [`DEAR`].
     pub(crate) dear: bool,
+    /// What bounds its score from above.
+    pub(crate) ceilings: Vec<Ceiling>,
+}
+
+/// What bounds a region's score from above, beside latency and cost: one row a region, because
+/// all of it is read together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ceiling {
     /// The largest free share of CPUs, and of memory, in any zone, in parts of [`FINE`].
-    pub(crate) cpu_share: Vec<u32>,
-    pub(crate) memory_share: Vec<u32>,
+    pub(crate) cpu_share: u32,
+    pub(crate) memory_share: u32,
     /// What one CPU, or one GiB, is of the largest zone's, in parts of [`FINE`].
-    pub(crate) cpu_part: Vec<u32>,
-    pub(crate) gib_part: Vec<u32>,
+    pub(crate) cpu_part: u32,
+    pub(crate) gib_part: u32,
+    /// No zone's capacity factor can exceed this, whatever is asked for.
+    pub(crate) headroom: u16,
+    /// What health and priority add to the score, for each strategy.
+    pub(crate) steady: [u16; STRATEGIES.len()],
 }
 
 /// A zone of a region.

@@ -11,10 +11,10 @@
 //! host's id.
 
 use super::bits::each;
-use super::fleet::{Fleet, UNKNOWN, ratio};
+use super::fleet::{Ceiling, Fleet, UNKNOWN, ratio};
 use super::policy::{CAPACITY, COST, FACTORS, HEALTH, LATENCY, PRIORITY};
 use super::query::Query;
-use super::room::{CPU, GPUS, MEMORY};
+use super::room::{CPU, GPUS, MEMORY, RESOURCES};
 use super::screen::Screen;
 
 /// A place with its score.
@@ -119,38 +119,19 @@ impl<'a> Ranking<'a> {
         let latency = Scale::new(query.latency_limit(), screen.standing(), sums);
         let cost = Scale::new(cost_limit, screen.standing(), &costs);
         let mut bounds = Vec::with_capacity(costs.len());
-        let ranking = Self { query, latency, cost, bounds: Vec::new() };
+        let weights = query.weights.map(u64::from);
+        let strategy = query.strategy as usize;
+        let ceilings = &query.fleet.hot.ceilings;
         each(screen.standing(), |region| {
-            bounds.push(ranking.bound(region, sums[region], costs[region]));
+            let ceiling = &ceilings[region];
+            // The same sum of the same parts as the score, each no less than it will be.
+            let sum = weights[LATENCY] * latency.bound(sums[region]) / 10_000
+                + weights[COST] * cost.bound(costs[region]) / 10_000
+                + weights[CAPACITY] * capacity_bound(ceiling, &query.amounts) / 10_000
+                + u64::from(ceiling.steady[strategy]);
+            bounds.push(sum << 32 | (u64::from(u32::MAX) - region as u64));
         });
-        Self { bounds, ..ranking }
-    }
-
-    /// A bound of the score: the same sum of the same parts, each no less than it will be.
-    fn bound(&self, region: usize, latency: u64, cost: u64) -> u64 {
-        let hot = &self.query.fleet.hot;
-        let weights = &self.query.weights;
-        let part = |at: usize, factor: u64| u64::from(weights[at]) * factor / 10_000;
-        let sum = part(LATENCY, self.latency.bound(latency))
-            + part(COST, self.cost.bound(cost))
-            + part(CAPACITY, self.capacity_bound(region))
-            + part(HEALTH, u64::from(hot.health[region]) * 100)
-            + part(PRIORITY, u64::from(hot.priority[region]) * 100);
-        sum << 32 | (u64::from(u32::MAX) - region as u64)
-    }
-
-    /// No zone of the region has a higher capacity factor: its free share before, less what
-    /// the VM is of the largest zone.
-    fn capacity_bound(&self, region: usize) -> u64 {
-        let hot = &self.query.fleet.hot;
-        let rest = |share: u32, part: u32, amount: u64| {
-            u64::from(share).saturating_sub(u64::from(part) * amount)
-        };
-        let [cpu, memory, ..] = self.query.amounts;
-        let cpu = rest(hot.cpu_share[region], hot.cpu_part[region], cpu);
-        let memory = rest(hot.memory_share[region], hot.gib_part[region], memory / 1024);
-        // FINE is 10,000 << 16.
-        (cpu.min(memory) >> 16).min(u64::from(hot.headroom[region]))
+        Self { query, latency, cost, bounds }
     }
 
     /// The best `most` places in order, with zones and hosts.
@@ -212,6 +193,18 @@ impl<'a> Ranking<'a> {
         let kept = rules * 2 + usize::from(is_preferred_provider(query, region));
         Some(Candidate { region, zone, host, score, factors, kept, cost })
     }
+}
+
+/// No zone of the region has a higher capacity factor: its free share before, less what the VM
+/// is of the largest zone.
+fn capacity_bound(ceiling: &Ceiling, amounts: &[u64; RESOURCES]) -> u64 {
+    let rest = |share: u32, part: u32, amount: u64| {
+        u64::from(share).saturating_sub(u64::from(part) * amount)
+    };
+    let cpu = rest(ceiling.cpu_share, ceiling.cpu_part, amounts[CPU]);
+    let memory = rest(ceiling.memory_share, ceiling.gib_part, amounts[MEMORY] / 1024);
+    // FINE is 10,000 << 16.
+    (cpu.min(memory) >> 16).min(u64::from(ceiling.headroom))
 }
 
 /// What each factor adds to the score: weight x factor, rounded down, so that the parts add
