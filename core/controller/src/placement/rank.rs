@@ -11,10 +11,10 @@
 //! host's id.
 
 use super::bits::each;
-use super::fleet::{Ceiling, Fleet, UNKNOWN, ratio};
+use super::fleet::{Ceiling, FINE, Fleet, UNKNOWN, ratio};
 use super::policy::{CAPACITY, COST, FACTORS, HEALTH, LATENCY, PRIORITY};
 use super::query::Query;
-use super::room::{CPU, GPUS, MEMORY, RESOURCES};
+use super::room::{CPU, GPUS, MEMORY};
 use super::screen::Screen;
 
 /// A place with its score.
@@ -44,17 +44,19 @@ impl Candidate {
 struct Scale {
     high: u64,
     range: u64,
-    /// 10,000 / range in fixed point, rounded up.
+    /// `high` and weight / range, for the bound: the weight in fixed point, rounded up. Where
+    /// all are equal, the range is taken as one unit that each of them has.
+    bound_high: u64,
     per_unit: u64,
 }
 
-/// Binary digits after the point of [`Scale::per_unit`]; 10,000 x 2^40 and a range of up to
-/// 2^58 multiply within 64 bits.
+/// Binary digits after the point of bounds: a weight of up to 10,000 x 2^40, spread over a range
+/// of up to 2^58, multiplies with a part of that range within 64 bits.
 const FRACTION: u32 = 40;
 
 impl Scale {
     /// From a limit (1 - value / limit), or else from the extremes of what stands (F23).
-    fn new(limit: Option<u64>, standing: &[u64], values: &[u64]) -> Self {
+    fn new(weight: u16, limit: Option<u64>, standing: &[u64], values: &[u64]) -> Self {
         let (mut low, mut high) = (u64::MAX, 0);
         if let Some(limit) = limit {
             (low, high) = (0, limit);
@@ -66,8 +68,9 @@ impl Scale {
             });
         }
         let range = high.saturating_sub(low);
-        let per_unit = (10_000_u64 << FRACTION) / range.max(1) + 1;
-        Self { high, range, per_unit }
+        let bound_high = if range == 0 { high.saturating_add(1) } else { high };
+        let per_unit = (u64::from(weight) << FRACTION) / range.max(1) + 1;
+        Self { high, range, bound_high, per_unit }
     }
 
     /// The factor, in basis points. Where all are equal each is the best; what is unknown is
@@ -82,16 +85,11 @@ impl Scale {
         ratio(self.high.saturating_sub(value), self.range)
     }
 
-    /// No less than the factor, without dividing.
-    fn bound(&self, value: u64) -> u64 {
-        if value == UNKNOWN {
-            return 0;
-        }
-        if self.range == 0 {
-            return 10_000;
-        }
-        let above = self.high.saturating_sub(value);
-        (above.saturating_mul(self.per_unit) >> FRACTION).min(10_000)
+    /// No less than what the factor adds to the score, without dividing; nothing for what is
+    /// unknown, which is above any `high`.
+    const fn bound(&self, value: u64) -> u64 {
+        let above = self.bound_high.saturating_sub(value);
+        above.wrapping_mul(self.per_unit) >> FRACTION
     }
 }
 
@@ -116,18 +114,19 @@ impl<'a> Ranking<'a> {
         let (sums, costs) = (query.latency_sums(), query.costs());
         let limits = &query.request.constraints;
         let cost_limit = limits.cost_limit.map(dwcp_types::MicroUsd::get);
-        let latency = Scale::new(query.latency_limit(), screen.standing(), sums);
-        let cost = Scale::new(cost_limit, screen.standing(), &costs);
+        let (standing, weights) = (screen.standing(), &query.weights);
+        let latency = Scale::new(weights[LATENCY], query.latency_limit(), standing, sums);
+        let cost = Scale::new(weights[COST], cost_limit, standing, &costs);
         let mut bounds = Vec::with_capacity(costs.len());
-        let weights = query.weights.map(u64::from);
+        let capacity = CapacityBound::new(query);
         let strategy = query.strategy as usize;
         let ceilings = &query.fleet.hot.ceilings;
-        each(screen.standing(), |region| {
+        each(standing, |region| {
             let ceiling = &ceilings[region];
             // The same sum of the same parts as the score, each no less than it will be.
-            let sum = weights[LATENCY] * latency.bound(sums[region]) / 10_000
-                + weights[COST] * cost.bound(costs[region]) / 10_000
-                + weights[CAPACITY] * capacity_bound(ceiling, &query.amounts) / 10_000
+            let sum = latency.bound(sums[region])
+                + cost.bound(costs[region])
+                + capacity.of(ceiling)
                 + u64::from(ceiling.steady[strategy]);
             bounds.push(sum << 32 | (u64::from(u32::MAX) - region as u64));
         });
@@ -195,16 +194,32 @@ impl<'a> Ranking<'a> {
     }
 }
 
-/// No zone of the region has a higher capacity factor: its free share before, less what the VM
-/// is of the largest zone.
-fn capacity_bound(ceiling: &Ceiling, amounts: &[u64; RESOURCES]) -> u64 {
-    let rest = |share: u32, part: u32, amount: u64| {
-        u64::from(share).saturating_sub(u64::from(part) * amount)
-    };
-    let cpu = rest(ceiling.cpu_share, ceiling.cpu_part, amounts[CPU]);
-    let memory = rest(ceiling.memory_share, ceiling.gib_part, amounts[MEMORY] / 1024);
-    // FINE is 10,000 << 16.
-    (cpu.min(memory) >> 16).min(u64::from(ceiling.headroom))
+/// What bounds the part of the capacity factor.
+struct CapacityBound {
+    cpu: u64,
+    gib: u64,
+    /// What one of [`FINE`] parts adds to the score, in fixed point, rounded up.
+    per_part: u64,
+}
+
+impl CapacityBound {
+    const fn new(query: &Query<'_>) -> Self {
+        let [cpu, memory, ..] = query.amounts;
+        let weight = query.weights[CAPACITY] as u64;
+        Self { cpu, gib: memory / 1024, per_part: (weight << FRACTION) / FINE + 1 }
+    }
+
+    /// No zone of the region can add more: its free share before, less what the VM is of the
+    /// largest zone.
+    fn of(&self, ceiling: &Ceiling) -> u64 {
+        let rest = |share: u32, part: u32, amount: u64| {
+            u64::from(share).saturating_sub(u64::from(part) * amount)
+        };
+        let cpu = rest(ceiling.cpu_share, ceiling.cpu_part, self.cpu);
+        let memory = rest(ceiling.memory_share, ceiling.gib_part, self.gib);
+        let parts = cpu.min(memory).min(u64::from(ceiling.headroom));
+        parts.wrapping_mul(self.per_part) >> FRACTION
+    }
 }
 
 /// What each factor adds to the score: weight x factor, rounded down, so that the parts add

@@ -171,12 +171,21 @@ impl Fleet {
             memory_share: largest_share(zones, MEMORY),
             cpu_part: least_part(zones, CPU, 1),
             gib_part: least_part(zones, MEMORY, 1024),
-            headroom: zones.iter().map(ZoneRow::headroom).max().unwrap_or(0),
+            headroom: headroom(zones),
             steady: steady(self.hot.health[at], self.hot.priority[at]),
         };
         self.hot.most[at] = most;
         self.hot.ample[at] = roomiest(&rooms, &total);
     }
+}
+
+/// The least free share, of what every VM takes, in the zone where that is the most.
+fn headroom(zones: &[ZoneRow]) -> u32 {
+    let least = |zone: &ZoneRow| {
+        let lanes = [CPU, MEMORY, STORAGE, VMS].into_iter();
+        lanes.map(|lane| largest_share(std::slice::from_ref(zone), lane)).min()
+    };
+    zones.iter().filter_map(least).max().unwrap_or(0)
 }
 
 /// What health and priority add to the score of a region, for each strategy.
