@@ -23,7 +23,8 @@ use dwcp_types::{
 
 use self::attribute::Attributes;
 use super::group::{Members, Spot};
-use super::room::{CPU, MEMORY, RESOURCES, Room, STORAGE, VMS};
+use super::policy::STRATEGIES;
+use super::room::{RESOURCES, Room};
 
 /// A round trip that nobody measured (F52).
 pub(crate) const UNKNOWN: u64 = u64::MAX;
@@ -31,8 +32,8 @@ pub(crate) const UNKNOWN: u64 = u64::MAX;
 /// A price, 68,719 USD, from which on the largest VM could overflow 64 bits.
 pub(crate) const DEAR: u64 = 1 << 36;
 
-/// Parts of a whole in the bounds of capacity factors: fine enough that rounding costs less
-/// than a basis point, and a basis point of it is a whole number.
+/// Parts of a whole in the bounds of capacity factors: 2^16 for each basis point, so that
+/// rounding costs less than one.
 pub(crate) const FINE: u64 = 10_000 << 16;
 
 /// An index of everything that placement decisions look at.
@@ -73,8 +74,6 @@ pub(crate) struct Hot {
     pub(crate) ample: Vec<Room>,
     /// The most of each resource on any one host: what does not fit here fits nowhere.
     pub(crate) most: Vec<Room>,
-    /// No zone's capacity factor can exceed this, whatever is asked for.
-    pub(crate) headroom: Vec<u16>,
     pub(crate) health: Vec<u8>,
     pub(crate) priority: Vec<u8>,
     pub(crate) cpu_price: Vec<u64>,
@@ -82,12 +81,24 @@ pub(crate) struct Hot {
     pub(crate) storage_price: Vec<u64>,
     /// Whether some price is [`DEAR`].
     pub(crate) dear: bool,
+    /// What bounds its score from above.
+    pub(crate) ceilings: Vec<Ceiling>,
+}
+
+/// What bounds a region's score from above, beside latency and cost: one row a region, because
+/// all of it is read together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ceiling {
     /// The largest free share of CPUs, and of memory, in any zone, in parts of [`FINE`].
-    pub(crate) cpu_share: Vec<u32>,
-    pub(crate) memory_share: Vec<u32>,
+    pub(crate) cpu_share: u32,
+    pub(crate) memory_share: u32,
     /// What one CPU, or one GiB, is of the largest zone's, in parts of [`FINE`].
-    pub(crate) cpu_part: Vec<u32>,
-    pub(crate) gib_part: Vec<u32>,
+    pub(crate) cpu_part: u32,
+    pub(crate) gib_part: u32,
+    /// No zone's capacity factor can exceed this, whatever is asked for; in parts of [`FINE`].
+    pub(crate) headroom: u32,
+    /// What health and priority add to the score, for each strategy.
+    pub(crate) steady: [u16; STRATEGIES.len()],
 }
 
 /// A zone of a region.
@@ -282,22 +293,20 @@ pub(crate) fn ratio(part: u64, whole: u64) -> u16 {
 }
 
 impl ZoneRow {
-    /// The least free share of what every VM takes, before any placement.
-    fn headroom(&self) -> u16 {
-        [CPU, MEMORY, STORAGE, VMS]
-            .into_iter()
-            .map(|lane| ratio(self.free[lane], self.total[lane]))
-            .min()
-            .unwrap_or(0)
-    }
-
-    /// F26: the least free share, after placement, of the resources that the VM takes.
+    /// F26: the least free share, after placement, of the resources that the VM takes. Shares
+    /// are compared by multiplying across, and only the least is divided.
     pub(crate) fn capacity_factor(&self, need: &[u64; RESOURCES]) -> u16 {
-        let mut least = 10_000;
+        let mut least = (1, 1);
         for (lane, need) in need.iter().enumerate().filter(|(_, need)| **need > 0) {
-            let rest = self.free[lane].saturating_sub(*need);
-            least = least.min(ratio(rest, self.total[lane]));
+            let rest = (self.free[lane].saturating_sub(*need), self.total[lane]);
+            let wide = |a: u64, b: u64| u128::from(a) * u128::from(b);
+            if rest.1 == 0 {
+                return 0;
+            }
+            if wide(rest.0, least.1) < wide(least.0, rest.1) {
+                least = rest;
+            }
         }
-        least
+        ratio(least.0, least.1)
     }
 }

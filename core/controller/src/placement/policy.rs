@@ -44,6 +44,10 @@ pub(crate) const PRIORITY: usize = 4;
 /// How many factors there are (C3).
 pub(crate) const FACTORS: usize = 5;
 
+/// Every strategy, at the index that its value has.
+pub(crate) const STRATEGIES: [Strategy; 4] =
+    [Strategy::Hybrid, Strategy::Latency, Strategy::Cost, Strategy::LoadBalanced];
+
 /// The weights of latency, cost, capacity, health and region priority, in basis points; they
 /// add up to 10,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +79,8 @@ mod tests {
 
     #[test]
     fn every_weight_set_adds_up_to_the_whole() {
-        for strategy in
-            [Strategy::Hybrid, Strategy::Latency, Strategy::Cost, Strategy::LoadBalanced]
-        {
+        for (at, strategy) in STRATEGIES.into_iter().enumerate() {
+            assert_eq!(strategy as usize, at);
             assert_eq!(
                 Weights::of(strategy).0.iter().sum::<u16>(),
                 10_000,

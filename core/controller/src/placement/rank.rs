@@ -11,7 +11,7 @@
 //! host's id.
 
 use super::bits::each;
-use super::fleet::{Fleet, UNKNOWN, ratio};
+use super::fleet::{Ceiling, FINE, Fleet, UNKNOWN, ratio};
 use super::policy::{CAPACITY, COST, FACTORS, HEALTH, LATENCY, PRIORITY};
 use super::query::Query;
 use super::room::{CPU, GPUS, MEMORY};
@@ -44,17 +44,19 @@ impl Candidate {
 struct Scale {
     high: u64,
     range: u64,
-    /// 10,000 / range in fixed point, rounded up.
+    /// `high` and weight / range, for the bound: the weight in fixed point, rounded up. Where
+    /// all are equal, the range is taken as one unit that each of them has.
+    bound_high: u64,
     per_unit: u64,
 }
 
-/// Binary digits after the point of [`Scale::per_unit`]; 10,000 x 2^40 and a range of up to
-/// 2^58 multiply within 64 bits.
+/// Binary digits after the point of bounds: a weight of up to 10,000 x 2^40, spread over a range
+/// of up to 2^58, multiplies with a part of that range within 64 bits.
 const FRACTION: u32 = 40;
 
 impl Scale {
     /// From a limit (1 - value / limit), or else from the extremes of what stands (F23).
-    fn new(limit: Option<u64>, standing: &[u64], values: &[u64]) -> Self {
+    fn new(weight: u16, limit: Option<u64>, standing: &[u64], values: &[u64]) -> Self {
         let (mut low, mut high) = (u64::MAX, 0);
         if let Some(limit) = limit {
             (low, high) = (0, limit);
@@ -66,8 +68,9 @@ impl Scale {
             });
         }
         let range = high.saturating_sub(low);
-        let per_unit = (10_000_u64 << FRACTION) / range.max(1) + 1;
-        Self { high, range, per_unit }
+        let bound_high = if range == 0 { high.saturating_add(1) } else { high };
+        let per_unit = (u64::from(weight) << FRACTION) / range.max(1) + 1;
+        Self { high, range, bound_high, per_unit }
     }
 
     /// The factor, in basis points. Where all are equal each is the best; what is unknown is
@@ -82,16 +85,11 @@ impl Scale {
         ratio(self.high.saturating_sub(value), self.range)
     }
 
-    /// No less than the factor, without dividing.
-    fn bound(&self, value: u64) -> u64 {
-        if value == UNKNOWN {
-            return 0;
-        }
-        if self.range == 0 {
-            return 10_000;
-        }
-        let above = self.high.saturating_sub(value);
-        (above.saturating_mul(self.per_unit) >> FRACTION).min(10_000)
+    /// No less than what the factor adds to the score, without dividing; nothing for what is
+    /// unknown, which is above any `high`.
+    const fn bound(&self, value: u64) -> u64 {
+        let above = self.bound_high.saturating_sub(value);
+        above.wrapping_mul(self.per_unit) >> FRACTION
     }
 }
 
@@ -106,9 +104,9 @@ pub(crate) struct Ranking<'a> {
 }
 
 /// How many regions are taken by their bound at first, a few times what counts; how many when
-/// those do not settle it; then all.
-const FIRST_TAKEN: usize = 24;
-const NEXT_TAKEN: usize = 128;
+/// those do not settle it; then all. Tests take so few that their small fleets walk all three.
+const FIRST_TAKEN: usize = if cfg!(test) { 1 } else { 24 };
+const NEXT_TAKEN: usize = if cfg!(test) { 12 } else { 128 };
 
 impl<'a> Ranking<'a> {
     /// Bounds every region that stands.
@@ -116,41 +114,23 @@ impl<'a> Ranking<'a> {
         let (sums, costs) = (query.latency_sums(), query.costs());
         let limits = &query.request.constraints;
         let cost_limit = limits.cost_limit.map(dwcp_types::MicroUsd::get);
-        let latency = Scale::new(query.latency_limit(), screen.standing(), sums);
-        let cost = Scale::new(cost_limit, screen.standing(), &costs);
+        let (standing, weights) = (screen.standing(), &query.weights);
+        let latency = Scale::new(weights[LATENCY], query.latency_limit(), standing, sums);
+        let cost = Scale::new(weights[COST], cost_limit, standing, &costs);
         let mut bounds = Vec::with_capacity(costs.len());
-        let ranking = Self { query, latency, cost, bounds: Vec::new() };
-        each(screen.standing(), |region| {
-            bounds.push(ranking.bound(region, sums[region], costs[region]));
+        let capacity = CapacityBound::new(query);
+        let strategy = query.strategy as usize;
+        let ceilings = &query.fleet.hot.ceilings;
+        each(standing, |region| {
+            let ceiling = &ceilings[region];
+            // The same sum of the same parts as the score, each no less than it will be.
+            let sum = latency.bound(sums[region])
+                + cost.bound(costs[region])
+                + capacity.of(ceiling)
+                + u64::from(ceiling.steady[strategy]);
+            bounds.push(sum << 32 | (u64::from(u32::MAX) - region as u64));
         });
-        Self { bounds, ..ranking }
-    }
-
-    /// A bound of the score: the same sum of the same parts, each no less than it will be.
-    fn bound(&self, region: usize, latency: u64, cost: u64) -> u64 {
-        let hot = &self.query.fleet.hot;
-        let weights = &self.query.weights;
-        let part = |at: usize, factor: u64| u64::from(weights[at]) * factor / 10_000;
-        let sum = part(LATENCY, self.latency.bound(latency))
-            + part(COST, self.cost.bound(cost))
-            + part(CAPACITY, self.capacity_bound(region))
-            + part(HEALTH, u64::from(hot.health[region]) * 100)
-            + part(PRIORITY, u64::from(hot.priority[region]) * 100);
-        sum << 32 | (u64::from(u32::MAX) - region as u64)
-    }
-
-    /// No zone of the region has a higher capacity factor: its free share before, less what
-    /// the VM is of the largest zone.
-    fn capacity_bound(&self, region: usize) -> u64 {
-        let hot = &self.query.fleet.hot;
-        let rest = |share: u32, part: u32, amount: u64| {
-            u64::from(share).saturating_sub(u64::from(part) * amount)
-        };
-        let [cpu, memory, ..] = self.query.amounts;
-        let cpu = rest(hot.cpu_share[region], hot.cpu_part[region], cpu);
-        let memory = rest(hot.memory_share[region], hot.gib_part[region], memory / 1024);
-        // FINE is 10,000 << 16.
-        (cpu.min(memory) >> 16).min(u64::from(hot.headroom[region]))
+        Self { query, latency, cost, bounds }
     }
 
     /// The best `most` places in order, with zones and hosts.
@@ -211,6 +191,34 @@ impl<'a> Ranking<'a> {
         let score = contributions(&query.weights, &factors).iter().sum();
         let kept = rules * 2 + usize::from(is_preferred_provider(query, region));
         Some(Candidate { region, zone, host, score, factors, kept, cost })
+    }
+}
+
+/// What bounds the part of the capacity factor.
+struct CapacityBound {
+    cpu: u64,
+    gib: u64,
+    /// What one of [`FINE`] parts adds to the score, in fixed point, rounded up.
+    per_part: u64,
+}
+
+impl CapacityBound {
+    const fn new(query: &Query<'_>) -> Self {
+        let [cpu, memory, ..] = query.amounts;
+        let weight = query.weights[CAPACITY] as u64;
+        Self { cpu, gib: memory / 1024, per_part: (weight << FRACTION) / FINE + 1 }
+    }
+
+    /// No zone of the region can add more: its free share before, less what the VM is of the
+    /// largest zone.
+    fn of(&self, ceiling: &Ceiling) -> u64 {
+        let rest = |share: u32, part: u32, amount: u64| {
+            u64::from(share).saturating_sub(u64::from(part) * amount)
+        };
+        let cpu = rest(ceiling.cpu_share, ceiling.cpu_part, self.cpu);
+        let memory = rest(ceiling.memory_share, ceiling.gib_part, self.gib);
+        let parts = cpu.min(memory).min(u64::from(ceiling.headroom));
+        parts.wrapping_mul(self.per_part) >> FRACTION
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::bits::{each, has, pack, words};
 use super::fleet::UNKNOWN;
+use super::group::RuleView;
 use super::locality::canonical;
 use super::query::Query;
 use super::reason::ReasonKind;
@@ -166,9 +167,10 @@ impl Screen {
             Depth::Everything => query.fleet.attributes.all.as_words().to_vec(),
         };
         let ample = &query.fleet.hot.ample;
-        let ruled = !query.required.is_empty();
+        let held = query.required.iter().all(RuleView::holds_untouched);
         each(&looked_at, |region| {
-            if ruled || !ample[region].fits(&query.need) {
+            let plain = held && !query.touches(region);
+            if !plain || !ample[region].fits(&query.need) {
                 self.by_hosts_of(query, region);
             }
         });
@@ -236,11 +238,19 @@ fn breaks_rules(query: &Query<'_>, region: usize) -> bool {
     if !query.touches(region) {
         return query.required.iter().any(|rule| !rule.holds_untouched());
     }
+    let mut hosts = query.fleet.regions[region].hosts.clone();
+    let good = |host: usize| {
+        query.fleet.rooms[host].fits(&query.need)
+            && (0..query.required.len()).all(|rule| keeps(query, rule, region, host))
+    };
+    if hosts.any(good) {
+        return false;
+    }
     let (base, roomy) = base_hosts(query, region);
     let kept = |rule: usize, host: usize| keeps(query, rule, region, host);
     let rules = query.required.len();
     let one = (0..rules).any(|rule| base.iter().all(|host| !kept(rule, *host)));
-    one || roomy && !base.iter().any(|host| (0..rules).all(|rule| kept(rule, *host)))
+    one || roomy
 }
 
 /// Whether a host keeps a required rule.

@@ -3,7 +3,9 @@
 use dwcp_types::{Capacity, Health, HostId, HostView, RegionId, RegionView, ZoneId};
 
 use super::attribute::accepts;
-use super::{DEAR, FINE, Fleet, HostRow, RegionRow, ZoneRow};
+use super::{Ceiling, DEAR, FINE, Fleet, HostRow, RegionRow, ZoneRow};
+use crate::placement::policy::{FACTORS, HEALTH, PRIORITY, STRATEGIES, Weights};
+use crate::placement::rank::contributions;
 use crate::placement::room::{CPU, MEMORY, RESOURCES, Room, STORAGE, VMS, amounts};
 
 impl Fleet {
@@ -45,6 +47,7 @@ impl Fleet {
         let Some(at) = self.region_ix(region) else { return false };
         self.regions[at].health = health;
         self.hot.health[at] = health.score.min(100);
+        self.hot.ceilings[at].steady = steady(self.hot.health[at], self.hot.priority[at]);
         self.attributes.accepting.set(at, accepts(health));
         true
     }
@@ -85,17 +88,9 @@ impl Fleet {
         let cost = &region.cost;
         let prices = [cost.cpu_hour, cost.memory_gib_hour, cost.storage_gib_month];
         self.hot.dear |= prices.iter().any(|price| price.get() >= DEAR);
-        for fine in [
-            &mut self.hot.cpu_share,
-            &mut self.hot.memory_share,
-            &mut self.hot.cpu_part,
-            &mut self.hot.gib_part,
-        ] {
-            fine.push(0);
-        }
         self.hot.ample.push(Room::default());
         self.hot.most.push(Room::default());
-        self.hot.headroom.push(0);
+        self.hot.ceilings.push(Ceiling::default());
         self.regions.push(RegionRow {
             region: region.clone(),
             health: view.health,
@@ -171,14 +166,35 @@ impl Fleet {
                 *sum = sum.saturating_add(part);
             }
         }
-        self.hot.headroom[at] = zones.iter().map(ZoneRow::headroom).max().unwrap_or(0);
-        self.hot.cpu_share[at] = largest_share(zones, CPU);
-        self.hot.memory_share[at] = largest_share(zones, MEMORY);
-        self.hot.cpu_part[at] = least_part(zones, CPU, 1);
-        self.hot.gib_part[at] = least_part(zones, MEMORY, 1024);
+        self.hot.ceilings[at] = Ceiling {
+            cpu_share: largest_share(zones, CPU),
+            memory_share: largest_share(zones, MEMORY),
+            cpu_part: least_part(zones, CPU, 1),
+            gib_part: least_part(zones, MEMORY, 1024),
+            headroom: headroom(zones),
+            steady: steady(self.hot.health[at], self.hot.priority[at]),
+        };
         self.hot.most[at] = most;
         self.hot.ample[at] = roomiest(&rooms, &total);
     }
+}
+
+/// The least free share, of what every VM takes, in the zone where that is the most.
+fn headroom(zones: &[ZoneRow]) -> u32 {
+    let least = |zone: &ZoneRow| {
+        let lanes = [CPU, MEMORY, STORAGE, VMS].into_iter();
+        lanes.map(|lane| largest_share(std::slice::from_ref(zone), lane)).min()
+    };
+    zones.iter().filter_map(least).max().unwrap_or(0)
+}
+
+/// What health and priority add to the score of a region, for each strategy.
+fn steady(health: u8, priority: u8) -> [u16; STRATEGIES.len()] {
+    let mut factors = [0; FACTORS];
+    factors[HEALTH] = u16::from(health) * 100;
+    factors[PRIORITY] = u16::from(priority) * 100;
+    STRATEGIES
+        .map(|strategy| contributions(&Weights::of(strategy).0, &factors).iter().sum())
 }
 
 /// The largest free share of a resource in any zone, rounded up.
