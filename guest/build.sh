@@ -145,6 +145,8 @@ touch "$root/lib/modules/order"
 if command -v strip >/dev/null 2>&1; then
     find "$root/lib/modules" -name '*.ko' -exec strip --strip-debug {} +
 fi
+# One time stamp for all, so that the same packages give the same bytes.
+find "$root" -exec touch -h -d @0 {} +
 (cd "$root" && find . | sort | cpio --quiet --reproducible -R 0:0 -o -H newc) |
     gzip -n >"$work/initrd"
 

@@ -12,13 +12,15 @@
 //! write is. A task for each VM was rejected: thirty thousand simulated VMs would each hold
 //! one, and the inventory would be spread over them.
 
+mod instructions;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use dwcp_api::host::{HostFacts, HostReport};
-use dwcp_types::{Power, Timestamp, VmId};
-use dwcp_vm::{Accepted, Action, GuestName, GuestSpec, Instance, Policy, Record};
+use dwcp_types::{Timestamp, VmId};
+use dwcp_vm::{Action, GuestSpec, Instance, Policy, Record};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -27,8 +29,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
 use crate::entry::{Entry, Put, Stage};
-use crate::handle::{Message, PutError, PutReply, Taken};
-use crate::hypervisor::{DriverFacts, Hypervisor, Prefix, Sighting, perform};
+use crate::handle::Message;
+use crate::hypervisor::{DriverFacts, Hypervisor, Sighting, perform};
 use crate::news::News;
 use crate::store::{Store, StoreError, Stored};
 
@@ -435,128 +437,6 @@ impl Task {
         }
     }
 
-    fn put(&mut self, vm: &VmId, put: Put) {
-        if !self.entries.contains_key(vm) && self.entries.len() >= ENTRIES_MAX {
-            return put.answer(Err(PutError::Busy { what: "too many VMs on this host" }));
-        }
-        let entry = self.entries.entry(vm.clone()).or_default();
-        if !entry.saving {
-            return self.begin(vm, put);
-        }
-        if entry.puts.len() >= PUTS_MAX {
-            let what = "too many instructions for this VM at once";
-            return put.answer(Err(PutError::Busy { what }));
-        }
-        entry.puts.push_back(put);
-    }
-
-    fn begin(&mut self, vm: &VmId, put: Put) {
-        let Some(entry) = self.entries.get(vm) else { return };
-        let mut next = match &entry.instance {
-            Some(instance) => instance.clone(),
-            None => Instance::new(put.instruction.clone()),
-        };
-        let accepted = match entry.instance {
-            Some(_) => next.accept(put.instruction.clone()),
-            None => Ok(Accepted::New),
-        };
-        match accepted {
-            Err(refused) => return self.answered(vm, put, Err(refused.into())),
-            Ok(Accepted::Same) => {
-                return self.answered(vm, put, Ok(Taken { repeated: true }));
-            }
-            Ok(Accepted::New) => {}
-        }
-        let address = self.address(vm, &put);
-        let write = self.write(self.stored(vm, next.record().clone(), address));
-        if let Some(entry) = self.entries.get_mut(vm) {
-            entry.saving = true;
-            // Kept from now on, so that no other VM is given it meanwhile.
-            entry.address = address;
-        }
-        let vm = vm.clone();
-        self.work.push(Box::pin(async move {
-            let result = write.await;
-            Outcome::Kept { vm, put, address, result }
-        }));
-    }
-
-    /// Answers without a change and goes on with the next that waits.
-    fn answered(&mut self, vm: &VmId, put: Put, answer: PutReply) {
-        put.answer(answer);
-        self.next_put(vm);
-    }
-
-    fn next_put(&mut self, vm: &VmId) {
-        let Some(entry) = self.entries.get_mut(vm) else { return };
-        if entry.saving {
-            return;
-        }
-        if let Some(put) = entry.puts.pop_front() {
-            self.begin(vm, put);
-        } else if entry.instance.is_none() {
-            // The first instruction was not kept: nothing is known of this VM.
-            self.entries.remove(vm);
-        }
-    }
-
-    fn address(&self, vm: &VmId, put: &Put) -> Option<Ipv4Addr> {
-        let guest = &put.instruction.guest;
-        let had = self.entries.get(vm).and_then(|entry| entry.address);
-        let prefix: Prefix = self.facts.prefix?;
-        if put.instruction.power == Power::Deleted {
-            return had;
-        }
-        guest.address.or(had).or_else(|| {
-            let taken = self.entries.values().filter_map(|entry| entry.address).collect();
-            prefix.choose(GuestName::of(vm).seed(), &taken)
-        })
-    }
-
-    fn kept(
-        &mut self,
-        vm: &VmId,
-        put: Put,
-        address: Option<Ipv4Addr>,
-        result: Result<(), StoreError>,
-    ) {
-        let now = self.clock.now();
-        let Some(entry) = self.entries.get_mut(vm) else { return };
-        entry.saving = false;
-        let answer = match result {
-            Ok(()) => {
-                if let Some(at) = entry.buried_at.take() {
-                    self.graves.remove(&(at, vm.clone()));
-                }
-                entry.address = address;
-                entry.unsaved = false;
-                let told = accepted_text(&put);
-                match &mut entry.instance {
-                    Some(instance) => instance
-                        .accept(put.instruction.clone())
-                        .map(drop)
-                        .map_err(Into::into),
-                    empty => {
-                        *empty = Some(Instance::new(put.instruction.clone()));
-                        Ok(())
-                    }
-                }
-                .map(|()| {
-                    entry.note(now, told);
-                    Taken { repeated: false }
-                })
-            }
-            Err(error) if error.nothing_was_done() => {
-                Err(PutError::NotKept { reason: error.to_string() })
-            }
-            Err(error) => Err(PutError::Unsure { reason: error.to_string() }),
-        };
-        put.answer(answer);
-        self.tell(vm);
-        self.mark(vm);
-        self.next_put(vm);
-    }
-
     fn report(
         &self,
         incarnation: Option<u64>,
@@ -569,7 +449,10 @@ impl Task {
         for vm in page.vms {
             let Some(entry) = self.entries.get(&vm) else { continue };
             if entry.is_buried() {
-                removed.push(vm);
+                // Whoever begins anew knows nothing that could be removed.
+                if !page.complete {
+                    removed.push(vm);
+                }
                 continue;
             }
             let given = entry.instance.as_ref().map(|instance| {
@@ -607,16 +490,4 @@ const fn told(action: Action) -> Option<&'static str> {
         Action::DeleteDisk => Some("its disk is removed"),
         Action::Adopt | Action::Bury | Action::Nothing => None,
     }
-}
-
-fn accepted_text(put: &Put) -> String {
-    let instruction = &put.instruction;
-    let wanted = match instruction.power {
-        Power::Running => "running",
-        Power::Paused => "paused",
-        Power::Stopped => "stopped",
-        Power::Deleted => "deleted",
-    };
-    let (epoch, generation) = (instruction.epoch, instruction.generation);
-    format!("wanted {wanted} (epoch {epoch}, generation {generation})")
 }

@@ -292,6 +292,40 @@ fn a_shutdown_that_the_host_asked_for_is_not_the_guests_wish() {
 }
 
 #[test]
+fn a_start_that_arrives_while_a_halted_guest_is_cleared_away_is_obeyed() {
+    let mut host = Host::new(Power::Running);
+    host.settle();
+    host.process = Some(RunState::Shutdown);
+    assert_eq!(host.decide().action, Action::Kill { clean: true });
+    host.instruct(instruction(2, Power::Running));
+    host.settle();
+    assert_eq!((host.starts, host.process), (2, Some(RunState::Running)));
+}
+
+#[test]
+fn a_late_answer_to_a_button_that_was_taken_back_is_not_the_guests_wish() {
+    let mut host = Host::new(Power::Running);
+    host.obedient = false;
+    host.settle();
+    host.pass(Duration::from_hours(1));
+    host.decide();
+    host.instruct(instruction(2, Power::Stopped));
+    assert_eq!(host.decide().action, Action::PowerDown);
+    host.instruct(instruction(3, Power::Running));
+    host.decide();
+    host.process = Some(RunState::Shutdown);
+    host.settle();
+    assert_eq!((host.starts, host.process), (2, Some(RunState::Running)));
+
+    host.settle();
+    host.pass(host.policy.stable_after);
+    host.decide();
+    host.process = Some(RunState::Shutdown);
+    host.settle();
+    assert_eq!((host.starts, host.process), (2, None), "but this one is its own");
+}
+
+#[test]
 fn a_deaf_guest_is_killed_when_the_grace_is_over() {
     let mut host = Host::new(Power::Running);
     host.obedient = false;

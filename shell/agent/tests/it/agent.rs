@@ -233,3 +233,39 @@ async fn a_full_disk_refuses_the_instruction_and_loses_nothing() {
     handle.put(web.clone(), order(2, 1, Power::Running)).await.unwrap();
     sees(&handle, &web, VmPhase::Running).await;
 }
+
+/// Not timed: what must hold is that a page is never larger than its limit, that pages add up
+/// to the inventory, and that no VM is left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_simulated_vms_are_started_and_listed_in_pages() {
+    const VMS: usize = 2_000;
+    let folder = tempfile::tempdir().unwrap();
+    let Rig { handle, agent: _agent, .. } = open(&config(folder.path(), "simulated"));
+    let putting = (0..VMS).map(|number| {
+        let handle = handle.clone();
+        async move {
+            let name = vm(&format!("vm-{number}"));
+            handle.put(name, order(1, 1, Power::Running)).await.unwrap();
+        }
+    });
+    futures_util::future::join_all(putting).await;
+    until("all run", async || {
+        let mut running = std::collections::BTreeSet::new();
+        let (mut incarnation, mut after) = (None, None);
+        loop {
+            let page = handle.report(incarnation, after, Duration::ZERO).await.unwrap();
+            assert!(page.changed.len() <= 500);
+            assert_eq!(page.complete, after.is_none());
+            let here = page.changed.into_iter();
+            running.extend(
+                here.filter(|seen| seen.phase == VmPhase::Running).map(|seen| seen.vm),
+            );
+            (incarnation, after) = (Some(page.incarnation), Some(page.seq));
+            if !page.more {
+                break;
+            }
+        }
+        (running.len() == VMS).then_some(())
+    })
+    .await;
+}
