@@ -87,14 +87,14 @@ const LAYERS: &[Layer] = &[
         ],
         others: &[
             "anyhow",
-            "arc-swap",
             "axum",
+            "bytes",
             "clap",
             "futures-util",
+            "rustix",
             "serde",
             "serde-saphyr",
             "serde_json",
-            "sha2",
             "thiserror",
             "tokio",
             "tracing",
@@ -105,7 +105,7 @@ const LAYERS: &[Layer] = &[
         ours: &["dwcp-types", "dwcp-vm", "dwcp-runtime", "dwcp-api"],
         others: &[
             "anyhow",
-            "base64",
+            "axum",
             "clap",
             "futures-util",
             "rustix",
@@ -119,7 +119,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "shell/cli",
-        ours: &["dwcp-types", "dwcp-api", "dwcp-runtime"],
+        ours: &["dwcp-types", "dwcp-controller", "dwcp-api", "dwcp-runtime"],
         others: &[
             "anyhow",
             "clap",
@@ -146,9 +146,10 @@ const LAYERS: &[Layer] = &[
             "dwcp-api",
             "dwcp-region",
             "dwcp-agent",
+            "dwcp-vm",
             "dwcp-sim",
         ],
-        others: &["anyhow", "clap", "serde", "serde_json", "tokio", "toml"],
+        others: &["anyhow", "clap", "rustix", "serde", "serde_json", "tokio", "toml"],
     },
 ];
 

@@ -3,7 +3,7 @@
 //! An empty image is a header, one refcount table, one refcount block and a table of zeros,
 //! so it is written here instead of starting `qemu-img` for each VM: no other package, no
 //! process, 256 KiB whatever the size. The layout is that of version 3 of the format
-//! (docs/interop/qcow2.txt of QEMU); `qemu-img check` and a booting guest prove it in tests.
+//! (docs/interop/qcow2.txt of QEMU); a booting guest proves it in tests.
 
 /// Clusters of 64 KiB, the format's default.
 const CLUSTER_BITS: u32 = 16;

@@ -16,7 +16,7 @@ mod wire;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Described, NoParams, operations};
+use crate::{NoParams, operations};
 
 pub use remote::RemoteEngine;
 pub use routes::engine_routes;
@@ -55,20 +55,6 @@ operations! {
     EngineLeaseRevoke = Delete "/engine/v1/leases/{lease}" "engine_lease_revoke"
         "Ends a lease and deletes its keys.",
         LeaseParams, () => ();
-}
-
-/// The engine's operations, for the OpenAPI document.
-#[must_use]
-pub fn described() -> Vec<Described> {
-    vec![
-        Described::of::<EngineTxn>(),
-        Described::of::<EngineGet>(),
-        Described::of::<EngineRange>(),
-        Described::of::<EngineWatch>(),
-        Described::of::<EngineLeaseGrant>(),
-        Described::of::<EngineLeaseKeepAlive>(),
-        Described::of::<EngineLeaseRevoke>(),
-    ]
 }
 
 /// Which key.

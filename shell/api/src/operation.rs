@@ -72,7 +72,14 @@ macro_rules! operations {
             type Body = $body;
             type Reply = $reply;
         }
-    )*};
+    )*
+
+        /// These operations, for the OpenAPI document.
+        #[must_use]
+        pub fn described() -> Vec<$crate::Described> {
+            vec![$($crate::Described::of::<$name>()),*]
+        }
+    };
 }
 
 /// No parameters.

@@ -1,0 +1,33 @@
+//! The checked-in OpenAPI documents are what the code declares. After a wanted change run
+//! `BLESS=1 cargo test -p dwcp-api --test openapi` and look at the difference.
+
+use std::path::Path;
+
+use dwcp_api::{Described, document, engine, host, peer, public};
+
+fn compare(name: &str, title: &str, described: &[Described]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openapi").join(name);
+    let document = document(title, "1", described);
+    let text = format!("{document:#}\n");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        text == checked_in,
+        "openapi/{name} is stale; run `BLESS=1 cargo test -p dwcp-api --test openapi`"
+    );
+}
+
+#[test]
+fn the_operators_document_is_current() {
+    compare("dwcp-v1.json", "DWCP Federation", &public::described());
+}
+
+#[test]
+fn the_internal_document_is_current() {
+    let mut described = peer::described();
+    described.extend(engine::described());
+    described.extend(host::described());
+    compare("dwcp-internal-v1.json", "DWCP Federation, between daemons", &described);
+}
