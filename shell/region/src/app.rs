@@ -354,6 +354,7 @@ impl Core {
                 fleet: self.fleet.clone(),
                 policy: self.policy,
                 engine: self.engine.clone(),
+                mirror: self.mirror.clone(),
                 own: self.reservations.clone(),
                 peers: self.peers.clone(),
                 preemptor: Preemptor { lifecycle: lifecycle.clone() },

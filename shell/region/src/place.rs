@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use crate::fleet::FleetKeeper;
+use crate::mirror::Mirror;
 use crate::preempt::Preemptor;
 use crate::reservations::Reservations;
 
@@ -59,6 +60,8 @@ pub struct Placer {
     pub policy: Policy,
     /// The strong engine, to look tokens up.
     pub engine: Arc<dyn StrongEngine>,
+    /// The records, to see what names are taken.
+    pub mirror: Arc<Mirror>,
     /// This region's own reservations.
     pub own: Arc<Reservations>,
     /// The daemons of the other regions.
@@ -116,7 +119,10 @@ impl Placer {
         let token = token_of(&ask)?;
         let (record, repeated, victims) = match self.known(&ask.request, &token).await? {
             Some(record) => (record, true, Vec::new()),
-            None => self.place_new(&ask, &token, &explanation).await?,
+            None => {
+                self.refuse_taken(&ask.request.id)?;
+                self.place_new(&ask, &token, &explanation).await?
+            }
         };
         info!(vm = %record.request.id, region = %record.owner.region, repeated, "placed");
         let commit_us = micros(self.clock.monotonic().saturating_sub(decided));
@@ -150,6 +156,16 @@ impl Placer {
             commit_us: 0,
         };
         Ok(Placed { record: None, reply })
+    }
+
+    /// Says early what the commit would say: the mirror may be late, the engine is not.
+    fn refuse_taken(&self, vm: &VmId) -> Result<(), ApiError> {
+        if self.mirror.vm(vm).is_none() {
+            return Ok(());
+        }
+        let message = format!("a VM named {vm} exists already");
+        Err(ApiError::new(ErrorCode::Conflict, message)
+            .with_remedy("choose another name, or delete that VM first"))
     }
 
     /// What the token made before, if anything.
@@ -459,7 +475,7 @@ fn refused(explanation: &Explanation) -> ApiError {
     let message = format!("no region takes VM {vm}: {}", regions.join("; "));
     let remedy = explanation.relaxation.as_ref().map_or_else(
         || "add a region or a host that takes it".to_owned(),
-        |relaxation| format!("it would fit if you {relaxation}"),
+        |relaxation| format!("the smallest change that would fit: {relaxation}"),
     );
     ApiError::new(ErrorCode::Refused, message)
         .with_remedy(remedy)
