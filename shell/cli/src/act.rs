@@ -11,7 +11,7 @@ mod who;
 
 use serde::Serialize;
 
-use crate::app::Run;
+use crate::app::{Run, tell};
 use crate::arguments::{FederationCommand, Format, RegionCommand, VmCommand, WatchArgs};
 use crate::failure::{Failure, Kind};
 use crate::view::Look;
@@ -124,7 +124,7 @@ async fn show_or_watch<T: Serialize>(
         match ask(run).await {
             Ok(reply) => text = written(run, &reply, view)?,
             Err(Failure::Closed) => return Err(Failure::Closed),
-            Err(Failure::Told(told)) => told.tell(run.terminal),
+            Err(failure) => tell(&failure, run.format(), run.terminal),
         }
     }
 }
