@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn shown(ran: &Ran) -> String {
     without_moments(&ran.shown())
 }
 
-fn ca_of(stage: &Stage) -> std::path::PathBuf {
+fn ca_of(stage: &Stage) -> PathBuf {
     stage.folder.path().join("ca")
 }
 
@@ -163,5 +163,4 @@ async fn no_output_holds_a_key() {
             assert!(!ran.shown().contains(secret), "{command} -o {format}");
         }
     }
-    assert!(Path::new(&stage.credentials().join("admin.key")).exists());
 }

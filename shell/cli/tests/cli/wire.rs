@@ -9,6 +9,49 @@ use crate::stage::{Answer, Stage, error, reply, run_in, with_input};
 
 const SPEC: &str = "cpu:4,memory:8192,storage:100";
 
+const EVERY_FLAG: &[&str] = &[
+    "place-vm",
+    "-f",
+    "-",
+    "--name",
+    "vm-db-001",
+    "--spec",
+    "cpu:2,memory:1GiB",
+    "--cpu",
+    "16",
+    "--storage",
+    "1000",
+    "--type",
+    "storage",
+    "--tier",
+    "protected",
+    "--strategy",
+    "load-balanced",
+    "--origin",
+    "london:3",
+    "--origin",
+    "paris",
+    "--label",
+    "env=prod",
+    "--affinity",
+    "db:apart:host:preferred",
+    "--constraints",
+    "compliance:GDPR",
+    "--allowed-regions",
+    "eu-west-1,eu-central-1",
+    "--data-locality",
+    "EU",
+    "--require-edge=false",
+    "--min-bandwidth",
+    "1Gbps",
+    "--cost-limit",
+    "0.50",
+    "--image",
+    "debian",
+    "--token",
+    "my-token",
+];
+
 #[tokio::test]
 async fn the_command_of_the_source_is_the_request_it_means() {
     let stage = Stage::with(vec![("place_vm", reply(&fixtures::placed()))]).await;
@@ -33,49 +76,7 @@ async fn every_flag_arrives_and_flags_win_over_the_file() {
     let file = "id: from-file\ntenant: t\npriority: 3\nspec: {cpu: 1, memory: 64, storage: 1}\nlabels: {a: x}\n";
     let mut surroundings = with_input(file);
     surroundings.credentials = Some(stage.credentials());
-    let words = [
-        "place-vm",
-        "-f",
-        "-",
-        "--name",
-        "vm-db-001",
-        "--spec",
-        "cpu:2,memory:1GiB",
-        "--cpu",
-        "16",
-        "--storage",
-        "1000",
-        "--type",
-        "storage",
-        "--tier",
-        "protected",
-        "--strategy",
-        "load-balanced",
-        "--origin",
-        "london:3",
-        "--origin",
-        "paris",
-        "--label",
-        "env=prod",
-        "--affinity",
-        "db:apart:host:preferred",
-        "--constraints",
-        "compliance:GDPR",
-        "--allowed-regions",
-        "eu-west-1,eu-central-1",
-        "--data-locality",
-        "EU",
-        "--require-edge=false",
-        "--min-bandwidth",
-        "1Gbps",
-        "--cost-limit",
-        "0.50",
-        "--image",
-        "debian",
-        "--token",
-        "my-token",
-    ];
-    let ran = run_in(surroundings, &words).await;
+    let ran = run_in(surroundings, EVERY_FLAG).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     let expected = json!({
         "request": {
@@ -309,6 +310,29 @@ async fn watching_goes_on_through_failures_until_it_is_ended() {
     assert_eq!(ran.code, 0);
     assert!(ran.out.matches("Global Federation Status:").count() >= 3, "{}", ran.out);
     assert!(ran.err.contains("error: away"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn what_hangs_is_given_up_at_ctrl_c() {
+    let hangs = || {
+        let answers = vec![
+            ("get_status", reply(&fixtures::status())),
+            ("get_status", Answer::Silence),
+            ("vm_console", reply(&fixtures::console(0, "boot\n"))),
+            ("vm_console", Answer::Silence),
+        ];
+        Stage::with(answers)
+    };
+    for words in
+        [&["status", "--watch", "200ms"][..], &["vm", "console", "v", "--follow"]]
+    {
+        let stage = hangs().await;
+        let enough = stage.asked_at_least(2);
+        let ran = stage.run_until(words, enough).await;
+        // A call that was left to its end would have told that it took too long.
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{words:?}");
+        assert_eq!(stage.asked().len(), 2, "{words:?}");
+    }
 }
 
 #[tokio::test]
