@@ -11,7 +11,7 @@ mod who;
 
 use serde::Serialize;
 
-use crate::app::Run;
+use crate::app::{Run, tell};
 use crate::arguments::{FederationCommand, Format, RegionCommand, VmCommand, WatchArgs};
 use crate::failure::{Failure, Kind};
 use crate::view::Look;
@@ -112,19 +112,25 @@ async fn show_or_watch<T: Serialize>(
 ) -> Result<(), Failure> {
     let reply = ask(run).await?;
     let Some(every) = watch.watch else { return show(run, &reply, view) };
+    let mut interrupt = run.surroundings.take_interrupt();
     let mut text = written(run, &reply, view)?;
     loop {
         redraw(run, &text)?;
         let clock = std::sync::Arc::clone(&run.surroundings.clock);
-        let next = clock.sleep_until(clock.monotonic().saturating_add(every.0));
-        tokio::select! {
-            () = &mut run.surroundings.interrupt => return Ok(()),
-            () = next => {}
-        }
-        match ask(run).await {
+        let next = clock.monotonic().saturating_add(every.0);
+        let again = async {
+            clock.sleep_until(next).await;
+            ask(run).await
+        };
+        // Also a question that hangs is given up at Ctrl-C.
+        let reply = tokio::select! {
+            () = &mut interrupt => return Ok(()),
+            reply = again => reply,
+        };
+        match reply {
             Ok(reply) => text = written(run, &reply, view)?,
             Err(Failure::Closed) => return Err(Failure::Closed),
-            Err(Failure::Told(told)) => told.tell(run.terminal),
+            Err(failure) => tell(&failure, run.format(), run.terminal),
         }
     }
 }

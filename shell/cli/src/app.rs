@@ -11,7 +11,7 @@ use clap_complete::shells;
 
 use crate::act;
 use crate::arguments::{Command, CommandLine, Format, GlobalArgs, Shell};
-use crate::failure::{Failure, Told};
+use crate::failure::{Failure, Kind, Told};
 use crate::session::Session;
 use crate::surroundings::Surroundings;
 use crate::terminal::Terminal;
@@ -151,17 +151,25 @@ fn tell_usage(error: &clap::Error, json: bool, terminal: &mut Terminal) -> u8 {
             Err(failure) => failure.exit_code(),
         };
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        terminal.tell(&text);
+        return Kind::Usage.exit_code();
+    }
     let text = rendered.to_string();
-    let failure = Failure::usage(text.trim().trim_start_matches("error: "));
+    let text = text.trim().trim_start_matches("error: ");
     if json {
+        let message = text.split_once("\n\nUsage").map_or(text, |(message, _)| message);
+        let message = message.split_once("\n\nFor more").map_or(message, |(m, _)| m);
+        let failure = Failure::usage(message.trim()).with_remedy("see --help");
         tell(&failure, Format::Json, terminal);
-    } else if let Failure::Told(told) = &failure {
+    } else if let Failure::Told(told) = &Failure::usage(text) {
         told.tell(terminal);
     }
-    failure.exit_code()
+    Kind::Usage.exit_code()
 }
 
-fn tell(failure: &Failure, format: Format, terminal: &mut Terminal) {
+/// Tells a failure in the format of the answers.
+pub(crate) fn tell(failure: &Failure, format: Format, terminal: &mut Terminal) {
     let Failure::Told(told) = failure else { return };
     let text = match format {
         Format::Table | Format::Wide => return told.tell(terminal),

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
-use crate::parse::Quantity;
+use crate::parse::{Quantity, SpecPatch};
 
 /// A request is a page of text; what is larger is something else.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -32,8 +32,7 @@ const PRIORITY: u8 = 5;
 pub(crate) struct Draft {
     pub(crate) id: Option<VmId>,
     pub(crate) tenant: Option<TenantId>,
-    #[serde(rename = "spec")]
-    pub(crate) sizes: Sizes,
+    pub(crate) spec: SpecPatch,
     pub(crate) vm_type: Option<VmType>,
     pub(crate) constraints: Constraints,
     pub(crate) origins: Vec<Origin>,
@@ -41,17 +40,6 @@ pub(crate) struct Draft {
     pub(crate) priority: Option<u8>,
     pub(crate) tier: Option<Tier>,
     pub(crate) labels: BTreeMap<String, String>,
-}
-
-/// Sizes, each of which may be missing.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Sizes {
-    pub(crate) cpu: Option<u32>,
-    pub(crate) memory: Option<Mib>,
-    pub(crate) storage: Option<Gib>,
-    pub(crate) bandwidth: Option<Mbps>,
-    pub(crate) gpus: Option<u32>,
 }
 
 impl Draft {
@@ -63,7 +51,7 @@ impl Draft {
     pub(crate) fn finish(self, fallback: &VmId) -> Result<PlacementRequest, Failure> {
         let tenant = self.tenant.map_or_else(|| TENANT.parse(), Ok);
         let request = PlacementRequest {
-            shape: self.sizes.finish()?,
+            shape: shape_of(&self.spec)?,
             id: self.id.unwrap_or_else(|| fallback.clone()),
             tenant: tenant.map_err(|error| Failure::usage(error.to_string()))?,
             vm_type: self.vm_type.unwrap_or_default(),
@@ -83,46 +71,30 @@ impl Draft {
     }
 }
 
-impl Sizes {
-    fn finish(self) -> Result<VmShape, Failure> {
-        let Self { cpu, memory, storage, bandwidth, gpus } = self;
-        let (Some(cpu), Some(memory), Some(storage)) = (cpu, memory, storage) else {
-            let missing = [
-                ("cpu", cpu.is_none()),
-                ("memory", memory.is_none()),
-                ("storage", storage.is_none()),
-            ];
-            let missing: Vec<_> =
-                missing.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
-            let message =
-                format!("the size of the VM is missing: {}", missing.join(", "));
-            return Err(Failure::usage(message).with_remedy(
-                "say it with --spec \"cpu:4,memory:8192,storage:100\", with --cpu, --memory and --storage, or in a file with -f",
-            ));
-        };
-        Ok(VmShape {
-            cpu,
-            memory,
-            storage,
-            bandwidth: bandwidth.unwrap_or_default(),
-            gpus: gpus.unwrap_or_default(),
-        })
-    }
-
-    /// Puts sizes of flags over these.
-    pub(crate) fn put(&mut self, spec: &crate::parse::SpecPatch) -> Result<(), Failure> {
-        let amount = |size: &Option<Quantity>| size.as_ref().map(|size| size.amount);
-        if let Some(cpu) = amount(&spec.cpu) {
-            self.cpu = Some(narrow("cpu", cpu)?);
-        }
-        if let Some(gpus) = amount(&spec.gpus) {
-            self.gpus = Some(narrow("gpus", gpus)?);
-        }
-        self.memory = amount(&spec.memory).map(Mib::new).or(self.memory);
-        self.storage = amount(&spec.storage).map(Gib::new).or(self.storage);
-        self.bandwidth = amount(&spec.bandwidth).map(Mbps::new).or(self.bandwidth);
-        Ok(())
-    }
+/// The whole size, or what is missing of it.
+fn shape_of(spec: &SpecPatch) -> Result<VmShape, Failure> {
+    let amount = |size: &Option<Quantity>| size.as_ref().map(|size| size.amount);
+    let sizes = (amount(&spec.cpu), amount(&spec.memory), amount(&spec.storage));
+    let (Some(cpu), Some(memory), Some(storage)) = sizes else {
+        let missing = [
+            ("cpu", spec.cpu.is_none()),
+            ("memory", spec.memory.is_none()),
+            ("storage", spec.storage.is_none()),
+        ];
+        let missing: Vec<_> =
+            missing.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
+        let message = format!("the size of the VM is missing: {}", missing.join(", "));
+        return Err(Failure::usage(message).with_remedy(
+            "say it with --spec \"cpu:4,memory:8192,storage:100\", with --cpu, --memory and --storage, or in a file with -f",
+        ));
+    };
+    Ok(VmShape {
+        cpu: narrow("cpu", cpu)?,
+        memory: Mib::new(memory),
+        storage: Gib::new(storage),
+        bandwidth: Mbps::new(amount(&spec.bandwidth).unwrap_or_default()),
+        gpus: narrow("gpus", amount(&spec.gpus).unwrap_or_default())?,
+    })
 }
 
 fn narrow(name: &str, amount: u64) -> Result<u32, Failure> {
@@ -148,7 +120,8 @@ pub(crate) fn read_file<T: DeserializeOwned>(
         std::fs::File::open(path)
             .and_then(|file| file.take(FILE_LEN_MAX + 1).read_to_string(&mut text))
     };
-    let shown = path.display();
+    let shown = if path.as_os_str() == "-" { Path::new("standard input") } else { path };
+    let shown = shown.display();
     let length = read.map_err(|error| {
         Failure::usage(format!("{shown} cannot be read: {error}"))
             .with_remedy("check the path; `-` reads standard input")
@@ -180,7 +153,6 @@ fn parse<T: DeserializeOwned>(text: &str, shown: &str) -> Result<T, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::SpecPatch;
 
     fn told(failure: Failure) -> String {
         match failure {
@@ -202,17 +174,24 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_file() {
-        let mut draft: Draft =
-            parse("spec: {cpu: 4, memory: 8192, storage: 100}", "f").unwrap();
-        draft.sizes.put(&"cpu:8,bandwidth:100".parse::<SpecPatch>().unwrap()).unwrap();
-        let shape = draft.sizes.finish().unwrap();
-        assert_eq!(
-            (shape.cpu, shape.memory, shape.bandwidth),
-            (8, Mib::new(8192), Mbps::new(100))
-        );
-        let huge = "cpu:99999999999".parse::<SpecPatch>().unwrap();
-        assert!(told(draft.sizes.put(&huge).unwrap_err()).contains("any machine"));
+    fn a_size_may_have_a_unit_in_a_file_too() {
+        let draft: Draft =
+            parse("spec: {cpu: '4', memory: 8GiB, storage: 1.5TiB}", "f").unwrap();
+        let shape = shape_of(&draft.spec).unwrap();
+        assert_eq!((shape.cpu, shape.memory), (4, Mib::new(8_192)));
+        assert_eq!(shape.storage, Gib::new(1_536));
+        for (text, part) in [
+            ("memory: lots", "memory: \"lots\" is no unit"),
+            ("memory: -1", "memory: -1 is negative"),
+            ("memory: [1]", "memory: write a whole number"),
+            ("cpu: 1.5", "cpu: 1.5 is not whole"),
+        ] {
+            let error =
+                told(parse::<Draft>(&format!("spec:\n  {text}\n"), "f").unwrap_err());
+            assert!(error.starts_with("f:2:") && error.contains(part), "{error}");
+        }
+        let huge = "cpu:99999999999,memory:1,storage:1".parse().unwrap();
+        assert!(told(shape_of(&huge).unwrap_err()).contains("any machine"));
     }
 
     #[test]

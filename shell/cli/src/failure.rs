@@ -106,16 +106,10 @@ impl Failure {
     }
 
     /// The same with a table for people, and a message that does not repeat the table.
-    pub(crate) fn with_table(
-        self,
-        table: Option<String>,
-        message: Option<String>,
-    ) -> Self {
+    pub(crate) fn with_table(self, table: String, message: String) -> Self {
         self.change(|told| {
-            told.table = table;
-            if let Some(message) = message {
-                told.message = message;
-            }
+            told.table = Some(table);
+            told.message = message;
         })
     }
 
@@ -137,6 +131,9 @@ impl Failure {
                 )
             }
             CallError::Tls { reason } => of_tls(&reason),
+            CallError::Protocol { url, reason } if is_certificate_alert(&reason) => {
+                of_tls(&format!("{url} refused the TLS connection: {reason}"))
+            }
             CallError::Timeout { .. } => {
                 let doubt = if changes { "; it may have been carried out" } else { "" };
                 Self::new(Kind::Unreachable, format!("{error}{doubt}"))
@@ -200,6 +197,26 @@ impl Told {
             terminal.tell(&format!("{help} {}\n", text::lines_plain(remedy)));
         }
     }
+}
+
+/// TLS alerts by which a server says that it does not accept a certificate.
+const CERTIFICATE_ALERTS: [&str; 8] = [
+    "AccessDenied",
+    "BadCertificate",
+    "CertificateExpired",
+    "CertificateRequired",
+    "CertificateUnknown",
+    "DecryptError",
+    "UnknownCA",
+    "UnsupportedCertificate",
+];
+
+/// Whether a broken exchange was the server's refusal of a certificate. In TLS 1.3 a client
+/// learns of it only after its own part of the handshake, and HTTP/2 passes it on as text.
+pub(crate) fn is_certificate_alert(reason: &str) -> bool {
+    let alert =
+        reason.split_once("received fatal alert: ").map(|(_, alert)| alert.trim());
+    alert.is_some_and(|alert| CERTIFICATE_ALERTS.contains(&alert))
 }
 
 /// The runtime's text ends in advice for daemons; this tool's users renew by a command.

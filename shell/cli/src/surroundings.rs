@@ -79,6 +79,13 @@ impl Surroundings {
     }
 }
 
+impl Surroundings {
+    /// Ctrl-C, for whoever runs until then; it comes once.
+    pub(crate) fn take_interrupt(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        std::mem::replace(&mut self.interrupt, Box::pin(std::future::pending()))
+    }
+}
+
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings")

@@ -3,6 +3,8 @@
 //! A guest is a stranger: its escape sequences could rewrite what the terminal shows, so they
 //! are left out unless `--raw` is said.
 
+use std::time::Duration;
+
 use dwcp_api::public::{ConsoleParams, ConsoleReply, GetConsole};
 
 use super::show;
@@ -58,15 +60,28 @@ async fn follow(
     args: ConsoleArgs,
     mut filter: Filter,
 ) -> Result<(), Failure> {
+    let mut interrupt = run.surroundings.take_interrupt();
     let mut params = ConsoleParams { vm: args.vm, offset: None };
     let mut missed = 0;
+    let mut pause = Duration::ZERO;
     loop {
-        let mut pause = true;
-        match session.call::<GetConsole>(&params, &()).await {
+        let next = async {
+            session.pause(pause).await;
+            session.call::<GetConsole>(&params, &()).await
+        };
+        let part = tokio::select! {
+            () = &mut interrupt => return Ok(()),
+            part = next => part,
+        };
+        pause = session.pace.poll;
+        match part {
             Ok(part) => {
                 missed = 0;
-                pause = params.offset.is_some_and(|offset| part.next <= offset);
                 print(run, &mut filter, &part, params.offset)?;
+                // Where there is more, it is read at once.
+                if params.offset.is_none_or(|offset| part.next > offset) {
+                    pause = Duration::ZERO;
+                }
                 params.offset = Some(part.next);
             }
             Err(failure) => {
@@ -76,13 +91,6 @@ async fn follow(
                     return Err(failure);
                 }
             }
-        }
-        if !pause {
-            continue;
-        }
-        tokio::select! {
-            () = &mut run.surroundings.interrupt => return Ok(()),
-            () = session.pause(session.pace.poll) => {}
         }
     }
 }
@@ -153,6 +161,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn escape_sequences_are_left_out_also_when_they_are_cut_in_two() {
@@ -171,5 +180,19 @@ mod tests {
             Filter::new(false).pass("plain text, ümlaut\n"),
             "plain text, ümlaut\n"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_output_is_cut_makes_no_difference(
+            text in "(\\x1b\\[[0-9;]{0,3}m|\\x1b\\][a-z]{0,3}\\x07|[\\x1b\\[\\]a-z\\n]|.){0,16}",
+            cut in 0_usize..16,
+        ) {
+            let whole = Filter::new(false).pass(&text);
+            let mut filter = Filter::new(false);
+            let first: String = text.chars().take(cut).collect();
+            let rest: String = text.chars().skip(cut).collect();
+            prop_assert_eq!(filter.pass(&first) + &filter.pass(&rest), whole);
+        }
     }
 }

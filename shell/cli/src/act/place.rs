@@ -18,7 +18,7 @@ use super::request::draft;
 use super::{show, wait};
 use crate::app::Run;
 use crate::arguments::{ExplainArgs, PlaceArgs};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, is_certificate_alert};
 use crate::session::Session;
 use crate::view;
 
@@ -97,9 +97,8 @@ async fn ask(
 /// Whether the same question may get an answer in a moment.
 fn may_pass(error: &CallError) -> bool {
     match error {
-        CallError::Unreachable { .. }
-        | CallError::Timeout { .. }
-        | CallError::Protocol { .. } => true,
+        CallError::Unreachable { .. } | CallError::Timeout { .. } => true,
+        CallError::Protocol { reason, .. } => !is_certificate_alert(reason),
         CallError::Tls { .. } => false,
         CallError::Api(error) => matches!(
             error.code,
@@ -110,8 +109,12 @@ fn may_pass(error: &CallError) -> bool {
 
 /// The failure, with the reasons as a table and, where there is a doubt, how to end it.
 fn refused(run: &Run<'_>, error: CallError, body: &PlaceVm) -> Failure {
-    let doubt = error.may_have_been_done()
-        || matches!(&error, CallError::Api(error) if error.code == ErrorCode::Indeterminate);
+    let doubt = match &error {
+        CallError::Api(error) => error.code == ErrorCode::Indeterminate,
+        CallError::Protocol { reason, .. } => !is_certificate_alert(reason),
+        CallError::Timeout { .. } => true,
+        CallError::Unreachable { .. } | CallError::Tls { .. } => false,
+    };
     let failure = Failure::of_call(error, true);
     if let (true, Some(token)) = (doubt && !body.dry_run, &body.client_token) {
         return failure.with_remedy(format!(
@@ -120,12 +123,17 @@ fn refused(run: &Run<'_>, error: CallError, body: &PlaceVm) -> Failure {
         ));
     }
     let Failure::Told(told) = &failure else { return failure };
-    let table = told.details.as_ref().and_then(|why| view::refusal(why, run.look()));
-    if table.is_none() {
+    let details = told.details.as_ref().filter(|_| run.format().is_for_people());
+    let Some((table, smallest)) = details.and_then(|why| view::refusal(why, run.look()))
+    else {
         return failure;
+    };
+    let failure =
+        failure.with_table(table, format!("no region takes VM {}", body.request.id));
+    match smallest {
+        Some(smallest) => failure.with_remedy(smallest),
+        None => failure,
     }
-    let message = format!("no region takes VM {}", body.request.id);
-    failure.with_table(table, run.format().is_for_people().then_some(message))
 }
 
 /// Explains where a VM would go, or why it is where it is.

@@ -19,11 +19,11 @@ pub(super) fn draft(run: &mut Run<'_>, args: RequestArgs) -> Result<Draft, Failu
         Some(path) => read_file(path, input)?,
         None => Draft::default(),
     };
-    let spec = of_sizes(args.sizes).over(args.spec.unwrap_or_default());
+    let flags = of_sizes(args.sizes).over(args.spec.unwrap_or_default());
+    draft.spec = flags.over(draft.spec);
     if run.format().is_for_people() {
-        spec.notes().for_each(|note| run.terminal.note(&note));
+        draft.spec.notes().for_each(|note| run.terminal.note(&note));
     }
-    draft.sizes.put(&spec)?;
     args.constraints.unwrap_or_default().apply(&mut draft.constraints);
     of_limits(args.limits).apply(&mut draft.constraints);
     draft.id = args.id.or(draft.id);

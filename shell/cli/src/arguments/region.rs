@@ -59,11 +59,20 @@ pub(crate) enum KindArg {
     Hybrid,
 }
 
+/// Shown below the options of `region add`.
+const ADD_EXAMPLES: &str = "\
+Example:
+  dwcp-cli region add --id ap-southeast-1 --name \"Asia Pacific (Singapore)\" --provider aws \\
+    --priority 80 --latitude 1.3521 --longitude 103.8198 --country SG --continent Asia \\
+    --zones ap-southeast-1a,ap-southeast-1b --endpoint-addr 10.0.0.7:8443 \\
+    --cpu-cost 0.05 --memory-cost 0.01 --storage-cost 0.10";
+
 /// Arguments of `region add`.
 #[derive(Debug, Args)]
+#[command(after_help = ADD_EXAMPLES)]
 pub(crate) struct AddRegionArgs {
     /// File with the region and its endpoint in YAML or JSON, `-` for standard input
-    #[arg(long, value_name = "FILE", exclusive = false, conflicts_with_all = ["id", "name",
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name",
         "provider", "priority", "latitude", "longitude", "country", "continent", "zones",
         "endpoint_addr", "cpu_cost", "memory_cost", "storage_cost"])]
     pub(crate) config: Option<PathBuf>,

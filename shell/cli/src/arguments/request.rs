@@ -27,15 +27,11 @@ pub(crate) struct RequestArgs {
     /// storage in GiB, bandwidth in Mbit/s, or with units like 8GiB
     #[arg(long)]
     pub(crate) spec: Option<SpecPatch>,
-    #[command(flatten)]
-    pub(crate) sizes: SizeArgs,
     /// Its limits: "max-latency:50,min-health:80,cost-limit:0.50,allowed-regions:a|b,
     /// forbidden-regions:c,require-edge:true,compliance:GDPR|HIPAA,data-locality:EU,
     /// min-bandwidth:100,preferred-provider:aws"
     #[arg(long)]
     pub(crate) constraints: Option<ConstraintPatch>,
-    #[command(flatten)]
-    pub(crate) limits: LimitArgs,
     /// What it is for
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) vm_type: Option<TypeArg>,
@@ -58,6 +54,11 @@ pub(crate) struct RequestArgs {
     /// may be repeated
     #[arg(long, value_name = "RULE", value_parser = affinity)]
     pub(crate) affinity: Vec<Affinity>,
+    // A heading holds for all that follows, so what has one comes last.
+    #[command(flatten)]
+    pub(crate) sizes: SizeArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// Sizes one by one.
@@ -118,11 +119,17 @@ pub(crate) struct LimitArgs {
     pub(crate) preferred_provider: Option<String>,
 }
 
+/// Shown below the options of `place-vm`.
+const PLACE_EXAMPLES: &str = "\
+Examples:
+  dwcp-cli place-vm --spec \"cpu:4,memory:8GiB,storage:100\" --constraints \"max-latency:50\" --wait
+  dwcp-cli place-vm --id vm-db-001 --cpu 16 --memory 64GiB --storage 1000 --compliance GDPR --dry-run
+  dwcp-cli place-vm -f vm.yaml --priority 8";
+
 /// Arguments of `place-vm`.
 #[derive(Debug, Args)]
+#[command(after_help = PLACE_EXAMPLES)]
 pub(crate) struct PlaceArgs {
-    #[command(flatten)]
-    pub(crate) request: RequestArgs,
     /// Guest image; the host's own default when absent
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
@@ -139,6 +146,8 @@ pub(crate) struct PlaceArgs {
     /// Wait until it runs
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
 }
 
 /// Arguments of `explain`.
@@ -179,7 +188,7 @@ pub(crate) enum TierArg {
 /// How the factors are weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StrategyArg {
-    /// The source's weights.
+    /// Latency 30 %, cost 25 %, capacity 20 %, health 15 %, the region's priority 10 %.
     Hybrid,
     /// Latency above all.
     Latency,

@@ -41,7 +41,7 @@ pub(crate) struct VmListArgs {
     /// Only with this label
     #[arg(long, value_name = "KEY=VALUE", value_parser = checked_label, conflicts_with = "filter")]
     pub(crate) label: Option<String>,
-    /// Only with this label, in the source's language
+    /// Only with this label, written as a filter
     #[arg(long, value_name = "tag:KEY=VALUE", value_parser = label_filter)]
     pub(crate) filter: Option<String>,
     /// At most so many; all of them when absent

@@ -85,7 +85,8 @@ impl Unit {
         matches!(self, Self::Mbps | Self::Gpus)
     }
 
-    fn how(self) -> String {
+    /// How an amount is written.
+    pub(crate) fn how(self) -> String {
         match self {
             Self::Cpus | Self::Gpus => "write a whole number without a unit".to_owned(),
             Self::Mib | Self::Gib => {

@@ -1,6 +1,11 @@
-//! `--spec "cpu:4,memory:8192,storage:100"` (DETAILS 2.1).
+//! `--spec "cpu:4,memory:8192,storage:100"` (DETAILS 2.1), and the same sizes in a file, where
+//! a unit may be written as well.
 
+use std::fmt;
 use std::str::FromStr;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::list::{ListError, Part, parts};
 use super::{Quantity, Unit};
@@ -8,18 +13,78 @@ use super::{Quantity, Unit};
 const KEYS: &[&str] = &["cpu", "memory", "storage", "bandwidth", "gpus"];
 
 /// The sizes that were said; the others are for a file or another flag to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct SpecPatch {
     /// Virtual CPUs.
+    #[serde(deserialize_with = "cpu")]
     pub(crate) cpu: Option<Quantity>,
     /// Memory in MiB.
+    #[serde(deserialize_with = "memory")]
     pub(crate) memory: Option<Quantity>,
     /// Storage in GiB.
+    #[serde(deserialize_with = "storage")]
     pub(crate) storage: Option<Quantity>,
     /// Bandwidth in Mbit/s.
+    #[serde(deserialize_with = "bandwidth")]
     pub(crate) bandwidth: Option<Quantity>,
     /// GPUs.
+    #[serde(deserialize_with = "gpus")]
     pub(crate) gpus: Option<Quantity>,
+}
+
+/// Reads a size of a file: a number, or a text as a flag would have it.
+struct SizeVisitor {
+    name: &'static str,
+    unit: Unit,
+}
+
+impl SizeVisitor {
+    fn read<E: Error>(&self, text: &str) -> Result<Option<Quantity>, E> {
+        let quantity = Quantity::parse(text, self.unit);
+        quantity.map(Some).map_err(|reason| E::custom(format!("{}: {reason}", self.name)))
+    }
+}
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = Option<Quantity>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.unit.how())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        self.read(&number.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        self.read(&number.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        self.read(&number.to_string())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        self.read(text)
+    }
+}
+
+macro_rules! sizes {
+    ($($name:ident: $unit:ident,)*) => {$(
+        fn $name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Quantity>, D::Error> {
+            let visitor = SizeVisitor { name: stringify!($name), unit: Unit::$unit };
+            from.deserialize_any(visitor)
+        }
+    )*};
+}
+
+sizes! {
+    cpu: Cpus,
+    memory: Mib,
+    storage: Gib,
+    bandwidth: Mbps,
+    gpus: Gpus,
 }
 
 impl FromStr for SpecPatch {

@@ -99,11 +99,11 @@ fn regions(why: &Explanation, look: Look) -> Table {
         "REGION",
         "VERDICT",
         ">SCORE",
-        ">LATENCY",
-        ">COST",
-        ">CAPACITY",
-        ">HEALTH",
-        ">PRIORITY",
+        ">=LATENCY",
+        ">+COST",
+        ">+CAPACITY",
+        ">+HEALTH",
+        ">+PRIORITY",
         "PLACE OR REASONS",
     ]);
     for verdict in &why.regions {
@@ -171,10 +171,19 @@ fn push_refused(table: &mut Table, verdict: &RegionVerdict, lines: Vec<String>) 
     }
 }
 
-/// The table that belongs to a refused placement, when the refusal brought its reasons.
-pub(crate) fn refusal(details: &serde_json::Value, look: Look) -> Option<String> {
+/// The table that belongs to a refused placement and what would help, when the refusal brought
+/// its reasons.
+pub(crate) fn refusal(
+    details: &serde_json::Value,
+    look: Look,
+) -> Option<(String, Option<String>)> {
     let why: Explanation = serde_json::from_value(details.clone()).ok()?;
-    Some(format!("{}\n", regions(&why, look).render(look.colored)))
+    let table = format!("{}\n", regions(&why, look).render(look.colored));
+    let smallest = why.relaxation.as_ref();
+    Some((
+        table,
+        smallest.map(|change| format!("smallest change that would fit: {change}")),
+    ))
 }
 
 /// Where a VM is and how it came there, above the verdicts of now.

@@ -85,7 +85,11 @@ pub(crate) fn status(status: &StatusReply, look: Look) -> String {
     format!(
         "{}\n{}\n{unknown}{}answered by {} (version {}); {} VMs are seen running\n",
         global_status(status, look),
-        table.render(look.colored),
+        if status.regions.is_empty() {
+            "no regions\n".to_owned()
+        } else {
+            table.render(look.colored)
+        },
         engine(&status.engine),
         status.answered_by,
         text::plain(&status.version),
