@@ -23,9 +23,12 @@ pub(crate) struct RequestArgs {
     /// Whose it is [default: default]
     #[arg(long)]
     pub(crate) tenant: Option<TenantId>,
-    /// Its size: "cpu:4,memory:8192,storage:100[,bandwidth:1000,gpus:1]"; memory in MiB,
-    /// storage in GiB, bandwidth in Mbit/s, or with units like 8GiB
-    #[arg(long)]
+    // As an attribute: rustdoc would take the brackets for a link.
+    #[arg(
+        long,
+        help = "Its size: \"cpu:4,memory:8192,storage:100[,bandwidth:1000,gpus:1]\"; memory in MiB, \
+                storage in GiB, bandwidth in Mbit/s, or with units like 8GiB"
+    )]
     pub(crate) spec: Option<SpecPatch>,
     /// Its limits: "max-latency:50,min-health:80,cost-limit:0.50,allowed-regions:a|b,
     /// forbidden-regions:c,require-edge:true,compliance:GDPR|HIPAA,data-locality:EU,

@@ -5,7 +5,7 @@ use dwcp_types::{Generation, VmPhase};
 use serde_json::json;
 
 use crate::fixtures;
-use crate::stage::{Answer, Stage, error, reply, run_in, with_input};
+use crate::stage::{Answer, Stage, error, now, reply, run_in, with_input};
 
 const SPEC: &str = "cpu:4,memory:8192,storage:100";
 
@@ -144,6 +144,32 @@ async fn asking_again_is_bounded_and_the_doubt_is_told_with_the_token() {
     assert_eq!(ran.code, 6);
     assert!(ran.err.contains("it may have been carried out"), "{}", ran.err);
     assert!(ran.err.contains("--token tok-2"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_tried_again_and_what_is_not_trusted_is_not() {
+    let stage = Stage::with(Vec::new()).await;
+    let dead = ["place-vm", "--spec", SPEC, "--endpoint", "https://127.0.0.1:9"];
+    let ran = stage.run(&dead).await;
+    assert_eq!(ran.code, 6);
+    assert_eq!(ran.err.matches("asking again with the same token").count(), 3);
+    assert!(
+        !ran.err.contains("--token"),
+        "nothing arrived, so there is no doubt: {}",
+        ran.err
+    );
+
+    let folder = stage.credentials();
+    let trusted = std::fs::read(folder.join("ca.crt")).unwrap();
+    crate::stage::issue_admin(&stage.folder.path().join("other-ca"), &folder, now(), 2);
+    let foreign_server = stage.run(&["place-vm", "--spec", SPEC]).await;
+    std::fs::write(folder.join("ca.crt"), trusted).unwrap();
+    let foreign_client = stage.run(&["place-vm", "--spec", SPEC]).await;
+    for ran in [foreign_server, foreign_client] {
+        assert_eq!(ran.code, 6);
+        assert!(!ran.err.contains("asking again"), "{}", ran.err);
+        assert!(!ran.err.contains("--token"), "{}", ran.err);
+    }
 }
 
 #[tokio::test]
