@@ -11,6 +11,7 @@ use dwcp_api::{ApiError, ErrorCode};
 use dwcp_vm::GuestSpec;
 
 use crate::handle::{AgentHandle, ConsoleError, PutError, Stopping};
+use crate::news::Cursor;
 
 /// Most bytes of one reading of a console.
 const CONSOLE_READ_MAX: u32 = 65_536;
@@ -65,9 +66,10 @@ pub async fn read_host_report(
     agent: &AgentHandle,
     params: ReportParams,
 ) -> Result<HostReport, ApiError> {
-    let ReportParams { incarnation, after, wait_ms } = params;
+    let ReportParams { incarnation, begun, after, wait_ms } = params;
+    let cursor = begun.zip(after).map(|(begun, after)| Cursor { begun, after });
     let wait = Duration::from_millis(wait_ms.unwrap_or(0));
-    agent.report(incarnation, after, wait).await.map_err(|Stopping| stopping())
+    agent.report(incarnation, cursor, wait).await.map_err(|Stopping| stopping())
 }
 
 /// `read_console`.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::hypervisor::{self, ConsolePart, Hypervisor};
+use crate::news::Cursor;
 
 /// Requests that may wait for the task; further ones wait at the sender.
 pub(crate) const INBOX_MAX: usize = 1024;
@@ -64,7 +65,7 @@ pub(crate) enum Message {
     },
     Report {
         incarnation: Option<u64>,
-        after: Option<u64>,
+        cursor: Option<Cursor>,
         reply: oneshot::Sender<HostReport>,
     },
     Knows {
@@ -103,7 +104,7 @@ impl AgentHandle {
         answer.await.map_err(|_| PutError::Stopping)?
     }
 
-    /// Reads what changed after `after` in this incarnation of the agent, waiting for a change
+    /// Reads what changed after `cursor` in this incarnation of the agent, waiting for a change
     /// at most `wait`.
     ///
     /// # Errors
@@ -112,7 +113,7 @@ impl AgentHandle {
     pub async fn report(
         &self,
         incarnation: Option<u64>,
-        after: Option<u64>,
+        cursor: Option<Cursor>,
         wait: Duration,
     ) -> Result<HostReport, Stopping> {
         let deadline = Instant::now() + wait.min(WAIT_MAX);
@@ -120,7 +121,7 @@ impl AgentHandle {
         loop {
             seq.mark_unchanged();
             let (reply, answer) = oneshot::channel();
-            let message = Message::Report { incarnation, after, reply };
+            let message = Message::Report { incarnation, cursor, reply };
             self.inbox.send(message).await.map_err(|_| Stopping)?;
             let report = answer.await.map_err(|_| Stopping)?;
             let news = report.complete

@@ -24,4 +24,5 @@ pub use agent::{Agent, OpenError, open_hypervisor};
 pub use clock::Clock;
 pub use config::Config;
 pub use handle::{AgentHandle, ConsoleError, PutError, Stopping, Taken};
+pub use news::Cursor;
 pub use store::{Store, StoreError, Stored};

@@ -18,6 +18,15 @@ pub(crate) struct News {
     forgotten: u64,
 }
 
+/// Where a reader stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The `begun` of the page that it read last.
+    pub begun: u64,
+    /// The `seq` of that page.
+    pub after: u64,
+}
+
 /// A part of the news.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Page {
@@ -27,6 +36,8 @@ pub(crate) struct Page {
     pub(crate) vms: Vec<VmId>,
     /// Where to go on.
     pub(crate) seq: u64,
+    /// From when on the reader hears of every end, once it has read to the end of this.
+    pub(crate) begun: u64,
     /// There is more.
     pub(crate) more: bool,
 }
@@ -47,11 +58,17 @@ impl News {
         self.forgotten = self.forgotten.max(last);
     }
 
-    /// What changed after `after`, at most `limit` VMs; everything when there is no `after`,
-    /// or it cannot be continued from.
-    pub(crate) fn page(&self, after: Option<u64>, limit: usize) -> Page {
-        let known = after.filter(|after| (self.forgotten..=self.seq).contains(after));
-        let from = known.unwrap_or(0);
+    /// What changed after a cursor, at most `limit` VMs; everything when there is none, or it
+    /// cannot be continued from.
+    ///
+    /// A reader that reads everything page by page passes old changes on the way, so what it
+    /// may have missed is judged by when it began, not by where it stands.
+    pub(crate) fn page(&self, cursor: Option<Cursor>, limit: usize) -> Page {
+        let known = cursor
+            .filter(|at| at.begun >= self.forgotten && at.after <= self.seq)
+            .filter(|at| at.begun <= self.seq);
+        let from = known.map_or(0, |at| at.after);
+        let began = known.map_or(self.seq, |at| at.begun);
         let mut rest = self.by_seq.range((Bound::Excluded(from), Bound::Unbounded));
         let page: Vec<(&u64, &VmId)> = rest.by_ref().take(limit).collect();
         let more = rest.next().is_some();
@@ -60,6 +77,7 @@ impl News {
             complete: known.is_none(),
             vms: page.into_iter().map(|(_, vm)| vm.clone()).collect(),
             seq: if more { last } else { self.seq },
+            begun: if more { began } else { self.seq },
             more,
         }
     }
@@ -85,20 +103,20 @@ mod tests {
             let mut news = News::default();
             let mut last = [0u64; 6];
             let mut unread = BTreeSet::new();
-            let mut after = None;
+            let mut cursor = None;
             for (number, reads) in changes {
                 let at = usize::from(number);
                 last[at] = news.changed(vm(number), last[at]);
                 unread.insert(vm(number));
                 if reads {
                     loop {
-                        let page = news.page(after, limit);
+                        let page = news.page(cursor, limit);
                         prop_assert!(page.vms.len() <= limit);
-                        prop_assert_eq!(page.complete, after.is_none());
+                        prop_assert_eq!(page.complete, cursor.is_none());
                         for vm in &page.vms {
                             unread.remove(vm);
                         }
-                        after = Some(page.seq);
+                        cursor = Some(Cursor { begun: page.begun, after: page.seq });
                         if !page.more { break; }
                     }
                     prop_assert!(unread.is_empty(), "{:?}", unread);
@@ -113,8 +131,25 @@ mod tests {
         let first = news.changed(vm(1), 0);
         let gone = news.changed(vm(2), 0);
         news.forget(gone);
-        assert!(news.page(Some(first), 10).complete);
-        assert!(!news.page(Some(gone), 10).complete);
-        assert!(news.page(Some(99), 10).complete, "a number of the future");
+        let at = |number| Some(Cursor { begun: number, after: number });
+        assert!(news.page(at(first), 10).complete);
+        assert!(!news.page(at(gone), 10).complete);
+        assert!(news.page(at(99), 10).complete, "a number of the future");
+    }
+
+    #[test]
+    fn a_reader_that_reads_all_page_by_page_gets_past_what_was_forgotten_before() {
+        let mut news = News::default();
+        for number in 1..=3 {
+            news.changed(vm(number), 0);
+        }
+        let gone = news.changed(vm(9), 0);
+        news.forget(gone);
+        let first = news.page(None, 1);
+        assert!(first.complete && first.more);
+        let at = Cursor { begun: first.begun, after: first.seq };
+        let second = news.page(Some(at), 10);
+        assert!(!second.complete);
+        assert_eq!(second.vms, vec![vm(2), vm(3)]);
     }
 }

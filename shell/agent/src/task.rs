@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::entry::{Entry, Put, Stage};
 use crate::handle::Message;
 use crate::hypervisor::{DriverFacts, Hypervisor, Sighting, perform};
-use crate::news::News;
+use crate::news::{Cursor, News};
 use crate::store::{Store, StoreError, Stored};
 
 /// VMs that are looked at at the same time.
@@ -427,8 +427,8 @@ impl Task {
             Message::Put { vm, instruction, reply } => {
                 self.put(&vm, Put { instruction, reply });
             }
-            Message::Report { incarnation, after, reply } => {
-                self.report(incarnation, after, reply);
+            Message::Report { incarnation, cursor, reply } => {
+                self.report(incarnation, cursor, reply);
             }
             Message::Knows { vm, reply } => {
                 let known = self.entries.get(&vm).is_some_and(|entry| !entry.is_buried());
@@ -440,11 +440,11 @@ impl Task {
     fn report(
         &self,
         incarnation: Option<u64>,
-        after: Option<u64>,
+        cursor: Option<Cursor>,
         reply: oneshot::Sender<HostReport>,
     ) {
         let own = self.store.incarnation();
-        let page = self.news.page(after.filter(|_| incarnation == Some(own)), PAGE_MAX);
+        let page = self.news.page(cursor.filter(|_| incarnation == Some(own)), PAGE_MAX);
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
         for vm in page.vms {
             let Some(entry) = self.entries.get(&vm) else { continue };
@@ -467,6 +467,7 @@ impl Task {
         let report = HostReport {
             incarnation: own,
             seq: page.seq,
+            begun: page.begun,
             host,
             changed,
             removed,

@@ -82,6 +82,9 @@ pub struct ReportParams {
     /// The incarnation of the last report that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,
+    /// The `begun` of the last report that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<u64>,
     /// The `seq` of the last report that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
@@ -97,6 +100,8 @@ pub struct HostReport {
     pub incarnation: u64,
     /// Where to go on reading, as `after`.
     pub seq: u64,
+    /// From when on the reader hears of every end, as `begun`.
+    pub begun: u64,
     /// The host.
     pub host: HostFacts,
     /// The VMs that changed after `after`, oldest change first. Usage figures (uptime, CPU,

@@ -19,7 +19,9 @@ pub const REPORT_WAIT_MAX_MS: u64 = 10_000;
 pub struct ReportParams {
     /// The writer's incarnation that the reader knows; 0 at first.
     pub incarnation: u64,
-    /// The sequence number that the reader stands at; 0 at first.
+    /// The `begun` of the last report; 0 at first.
+    pub begun: u64,
+    /// The `seq` of the last report; 0 at first.
     pub after: u64,
     /// How long to wait for news, in milliseconds.
     pub wait_ms: u64,
@@ -30,6 +32,8 @@ pub struct ReportParams {
 pub struct RegionReport {
     /// Which life of the daemon this is.
     pub incarnation: u64,
+    /// From when on the reader hears of every removal; ask with it the next time.
+    pub begun: u64,
     /// Ask for what came after this the next time.
     pub seq: u64,
     /// Forget all VMs known of this region before applying.

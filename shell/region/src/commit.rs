@@ -44,6 +44,9 @@ pub enum CommitError {
     /// The engine did not answer; the region goes on by itself until it is known.
     #[error("the outcome is not known yet: {0}; the region finishes it by itself")]
     Pending(StrongError),
+    /// The engine will never take it; nothing was done.
+    #[error("the VM cannot be recorded: {0}")]
+    Impossible(StrongError),
     /// The token was used for another request.
     #[error("the client token {token:?} was used for another request")]
     TokenUsed {
@@ -109,7 +112,11 @@ impl Committer {
             return self.already(row).await;
         };
         let id = row.ask.id.clone();
-        let (creation, stored) = self.create(wanted).await?;
+        let created = self.create(wanted).await;
+        if matches!(created, Err(CommitError::Impossible(_))) {
+            self.books.release(id.clone()).await?;
+        }
+        let (creation, stored) = created?;
         match (creation, stored) {
             (Creation::Done, Some(record)) => {
                 if let Err(reason) = self.books.confirm(id).await? {
@@ -117,7 +124,7 @@ impl Committer {
                 }
                 Ok(CommitReply { record, repeated: false })
             }
-            (Creation::DoneByAnother, Some(record)) => {
+            (Creation::DoneByAnother, Some(record)) if record.token == wanted.token => {
                 self.books.release(id).await?;
                 Ok(CommitReply { record, repeated: true })
             }
@@ -157,11 +164,18 @@ impl Committer {
                     return Ok((Creation::Done, Some(record)));
                 }
                 Ok(TxnOutcome::Conflict { .. }) => {}
+                Err(
+                    reason @ (StrongError::TooLarge { .. }
+                    | StrongError::Malformed { .. }),
+                ) => return Err(CommitError::Impossible(reason)),
                 Err(reason) => return Err(CommitError::Pending(reason)),
             }
-            let vm = self.read::<VmRecord>(&vm_key(&wanted.request.id)).await?;
+            // The token first: it is written with the VM and outlives it. So a VM that is not
+            // there after its token was seen was deleted; the other order could take one that
+            // is just being created for deleted, and sell its capacity.
             let token_key = token_key(&wanted.request.tenant, &wanted.token);
             let token = self.read::<TokenRecord>(&token_key).await?;
+            let vm = self.read::<VmRecord>(&vm_key(&wanted.request.id)).await?;
             let (vm, token) = (vm.map(|(_, vm)| vm), token.map(|(_, token)| token));
             let judged = judge_creation(wanted, vm.as_ref(), token.as_ref());
             if judged != Creation::Open {
@@ -190,7 +204,11 @@ impl Committer {
     pub async fn roll_forward(self) {
         loop {
             tokio::time::sleep(ROLL_FORWARD_EVERY).await;
-            let Ok(rows) = self.books.committing().await else { return };
+            let rows = match self.books.committing().await {
+                Ok(rows) => rows,
+                Err(BooksError::Stopping) => return,
+                Err(BooksError::NotStored { .. }) => continue,
+            };
             for row in rows {
                 match self.finish(&row).await {
                     Ok(reply) => {

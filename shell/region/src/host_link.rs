@@ -118,6 +118,7 @@ impl HostLink {
                 Ok(report) => {
                     failures = 0;
                     at.incarnation = Some(report.incarnation);
+                    at.begun = Some(report.begun);
                     at.after = Some(report.seq);
                     self.take(report).await;
                 }

@@ -12,7 +12,7 @@ use dwcp_api::peer::{
 use dwcp_api::public::{ConsoleParams, ConsoleReply, EventList, EventParams};
 use dwcp_api::{ApiError, Caller, NoParams, Routes};
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::report_log::ReportLog;
+use dwcp_runtime::report_log::{Cursor, ReportLog};
 use dwcp_runtime::tls::Identity;
 use dwcp_types::{RegionId, VmId};
 
@@ -72,16 +72,18 @@ impl PeerApi {
         params: ReportParams,
         (): (),
     ) -> Result<RegionReport, ApiError> {
-        let ReportParams { incarnation, after, wait_ms } = params;
+        let ReportParams { incarnation, begun, after, wait_ms } = params;
+        let cursor = Cursor { incarnation, begun, after };
         let patience = Duration::from_millis(wait_ms.min(REPORT_WAIT_MAX_MS));
-        self.log.changed(incarnation, after, patience).await;
-        let page = self.log.since(incarnation, after, GUESTS_MAX);
+        self.log.changed(cursor, patience).await;
+        let page = self.log.since(cursor, GUESTS_MAX);
         let hosts = self.world.region(&self.region, |known| {
             known.map(|known| known.hosts.clone()).unwrap_or_default()
         });
         Ok(RegionReport {
-            incarnation: page.incarnation,
-            seq: page.seq,
+            incarnation: page.cursor.incarnation,
+            begun: page.cursor.begun,
+            seq: page.cursor.after,
             reset: page.reset,
             more: page.more,
             hosts,

@@ -37,7 +37,8 @@ pub async fn follow(
                     info!(%region, "a region answers");
                 }
                 answers = true;
-                (at.incarnation, at.after) = (report.incarnation, report.seq);
+                at.incarnation = report.incarnation;
+                (at.begun, at.after) = (report.begun, report.seq);
                 apply(&region, report, &world, clock.as_ref());
             }
             Err(reason) => {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_controller::ledger::Reconciled;
-use dwcp_controller::ownership::VMS_PREFIX;
-use dwcp_runtime::strong::{StrongEngine, StrongError};
+use dwcp_controller::ownership::{VMS_PREFIX, VmRecord};
+use dwcp_runtime::strong::{KeyValue, StrongEngine, StrongError};
 use dwcp_types::RegionId;
 use tracing::{info, warn};
 
@@ -59,13 +59,10 @@ impl Reconciler {
         };
         let mark = self.books.mark().await.map_err(unavailable)?;
         let (stored, _) = read_all(self.engine.as_ref(), VMS_PREFIX).await?;
-        let records = stored.iter().filter_map(|kv| {
-            let record = serde_json::from_slice(&kv.value);
-            record
-                .inspect_err(|reason| warn!(key = kv.key, %reason, "unreadable record"))
-                .ok()
-        });
-        self.books.reconcile(mark, records.collect()).await.map_err(unavailable)
+        // All or nothing: what is missing from the list would be taken for deleted, and its
+        // capacity sold while its guest runs.
+        let records: Result<Vec<_>, StrongError> = stored.iter().map(read).collect();
+        self.books.reconcile(mark, records?).await.map_err(unavailable)
     }
 
     async fn tell(&self, found: &Reconciled) {
@@ -85,4 +82,10 @@ impl Reconciler {
             self.events.note(None, &what).await;
         }
     }
+}
+
+fn read(kv: &KeyValue) -> Result<VmRecord, StrongError> {
+    serde_json::from_slice(&kv.value).map_err(|reason| StrongError::Malformed {
+        reason: format!("the record {} cannot be read: {reason}", kv.key),
+    })
 }

@@ -84,9 +84,13 @@ fn not_stored(error: BooksError) -> ApiError {
 fn reserve_denied(denied: &ReserveDenied) -> ApiError {
     let code = match denied {
         ReserveDenied::OutOfRange { .. } => ErrorCode::Invalid,
-        ReserveDenied::VmReserved { .. } | ReserveDenied::OtherContent { .. } => {
-            ErrorCode::Conflict
+        // Another attempt for this VM is on its way to be committed, or has been.
+        ReserveDenied::VmReserved { .. } => {
+            return ApiError::new(ErrorCode::Busy, denied.to_string()).with_remedy(
+                "another attempt places this VM now; ask again with the same client token",
+            );
         }
+        ReserveDenied::OtherContent { .. } => ErrorCode::Conflict,
         ReserveDenied::NoHost { .. }
         | ReserveDenied::RulesContradict { .. }
         | ReserveDenied::Full { .. } => ErrorCode::Refused,
@@ -104,6 +108,8 @@ fn commit_error(error: &CommitError) -> ApiError {
             ApiError::new(ErrorCode::Invalid, message)
         }
         CommitError::Books(_) => ApiError::new(ErrorCode::Unavailable, message),
+        CommitError::Impossible(_) => ApiError::new(ErrorCode::Invalid, message)
+            .with_remedy("make the request smaller: fewer labels and lists"),
         CommitError::Pending(_) => ApiError::new(ErrorCode::Indeterminate, message),
         CommitError::TokenUsed { .. } | CommitError::TokenSpent { .. } => {
             ApiError::new(ErrorCode::Conflict, message)

@@ -3,8 +3,12 @@
 //! A host tells its region about guests this way, a region tells its peers. Every change gets
 //! the next sequence number and replaces the older change of the same key, so a reader that
 //! was away long gets each row once, and one that asks every second gets only news. A reader
-//! remembers (incarnation, sequence); a restarted writer has another incarnation, and then the
-//! reader begins from nothing. Rows are levels, not edges: applying one twice does no harm.
+//! keeps a [`Cursor`]; a restarted writer has another incarnation, and then the reader begins
+//! from nothing. Rows are levels, not edges: applying one twice does no harm.
+//!
+//! Removed keys are remembered for a while only. Whether a reader may have missed one is judged
+//! by when it began, not by where it stands: one that reads everything page by page passes old
+//! rows on the way.
 //!
 //! Rejected: sending the whole table each time (a region of 10,000 VMs sends megabytes a
 //! second) and sending events (a lost one is never repaired).
@@ -19,13 +23,22 @@ use tokio::sync::watch;
 /// behind begins from nothing.
 const REMOVED_MAX: usize = 10_000;
 
+/// Where a reader stands; the default knows nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The writer's life.
+    pub incarnation: u64,
+    /// It hears of every removal since this.
+    pub begun: u64,
+    /// It has every row up to this.
+    pub after: u64,
+}
+
 /// A part of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<K, V> {
-    /// Which life of the writer this is.
-    pub incarnation: u64,
-    /// Ask for what came after this the next time.
-    pub seq: u64,
+    /// Ask with this the next time.
+    pub cursor: Cursor,
     /// The reader must forget all that it knew before it applies this.
     pub reset: bool,
     /// Whether there is more already; ask again at once.
@@ -50,6 +63,7 @@ struct Rows<K, V> {
 #[derive(Debug)]
 pub struct ReportLog<K, V> {
     incarnation: u64,
+    removed_max: usize,
     rows: Mutex<Rows<K, V>>,
     latest: watch::Sender<u64>,
 }
@@ -58,14 +72,22 @@ impl<K: Clone + Ord, V: Clone + PartialEq> ReportLog<K, V> {
     /// An empty table. `incarnation` must differ from that of every earlier life.
     #[must_use]
     pub fn new(incarnation: u64) -> Self {
+        Self::remembering(incarnation, REMOVED_MAX)
+    }
+
+    /// The same, remembering another number of removed keys.
+    #[must_use]
+    pub fn remembering(incarnation: u64, removed_max: usize) -> Self {
         let rows = Rows {
-            seq: 0,
+            // One, so that zero is a reader who knows nothing, also of an empty table.
+            seq: 1,
             rows: BTreeMap::new(),
             order: BTreeMap::new(),
             removed: 0,
             forgotten: 0,
         };
-        Self { incarnation, rows: Mutex::new(rows), latest: watch::Sender::new(0) }
+        let rows = Mutex::new(rows);
+        Self { incarnation, removed_max, rows, latest: watch::Sender::new(1) }
     }
 
     /// Sets a row; says whether it is different now.
@@ -76,7 +98,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> ReportLog<K, V> {
         {
             return false;
         }
-        rows.set(key, Some(value));
+        rows.set(key, Some(value), self.removed_max);
         self.latest.send_replace(rows.seq);
         true
     }
@@ -87,40 +109,22 @@ impl<K: Clone + Ord, V: Clone + PartialEq> ReportLog<K, V> {
         if !matches!(rows.rows.get(key), Some((_, Some(_)))) {
             return false;
         }
-        rows.set(key, None);
+        rows.set(key, None, self.removed_max);
         self.latest.send_replace(rows.seq);
         true
     }
 
-    /// Keeps only rows whose key is wanted.
-    pub fn retain(&self, wanted: impl Fn(&K) -> bool) {
-        let unwanted: Vec<K> = {
-            let rows = self.lock();
-            let present = rows.rows.iter().filter(|(_, (_, value))| value.is_some());
-            present.map(|(key, _)| key).filter(|key| !wanted(key)).cloned().collect()
-        };
-        for key in unwanted {
-            self.remove(&key);
-        }
-    }
-
-    /// One row.
-    pub fn get(&self, key: &K) -> Option<V> {
-        self.lock().rows.get(key).and_then(|(_, value)| value.clone())
-    }
-
-    /// What a reader that stands at (`incarnation`, `after`) does not know yet, at most
-    /// `limit` rows.
-    pub fn since(&self, incarnation: u64, after: u64, limit: usize) -> Page<K, V> {
+    /// What a reader does not know yet, at most `limit` rows.
+    pub fn since(&self, cursor: Cursor, limit: usize) -> Page<K, V> {
         let rows = self.lock();
-        let known = incarnation == self.incarnation
-            && after <= rows.seq
-            && (after == 0 || after >= rows.forgotten);
-        let after = if known { after } else { 0 };
+        let known = self.knows(cursor)
+            && cursor.begun >= rows.forgotten
+            && cursor.after <= rows.seq;
+        let begun = if known { cursor.begun } else { rows.seq };
+        let after = if known { cursor.after } else { 0 };
         let mut page = Page {
-            incarnation: self.incarnation,
-            seq: rows.seq,
-            reset: !known || after == 0,
+            cursor: Cursor { incarnation: self.incarnation, begun, after },
+            reset: !known,
             more: false,
             changed: Vec::new(),
             removed: Vec::new(),
@@ -128,26 +132,32 @@ impl<K: Clone + Ord, V: Clone + PartialEq> ReportLog<K, V> {
         for (taken, (seq, key)) in rows.order.range(after + 1..).enumerate() {
             if taken == limit {
                 page.more = true;
-                break;
+                return page;
             }
-            page.seq = *seq;
+            page.cursor.after = *seq;
             match rows.rows.get(key) {
                 Some((_, Some(value))) => page.changed.push(value.clone()),
                 _ => page.removed.push(key.clone()),
             }
         }
+        page.cursor = Cursor { begun: rows.seq, after: rows.seq, ..page.cursor };
         page
     }
 
-    /// Waits until there is something that such a reader does not know, or for `patience`.
-    pub async fn changed(&self, incarnation: u64, after: u64, patience: Duration) {
-        if incarnation != self.incarnation || after == 0 {
+    /// Waits until there is something that a reader does not know, or for `patience`.
+    pub async fn changed(&self, cursor: Cursor, patience: Duration) {
+        if !self.knows(cursor) {
             return;
         }
         let mut latest = self.latest.subscribe();
-        let news = latest.wait_for(|seq| *seq > after);
+        let news = latest.wait_for(|seq| *seq > cursor.after);
         // Running out of patience is the ordinary case: nothing changed.
         tokio::time::timeout(patience, news).await.map(drop).unwrap_or_default();
+    }
+
+    /// Whether the cursor is of this life of the table.
+    const fn knows(&self, cursor: Cursor) -> bool {
+        cursor.incarnation == self.incarnation && cursor.begun > 0
     }
 
     /// The incarnation.
@@ -161,7 +171,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> ReportLog<K, V> {
 }
 
 impl<K: Clone + Ord, V> Rows<K, V> {
-    fn set(&mut self, key: &K, value: Option<V>) {
+    fn set(&mut self, key: &K, value: Option<V>, removed_max: usize) {
         self.seq += 1;
         self.removed += usize::from(value.is_none());
         if let Some((old_seq, old)) = self.rows.insert(key.clone(), (self.seq, value)) {
@@ -169,7 +179,7 @@ impl<K: Clone + Ord, V> Rows<K, V> {
             self.removed -= usize::from(old.is_none());
         }
         self.order.insert(self.seq, key.clone());
-        while self.removed > REMOVED_MAX {
+        while self.removed > removed_max {
             self.forget_oldest_removed();
         }
     }
@@ -199,19 +209,18 @@ mod tests {
     /// A reader as both users of the table write it.
     #[derive(Default)]
     struct Reader {
-        incarnation: u64,
-        seq: u64,
+        cursor: Cursor,
         known: BTreeMap<u8, (u8, u16)>,
     }
 
     impl Reader {
         fn poll(&mut self, log: &ReportLog<u8, (u8, u16)>, limit: usize) {
             loop {
-                let page = log.since(self.incarnation, self.seq, limit);
+                let page = log.since(self.cursor, limit);
                 if page.reset {
                     self.known.clear();
                 }
-                (self.incarnation, self.seq) = (page.incarnation, page.seq);
+                self.cursor = page.cursor;
                 for key in page.removed {
                     self.known.remove(&key);
                 }
@@ -248,7 +257,7 @@ mod tests {
             steps in prop::collection::vec(step(), 1..120)
         ) {
             let mut oracle: BTreeMap<u8, (u8, u16)> = BTreeMap::new();
-            let mut log = ReportLog::new(1);
+            let mut log = ReportLog::remembering(1, 3);
             let mut reader = Reader::default();
             for step in steps {
                 match step {
@@ -264,7 +273,7 @@ mod tests {
                         prop_assert_eq!(&reader.known, &oracle);
                     }
                     Step::Restart => {
-                        log = ReportLog::new(log.incarnation() + 1);
+                        log = ReportLog::remembering(log.incarnation() + 1, 3);
                         for (key, row) in &oracle {
                             log.put(key, *row);
                         }
@@ -278,27 +287,44 @@ mod tests {
 
     #[test]
     fn a_reader_too_far_behind_begins_from_nothing() {
-        let log = ReportLog::new(7);
+        let log = ReportLog::remembering(7, 2);
         log.put(&0u32, 0u32);
-        let first = log.since(0, 0, 10);
-        for key in 1..=u32::try_from(REMOVED_MAX).unwrap() + 1 {
+        let first = log.since(Cursor::default(), 10);
+        for key in 1..=3 {
             log.put(&key, key);
             log.remove(&key);
         }
-        let page = log.since(first.incarnation, first.seq, 10);
+        let page = log.since(first.cursor, 10);
         assert!(page.reset);
         assert_eq!(page.changed, vec![0]);
     }
 
+    #[test]
+    fn a_reader_that_reads_all_page_by_page_gets_past_what_was_forgotten_before() {
+        let log = ReportLog::remembering(7, 0);
+        for key in 0..4u8 {
+            log.put(&key, key);
+        }
+        log.put(&9, 9);
+        log.remove(&9);
+        let first = log.since(Cursor::default(), 2);
+        assert!(first.reset && first.more);
+        let second = log.since(first.cursor, 2);
+        assert!(!second.reset);
+        assert_eq!(second.changed, vec![2, 3]);
+    }
+
     #[tokio::test]
-    async fn a_change_wakes_a_waiting_reader() {
+    async fn a_change_wakes_a_waiting_reader_also_of_an_empty_table() {
         let log = std::sync::Arc::new(ReportLog::new(1));
-        log.put(&1u8, 1u8);
+        let at = log.since(Cursor::default(), 10).cursor;
         let other = log.clone();
         let waiting = tokio::spawn(async move {
-            other.changed(1, 1, Duration::from_secs(600)).await;
-            other.since(1, 1, 10).changed
+            other.changed(at, Duration::from_secs(600)).await;
+            other.since(at, 10).changed
         });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "there is nothing to know yet");
         log.put(&2u8, 2u8);
         assert_eq!(waiting.await.unwrap(), vec![2]);
     }
