@@ -15,6 +15,7 @@ use dwcp_controller::ownership::{
     Creation, EpochFloor, Owner, TokenRecord, VmRecord, epoch_floor_key, judge_creation,
     token_key, vm_key,
 };
+use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{
     Compare, KeyValue, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
 };
@@ -100,6 +101,7 @@ impl Committer {
         let region = self.region.clone();
         let record = move |row: &Reservation, now| draft(region, row, now, body);
         let row = self.books.begin_commit(id, record).await??;
+        crash_point("owner-after-begin-commit");
         self.finish(&row).await
     }
 
@@ -110,11 +112,13 @@ impl Committer {
         };
         let id = row.ask.id.clone();
         let (creation, stored) = self.create(wanted).await?;
+        crash_point("owner-after-engine-txn");
         match (creation, stored) {
             (Creation::Done, Some(record)) => {
                 if let Err(reason) = self.books.confirm(id).await? {
                     warn!(%reason, "a created VM's reservation is gone; it is taken in again");
                 }
+                crash_point("owner-after-confirm");
                 Ok(CommitReply { record, repeated: false })
             }
             (Creation::DoneByAnother, Some(record)) => {

@@ -21,6 +21,7 @@ use dwcp_api::{CallError, Client, ErrorCode};
 use dwcp_controller::ledger;
 use dwcp_controller::ownership::{VmRecord, instruction_for};
 use dwcp_runtime::clock::Clock;
+use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::report_log::ReportLog;
 use dwcp_types::{Epoch, Generation, HostId, Power, RegionId, VmId, VmPhase};
 use futures_util::StreamExt;
@@ -395,7 +396,10 @@ impl HostLink {
             image: (!wanted.image.is_empty()).then_some(wanted.image),
             address: None,
         };
-        match self.client.call::<PutInstance>(&params, &body).await {
+        crash_point("owner-before-instruct");
+        let told = self.client.call::<PutInstance>(&params, &body).await;
+        crash_point("owner-after-instruct");
+        match told {
             Ok(_) => self.acknowledged(record),
             Err(CallError::Api(error)) if error.code == ErrorCode::Conflict => {
                 warn!(%vm, host = %self.host, reason = error.message, "instruction refused");

@@ -22,6 +22,7 @@ use dwcp_controller::placement::{
     plan_preemption, validate, validate_names,
 };
 use dwcp_runtime::clock::Clock;
+use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{OpId, StrongEngine};
 use dwcp_types::{PlacementRequest, RegionId, ReservationId, VmId};
 use serde::de::DeserializeOwned;
@@ -276,8 +277,12 @@ impl Placer {
         body: ReserveBody,
         commit: CommitBody,
     ) -> Result<CommitReply, Missed> {
+        crash_point("coordinator-before-reserve");
         let held = self.reserve(region, body).await?;
-        self.commit(region, &held.id, commit).await
+        crash_point("coordinator-after-reserve");
+        let reply = self.commit(region, &held.id, commit).await?;
+        crash_point("coordinator-after-commit");
+        Ok(reply)
     }
 
     async fn reserve(

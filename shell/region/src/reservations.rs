@@ -6,6 +6,7 @@
 use dwcp_api::peer::{CommitBody, CommitReply, HeldReply, ReserveBody};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::{CommitDenied, Proposal, Reserve, ReserveDenied, Stage};
+use dwcp_runtime::crash::crash_point;
 use dwcp_types::ReservationId;
 
 use crate::books::{Books, BooksError};
@@ -35,6 +36,7 @@ impl Reservations {
         ask.proposal = Proposal { zone: Some(body.zone), host: Some(body.host) };
         let row = self.books.reserve(ask).await.map_err(not_stored)?;
         let row = row.map_err(|denied| reserve_denied(&denied))?;
+        crash_point("owner-after-reserve");
         let Stage::Held { expires_at } = row.stage else {
             let message = format!("reservation {} is past being held", row.ask.id);
             return Err(ApiError::new(ErrorCode::Conflict, message));
