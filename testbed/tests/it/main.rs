@@ -1,0 +1,5 @@
+//! End to end: real daemons and agents, real connections, real crashes.
+//!
+//! One binary, so that it links once.
+
+mod lifecycle;
