@@ -2,4 +2,6 @@
 //!
 //! One binary, so that it links once.
 
+mod crashes;
 mod lifecycle;
+mod outages;
