@@ -1,0 +1,181 @@
+//! The command line as types: what may be said, and with which words.
+//!
+//! Every federation command is reached with and without the word `federation` (F82), because
+//! the source uses both.
+
+mod region;
+mod request;
+mod vm;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
+pub(crate) use request::{
+    ExplainArgs, LimitArgs, PlaceArgs, RequestArgs, SizeArgs, StrategyArg, TierArg,
+    TypeArg,
+};
+pub(crate) use vm::{
+    ConsoleArgs, DeleteArgs, PowerArgs, VmCommand, VmEventsArgs, VmListArgs, VmName,
+};
+
+use crate::failure::EXIT_CODES;
+use crate::parse::{WatchEvery, duration, watch_every};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dwcp-cli",
+    version,
+    about = "See and steer a DWCP federation: regions, placements, virtual machines",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Folder with ca.crt, admin.crt, admin.key and `endpoints` (one https://HOST:PORT a
+    /// line) [env: DWCP_CREDENTIALS] [default: ~/.config/dwcp]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Address to ask instead of those in the `endpoints` file; may be repeated, tried in
+    /// order
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) endpoint: Vec<String>,
+    /// How to print the answer; json and yaml are the API's reply as it is
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    /// No colours [env: NO_COLOR]
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Longest time for one call, and with --wait for the whole wait: 500ms, 30s, 5m
+    /// [default: 30s a call, 10m a wait]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For people with wide screens.
+    Wide,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
+}
+
+impl Format {
+    /// Whether people read it.
+    pub(crate) const fn is_for_people(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
+}
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The federation's commands; the word itself may be left out
+    #[command(subcommand)]
+    Federation(FederationCommand),
+    #[command(flatten)]
+    Direct(FederationCommand),
+    /// Print a completion script, for example `source <(dwcp-cli completion bash)`
+    Completion {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Say who you are to the federation, and until when
+    Credentials,
+    /// Print the version
+    Version,
+}
+
+/// Shells that can complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+}
+
+/// What is done with a federation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FederationCommand {
+    /// Add, list, enable, disable regions; see what they can take
+    #[command(subcommand)]
+    Region(RegionCommand),
+    /// Place a virtual machine and start it
+    #[command(name = "place-vm")]
+    PlaceVm(Box<PlaceArgs>),
+    /// List, start, stop, delete virtual machines; read their consoles
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// Say for every region why it would or would not take a VM
+    Explain(Box<ExplainArgs>),
+    /// List what happened, newest last
+    Events(EventsArgs),
+    /// Show the federation at a glance
+    Status(StatusArgs),
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Only of this region
+    #[arg(long)]
+    pub(crate) region: Option<dwcp_types::RegionId>,
+    /// At most so many of the newest
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Only the figures of the whole federation
+    #[arg(long)]
+    pub(crate) global: bool,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// Whether the answer is asked for again and again.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Show it again and again until Ctrl-C
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
+        value_parser = watch_every)]
+    pub(crate) watch: Option<WatchEvery>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        CommandLine::command().debug_assert();
+    }
+}

@@ -1,0 +1,61 @@
+//! Replies as people read them. Pure: a reply and a [`Look`] in, text out.
+
+mod event;
+mod place;
+mod region;
+mod status;
+mod vm;
+
+pub(crate) use event::events;
+pub(crate) use place::{explanation, placed, refusal, still_there};
+pub(crate) use region::{capacity, region, regions};
+pub(crate) use status::{global_status, status};
+pub(crate) use vm::{vm, vm_changed, vms};
+
+use dwcp_types::{Health, HealthState, Timestamp, VmPhase};
+
+use crate::table::Cell;
+use crate::terminal::Tone;
+use crate::text;
+
+/// How a reply is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// With the columns of `-o wide`.
+    pub(crate) wide: bool,
+    /// With colours.
+    pub(crate) colored: bool,
+    /// When, for ages.
+    pub(crate) now: Timestamp,
+}
+
+/// A health as a cell: `healthy 97`.
+fn health(health: Health) -> Cell {
+    let tone = match health.state {
+        HealthState::Healthy => Tone::Good,
+        HealthState::Degraded | HealthState::Maintenance | HealthState::Unknown => {
+            Tone::Warn
+        }
+        HealthState::Unhealthy => Tone::Bad,
+    };
+    let word = text::health_word(health.state);
+    if health.state == HealthState::Unknown {
+        return Cell::toned(word, tone);
+    }
+    Cell::toned(format!("{word} {}", health.score), tone)
+}
+
+/// A phase as a cell.
+fn phase(phase: VmPhase) -> Cell {
+    let tone = match phase {
+        VmPhase::Running => Tone::Good,
+        VmPhase::Failed => Tone::Bad,
+        VmPhase::Unknown => Tone::Warn,
+        VmPhase::Pending
+        | VmPhase::Starting
+        | VmPhase::Paused
+        | VmPhase::Stopping
+        | VmPhase::Stopped => Tone::Plain,
+    };
+    Cell::toned(text::phase_word(phase), tone)
+}

@@ -1,0 +1,112 @@
+//! The federation at a glance, in exactly the source's block (O10).
+
+use dwcp_api::public::{EngineStatus, StatusReply};
+
+use super::{Look, health};
+use crate::table::{Cell, Table, row};
+use crate::terminal::Tone;
+use crate::text;
+
+/// Below this a latency or a rate is shown with a decimal: rounding would lose what matters.
+const FINE_BELOW: u64 = 10_000;
+
+/// The block of O10.
+pub(crate) fn global_status(status: &StatusReply, _look: Look) -> String {
+    let known = |value: Option<String>| value.unwrap_or_else(|| text::UNKNOWN.to_owned());
+    let share =
+        |share: Option<dwcp_types::Bps>| known(share.map(|share| share.to_string()));
+    format!(
+        "Global Federation Status:
+  Total Regions: {}
+  Healthy: {}
+  Degraded: {}
+  Unhealthy: {}
+
+  Total VMs: {}
+  Global Latency (avg): {}
+  Global Throughput: {} req/s
+  Global Error Rate: {}
+  SLA Compliance: {}
+",
+        text::count(status.total_regions),
+        text::count(status.healthy),
+        text::count(status.degraded),
+        text::count(status.unhealthy),
+        text::count(status.total_vms),
+        known(status.latency_avg_us.map(|us| format!("{}ms", in_thousands(us)))),
+        in_thousands(status.throughput_milli_rps),
+        share(status.error_rate),
+        share(status.sla_compliance),
+    )
+}
+
+/// Thousandths as whole numbers; with one decimal when they are few.
+fn in_thousands(thousandths: u64) -> String {
+    if thousandths < FINE_BELOW && !thousandths.is_multiple_of(1_000) {
+        let tenths = thousandths.div_ceil(100);
+        return format!("{}.{}", tenths / 10, tenths % 10);
+    }
+    text::count(thousandths.saturating_add(500) / 1_000)
+}
+
+/// The block, then what stands behind it.
+pub(crate) fn status(status: &StatusReply, look: Look) -> String {
+    let mut table = Table::new(&[
+        "REGION", "KIND", "ENABLED", "HEALTH", ">AGE", ">HOSTS", ">VMS", ">RUNNING",
+        "DRIVERS", "NOTES",
+    ]);
+    for region in &status.regions {
+        let hosts = format!("{}/{}", region.hosts_up, region.hosts);
+        let hosts = if region.hosts_up < region.hosts {
+            Cell::toned(hosts, Tone::Warn)
+        } else {
+            Cell::from(hosts)
+        };
+        table.push(row![
+            &region.id,
+            text::word(&region.kind),
+            text::yes(region.enabled),
+            health(region.health),
+            text::age_ms(region.age_ms),
+            hosts,
+            text::count(region.vms),
+            text::count(region.running),
+            text::listed(&region.drivers),
+            text::listed(&region.notes),
+        ]);
+    }
+    let unknown = match status.unknown {
+        0 => String::new(),
+        unknown => format!(
+            "not heard from or in maintenance: {} regions\n",
+            text::count(unknown)
+        ),
+    };
+    format!(
+        "{}\n{}\n{unknown}{}answered by {} (version {}); {} VMs are seen running\n",
+        global_status(status, look),
+        if status.regions.is_empty() {
+            "no regions\n".to_owned()
+        } else {
+            table.render(look.colored)
+        },
+        engine(&status.engine),
+        status.answered_by,
+        text::plain(&status.version),
+        text::count(status.running_vms),
+    )
+}
+
+fn engine(engine: &EngineStatus) -> String {
+    let reach = if engine.reachable {
+        "reachable"
+    } else {
+        "NOT REACHABLE: nothing can be placed or changed"
+    };
+    format!(
+        "engine: {} on {}, {reach}, revision {}\n",
+        text::plain(&engine.kind),
+        engine.host,
+        text::count(engine.revision)
+    )
+}
