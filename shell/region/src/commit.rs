@@ -115,20 +115,37 @@ impl Committer {
         crash_point("owner-after-engine-txn");
         match (creation, stored) {
             (Creation::Done, Some(record)) => {
-                if let Err(reason) = self.books.confirm(id).await? {
-                    warn!(%reason, "a created VM's reservation is gone; it is taken in again");
-                }
+                self.confirm(id).await;
                 crash_point("owner-after-confirm");
                 Ok(CommitReply { record, repeated: false })
             }
             (Creation::DoneByAnother, Some(record)) => {
-                self.books.release(id).await?;
+                self.release(id).await;
                 Ok(CommitReply { record, repeated: true })
             }
             (creation, _) => {
-                self.books.release(id).await?;
+                self.release(id).await;
                 Err(refusal(creation, wanted))
             }
+        }
+    }
+
+    /// The engine has decided, so the answer is known whether the books can note it or not;
+    /// what they cannot note now is rolled forward.
+    async fn confirm(&self, id: ReservationId) {
+        match self.books.confirm(id).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(reason)) => {
+                warn!(%reason, "a created VM's reservation is gone; it is taken in again");
+            }
+            Err(reason) => warn!(%reason, "a commit is noted later"),
+        }
+    }
+
+    /// As [`Self::confirm`].
+    async fn release(&self, id: ReservationId) {
+        if let Err(reason) = self.books.release(id).await {
+            warn!(%reason, "capacity is given back later");
         }
     }
 

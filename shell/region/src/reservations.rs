@@ -35,7 +35,10 @@ impl Reservations {
         let mut ask = Reserve::of(body.id, &body.request);
         ask.proposal = Proposal { zone: Some(body.zone), host: Some(body.host) };
         let row = self.books.reserve(ask).await.map_err(not_stored)?;
-        let row = row.map_err(|denied| reserve_denied(&denied))?;
+        let row = match row {
+            Ok(row) => row,
+            Err(denied) => return Err(self.reserve_denied(&denied).await),
+        };
         crash_point("owner-after-reserve");
         let Stage::Held { expires_at } = row.stage else {
             let message = format!("reservation {} is past being held", row.ask.id);
@@ -47,6 +50,22 @@ impl Reservations {
             host: row.host.clone(),
             expires_at,
         })
+    }
+
+    async fn reserve_denied(&self, denied: &ReserveDenied) -> ApiError {
+        let ReserveDenied::VmReserved { vm, by } = denied else {
+            return reserve_denied(denied);
+        };
+        let committing = self.books.committing().await.unwrap_or_default();
+        if committing.iter().any(|row| row.ask.id == *by) {
+            let message = format!(
+                "an earlier request for VM {vm} is being committed in this region"
+            );
+            return ApiError::new(ErrorCode::Indeterminate, message).with_remedy(
+                "ask again with the same client token: the VM is made at most once",
+            );
+        }
+        reserve_denied(denied).with_remedy("choose another name, or delete that VM first")
     }
 
     /// Makes a held reservation a VM that this region owns.
