@@ -138,6 +138,21 @@ const LAYERS: &[Layer] = &[
         others: &["serde", "serde_json"],
     },
     Layer {
+        folder: "testbed",
+        ours: &["dwcp-types", "dwcp-controller", "dwcp-runtime", "dwcp-api"],
+        others: &[
+            "bytes",
+            "http",
+            "rustix",
+            "rustls",
+            "rustls-pki-types",
+            "serde_json",
+            "tempfile",
+            "tokio",
+            "tokio-rustls",
+        ],
+    },
+    Layer {
         folder: "xtask",
         ours: &[
             "dwcp-types",

@@ -8,6 +8,7 @@ use dwcp_api::host::{
     Instruction, ReportParams,
 };
 use dwcp_api::{ApiError, ErrorCode};
+use dwcp_runtime::crash::crash_point;
 use dwcp_vm::GuestSpec;
 
 use crate::handle::{AgentHandle, ConsoleError, PutError, Stopping};
@@ -31,7 +32,10 @@ pub async fn put_instance(
     let guest = GuestSpec { shape, image, address };
     let instruction = dwcp_vm::Instruction { epoch, generation, power, guest };
     let vm = params.vm;
-    match agent.put(vm.clone(), instruction).await {
+    crash_point("agent-before-record");
+    let put = agent.put(vm.clone(), instruction).await;
+    crash_point("agent-after-record");
+    match put {
         Ok(taken) => Ok(Acknowledged { repeated: taken.repeated }),
         Err(error) => Err(put_error(vm.as_str(), &error)),
     }

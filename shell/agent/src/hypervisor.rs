@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dwcp_runtime::crash::crash_point;
 use dwcp_types::{Mib, VmId, VmShape};
 use dwcp_vm::{Action, Given, GuestSpec, Observation, qcow2};
 use futures_util::future::BoxFuture;
@@ -91,8 +92,18 @@ pub async fn perform(
 ) -> Result<(), HypervisorError> {
     match action {
         Action::Nothing | Action::Bury => Ok(()),
-        Action::CreateDisk => hypervisor.create_disk(vm, guest).await,
-        Action::Start { paused } => hypervisor.start(vm, guest, paused).await,
+        Action::CreateDisk => {
+            crash_point("agent-before-disk");
+            let made = hypervisor.create_disk(vm, guest).await;
+            crash_point("agent-after-disk");
+            made
+        }
+        Action::Start { paused } => {
+            crash_point("agent-before-start");
+            let started = hypervisor.start(vm, guest, paused).await;
+            crash_point("agent-after-start");
+            started
+        }
         Action::Adopt => hypervisor.adopt(vm).await,
         Action::Cont => hypervisor.resume(vm).await,
         Action::Pause => hypervisor.pause(vm).await,

@@ -15,6 +15,7 @@ use dwcp_controller::ownership::{
     Creation, EpochFloor, Owner, TokenRecord, VmRecord, epoch_floor_key, judge_creation,
     token_key, vm_key,
 };
+use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{
     Compare, KeyValue, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
 };
@@ -103,6 +104,7 @@ impl Committer {
         let region = self.region.clone();
         let record = move |row: &Reservation, now| draft(region, row, now, body);
         let row = self.books.begin_commit(id, record).await??;
+        crash_point("owner-after-begin-commit");
         self.finish(&row).await
     }
 
@@ -114,24 +116,43 @@ impl Committer {
         let id = row.ask.id.clone();
         let created = self.create(wanted).await;
         if matches!(created, Err(CommitError::Impossible(_))) {
-            self.books.release(id.clone()).await?;
+            self.release(id.clone()).await;
         }
         let (creation, stored) = created?;
+        crash_point("owner-after-engine-txn");
         match (creation, stored) {
             (Creation::Done, Some(record)) => {
-                if let Err(reason) = self.books.confirm(id).await? {
-                    warn!(%reason, "a created VM's reservation is gone; it is taken in again");
-                }
+                self.confirm(id).await;
+                crash_point("owner-after-confirm");
                 Ok(CommitReply { record, repeated: false })
             }
             (Creation::DoneByAnother, Some(record)) if record.token == wanted.token => {
-                self.books.release(id).await?;
+                self.release(id).await;
                 Ok(CommitReply { record, repeated: true })
             }
             (creation, _) => {
-                self.books.release(id).await?;
+                self.release(id).await;
                 Err(refusal(creation, wanted))
             }
+        }
+    }
+
+    /// The engine has decided, so the answer is known whether the books can note it or not;
+    /// what they cannot note now is rolled forward.
+    async fn confirm(&self, id: ReservationId) {
+        match self.books.confirm(id).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(reason)) => {
+                warn!(%reason, "a created VM's reservation is gone; it is taken in again");
+            }
+            Err(reason) => warn!(%reason, "a commit is noted later"),
+        }
+    }
+
+    /// As [`Self::confirm`].
+    async fn release(&self, id: ReservationId) {
+        if let Err(reason) = self.books.release(id).await {
+            warn!(%reason, "capacity is given back later");
         }
     }
 

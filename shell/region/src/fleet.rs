@@ -14,7 +14,7 @@ use dwcp_monitor::{Observation, Sample, reported};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{
     Capacity, FleetView, Health, HealthState, HostId, HostView, PlacedVm, Power,
-    RegionId, RegionView, Timestamp, UserZoneView,
+    RegionId, RegionView, Timestamp, UserZoneView, VmShape,
 };
 use tokio::sync::broadcast::error::RecvError;
 
@@ -62,9 +62,14 @@ impl FleetKeeper {
         self.change(|fleet| fleet.take(region, host, need));
     }
 
+    /// Gives back what was taken ahead and not reserved.
+    pub fn give(&self, region: &RegionId, host: &HostId, need: &Capacity) {
+        self.change(|fleet| fleet.give(region, host, need));
+    }
+
     /// How a region fares, as of now.
     pub fn health(&self, region: &RegionId) -> Health {
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         self.world.region(region, |known| health_of(known, now))
     }
 
@@ -159,8 +164,8 @@ impl FleetKeeper {
     fn region_view(&self, record: &RegionRecord, now: Timestamp) -> RegionView {
         self.world.region(&record.region.id, |known| RegionView {
             region: Arc::new(record.region.clone()),
-            health: health_of(known, now),
-            observed_at: known.and_then(|known| known.heard_at).unwrap_or_default(),
+            health: health_of(known, self.clock.monotonic()),
+            observed_at: now,
             hosts: known.map(host_views).unwrap_or_default(),
         })
     }
@@ -185,6 +190,12 @@ fn counts(record: &VmRecord) -> bool {
 fn placed(record: &VmRecord) -> Arc<PlacedVm> {
     let request = &record.request;
     let groups = request.constraints.affinity.iter().map(|rule| rule.group.clone());
+    // A parked VM has given back all but its disk, and cannot give more.
+    let shape = if record.is_parked() {
+        VmShape { storage: request.shape.storage, ..VmShape::default() }
+    } else {
+        request.shape
+    };
     Arc::new(PlacedVm {
         id: request.id.clone(),
         tenant: request.tenant.clone(),
@@ -192,7 +203,7 @@ fn placed(record: &VmRecord) -> Arc<PlacedVm> {
         zone: record.owner.zone.clone(),
         host: record.owner.host.clone(),
         epoch: record.owner.epoch,
-        shape: request.shape,
+        shape,
         priority: request.priority,
         tier: request.tier,
         groups: groups.collect(),
@@ -202,9 +213,11 @@ fn placed(record: &VmRecord) -> Arc<PlacedVm> {
 /// A region's health from what is known of it: unknown when it was not heard from in time
 /// (F6), at the bottom when none of its hosts answers, else the source's score (M11) over the
 /// last minute of its API. How busy its hosts are joins the score with the monitor's samples.
-fn health_of(known: Option<&Known>, now: Timestamp) -> Health {
+fn health_of(known: Option<&Known>, now: Duration) -> Health {
     let fresh = known.filter(|known| {
-        known.heard_at.is_some_and(|heard_at| now.since(heard_at) <= HEARD_WITHIN)
+        known
+            .heard_at
+            .is_some_and(|heard_at| now.saturating_sub(heard_at) <= HEARD_WITHIN)
     });
     let Some(known) = fresh else { return reported(&Observation::Silent).health };
     if !known.hosts.iter().any(|host| host.answers) {

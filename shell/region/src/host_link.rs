@@ -21,6 +21,7 @@ use dwcp_api::{CallError, Client, ErrorCode};
 use dwcp_controller::ledger;
 use dwcp_controller::ownership::{VmRecord, instruction_for};
 use dwcp_runtime::clock::Clock;
+use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::report_log::ReportLog;
 use dwcp_types::{Epoch, Generation, HostId, Power, RegionId, VmId, VmPhase};
 use futures_util::StreamExt;
@@ -41,9 +42,15 @@ const REPORT_WAIT: Duration = Duration::from_secs(1);
 /// Pause before a host that failed to answer is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Failures in a row before a host counts as silent: with the wait and the pause above this is
-/// within the 2 s that detection may take (DESIGN 4).
-const FAILURES_MAX: u32 = 3;
+/// Time for one report, with its wait: a host that hangs is as silent as one that is gone.
+const REPORT_TIME_MAX: Duration = Duration::from_millis(2_000);
+
+/// Failures in a row before a host counts as silent. One that refuses connections is silent
+/// after half a second, one that hangs after some four; neither is moved away from by itself.
+const FAILURES_MAX: u32 = 2;
+
+/// Time for one instruction: what it delays is the next change of the same host.
+const INSTRUCTION_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often everything is compared, also when nothing is known to have changed.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
@@ -78,7 +85,10 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct HostLink {
     host: HostId,
+    /// For instructions.
     client: Client,
+    /// For reports.
+    reports: Client,
     shared: Shared,
     seen: Mutex<Seen>,
     news: Notify,
@@ -93,6 +103,10 @@ struct Seen {
     reads: u64,
     /// What the host shows.
     obeyed: BTreeMap<VmId, (Epoch, Generation)>,
+    /// What it showed before it began anew, until it is read completely again.
+    before: BTreeSet<VmId>,
+    /// What was last noted of a VM, so that it is noted once.
+    noted: BTreeMap<VmId, String>,
     /// Deletions that the host acknowledged, with the number of the first read that is sure
     /// to have been asked for afterwards.
     acknowledged: BTreeMap<VmId, (Epoch, Generation, u64)>,
@@ -104,8 +118,10 @@ impl HostLink {
     /// A link that is not running yet.
     #[must_use]
     pub fn new(host: HostId, client: Client, shared: Shared) -> Arc<Self> {
+        let reports = client.clone().with_call_time_max(REPORT_TIME_MAX);
+        let client = client.with_call_time_max(INSTRUCTION_TIME_MAX);
         let (seen, news) = (Mutex::default(), Notify::new());
-        Arc::new(Self { host, client, shared, seen, news })
+        Arc::new(Self { host, client, reports, shared, seen, news })
     }
 
     /// Reads reports for ever.
@@ -114,7 +130,7 @@ impl HostLink {
         let mut failures = 0;
         loop {
             at.wait_ms = u64::try_from(REPORT_WAIT.as_millis()).ok();
-            match self.client.call::<ReadHostReport>(&at, &()).await {
+            match self.reports.call::<ReadHostReport>(&at, &()).await {
                 Ok(report) => {
                     failures = 0;
                     at.incarnation = Some(report.incarnation);
@@ -158,7 +174,7 @@ impl HostLink {
 
     /// Shows the host as it is now; says whether it was silent before.
     fn show_host(&self, facts: &HostFacts) -> bool {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.monotonic();
         let hosts = self.shared.books.hosts();
         let view = hosts.iter().find(|host| host.id == self.host);
         let item = HostItem {
@@ -194,7 +210,8 @@ impl HostLink {
         let mut seen = self.lock();
         if report.complete {
             seen.complete = false;
-            seen.obeyed.clear();
+            let before = std::mem::take(&mut seen.obeyed);
+            seen.before.extend(before.into_keys());
         }
         for vm in &report.removed {
             seen.obeyed.remove(vm);
@@ -206,11 +223,12 @@ impl HostLink {
         let became_complete = !report.more && !seen.complete;
         seen.complete |= !report.more;
         seen.reads += 1;
-        let gone: BTreeSet<VmId> = if became_complete {
-            self.forgotten(&seen.obeyed)
-        } else {
-            report.removed.into_iter().collect()
-        };
+        let mut gone: BTreeSet<VmId> = report.removed.into_iter().collect();
+        if became_complete {
+            // What this host showed before it began anew and does not show any more.
+            gone.append(&mut seen.before);
+            gone.retain(|vm| !seen.obeyed.contains_key(vm));
+        }
         drop(seen);
         for vm in &gone {
             self.shared.log.remove(vm);
@@ -231,27 +249,11 @@ impl HostLink {
         });
     }
 
-    /// Guests that are shown as this host's and that it does not have any more.
-    fn forgotten(&self, obeyed: &BTreeMap<VmId, (Epoch, Generation)>) -> BTreeSet<VmId> {
-        self.shared.world.region(&self.shared.region, |known| {
-            let guests = known.into_iter().flat_map(|known| known.guests.keys());
-            guests
-                .filter(|vm| !obeyed.contains_key(*vm))
-                .filter(|vm| self.is_ours(vm))
-                .cloned()
-                .collect()
-        })
-    }
-
     /// Peers and lists need the state of a guest, not its history, which would be most of the
     /// bytes; that is kept here, for who asks for events.
     fn without_events(&self, mut guest: InstanceReport) -> Arc<InstanceReport> {
         self.shared.events.guest(&guest.vm, std::mem::take(&mut guest.events));
         Arc::new(guest)
-    }
-
-    fn is_ours(&self, vm: &VmId) -> bool {
-        self.shared.mirror.vm(vm).is_none_or(|vm| vm.record.owner.host == self.host)
     }
 
     async fn silent(&self, reason: &CallError) {
@@ -279,7 +281,10 @@ impl HostLink {
                 _ = compare.tick() => self.all(),
                 () = self.news.notified() => self.waiting(),
                 change = changes.recv() => match change {
-                    Ok(Change::Vm { after: Some(record), .. }) => self.own(vec![record]),
+                    // Only the name: by now the record may be newer.
+                    Ok(Change::Vm { after: Some(record), .. }) => {
+                        self.newest([&record.request.id])
+                    }
                     Ok(Change::Vm { .. } | Change::Region) => Vec::new(),
                     Ok(Change::Reset) | Err(RecvError::Lagged(_)) => self.all(),
                     Err(RecvError::Closed) => return,
@@ -292,8 +297,10 @@ impl HostLink {
         }
     }
 
-    fn own(&self, records: Vec<Arc<VmRecord>>) -> Vec<Arc<VmRecord>> {
-        records.into_iter().filter(|record| self.owns(record)).collect()
+    /// The records of these VMs as they are now, those that are this host's.
+    fn newest<'a>(&self, vms: impl IntoIterator<Item = &'a VmId>) -> Vec<Arc<VmRecord>> {
+        let records = vms.into_iter().filter_map(|vm| self.shared.mirror.vm(vm));
+        records.map(|stored| stored.record).filter(|record| self.owns(record)).collect()
     }
 
     fn all(&self) -> Vec<Arc<VmRecord>> {
@@ -311,8 +318,7 @@ impl HostLink {
             let seen = self.lock();
             seen.acknowledged.keys().chain(&seen.preempted).cloned().collect()
         };
-        let records = waiting.iter().filter_map(|vm| self.shared.mirror.vm(vm));
-        self.own(records.map(|stored| stored.record).collect())
+        self.newest(&waiting)
     }
 
     /// Instructs the host unless it obeys this record already, or ends a deletion that it has
@@ -344,7 +350,13 @@ impl HostLink {
                 return self.send(record).await;
             }
             let (_, guest) = self.shared.world.guest(&self.shared.region, vm);
-            if guest.is_some_and(|guest| guest.phase == VmPhase::Stopped)
+            // Only this very wish seen fulfilled frees capacity: an older stop says nothing.
+            let stopped = guest.is_some_and(|guest| {
+                guest.phase == VmPhase::Stopped
+                    && (guest.epoch, guest.generation) == record.version()
+            });
+            if stopped
+                && standing == Standing::Obeyed
                 && let Ok(Err(reason)) = self.shared.books.park(id).await
             {
                 warn!(%vm, %reason, "a pre-empted VM's capacity is not given back");
@@ -358,8 +370,7 @@ impl HostLink {
                 }
             }
             Ok(Err(reason)) => {
-                let what = format!("waits to start again: {reason}");
-                self.shared.events.note(Some(vm), &what).await;
+                self.note_once(vm, format!("waits to start again: {reason}")).await;
             }
             Err(reason) => info!(%vm, %reason, "a pre-empted VM starts later"),
         }
@@ -396,11 +407,14 @@ impl HostLink {
             image: (!wanted.image.is_empty()).then_some(wanted.image),
             address: None,
         };
-        match self.client.call::<PutInstance>(&params, &body).await {
+        crash_point("owner-before-instruct");
+        let told = self.client.call::<PutInstance>(&params, &body).await;
+        crash_point("owner-after-instruct");
+        match told {
             Ok(_) => self.acknowledged(record),
             Err(CallError::Api(error)) if error.code == ErrorCode::Conflict => {
-                warn!(%vm, host = %self.host, reason = error.message, "instruction refused");
-                self.shared.events.note(Some(vm), &error.message).await;
+                self.note_once(vm, format!("instruction refused: {}", error.message))
+                    .await;
             }
             Err(reason) => {
                 info!(%vm, host = %self.host, %reason, "instruction not delivered");
@@ -408,10 +422,20 @@ impl HostLink {
         }
     }
 
+    /// Notes what goes wrong with a VM when it is news, not at every try.
+    async fn note_once(&self, vm: &VmId, what: String) {
+        let before = self.lock().noted.insert(vm.clone(), what.clone());
+        if before.as_ref() != Some(&what) {
+            warn!(%vm, host = %self.host, what);
+            self.shared.events.note(Some(vm), &what).await;
+        }
+    }
+
     fn acknowledged(&self, record: &VmRecord) {
         let (epoch, generation) = record.version();
         let vm = record.request.id.clone();
         let mut seen = self.lock();
+        seen.noted.remove(&vm);
         if record.power == Power::Deleted {
             // A read that is under way may have been answered before the acknowledgement;
             // the one after it cannot.

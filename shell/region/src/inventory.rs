@@ -2,6 +2,7 @@
 //! world, each with its age.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dwcp_api::ApiError;
 use dwcp_api::host::InstanceReport;
@@ -35,7 +36,7 @@ impl Inventory {
     #[must_use]
     pub fn region(&self, record: &RegionRecord, vms: u64) -> RegionItem {
         let id = &record.region.id;
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let (hosts, heard_at) = self.world.region(id, |known| {
             known.map(|known| (known.hosts.clone(), known.heard_at)).unwrap_or_default()
         });
@@ -117,7 +118,7 @@ impl Inventory {
         let record = stored.record;
         let request = &record.request;
         let (_, observed, heard_at) = self.seen(&record);
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         Ok(VmDetail {
             item: self.item(&record),
             generation: record.generation,
@@ -133,11 +134,17 @@ impl Inventory {
         })
     }
 
+    /// A moment of the monotonic clock as the wall clock would have shown it.
+    fn moment(&self, at: Duration) -> Timestamp {
+        let age = age_ms(self.clock.monotonic(), at);
+        Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(age))
+    }
+
     /// What is known of a VM's guest.
     fn seen(
         &self,
         record: &VmRecord,
-    ) -> (Seen, Option<Arc<InstanceReport>>, Option<Timestamp>) {
+    ) -> (Seen, Option<Arc<InstanceReport>>, Option<Duration>) {
         let owner = &record.owner;
         let (heard_at, guest) = self.world.guest(&owner.region, &record.request.id);
         let answers = self.world.region(&owner.region, |known| {
@@ -153,13 +160,13 @@ impl Inventory {
                 epoch: guest.epoch,
                 generation: guest.generation,
                 phase: guest.phase,
-                at,
+                at: self.moment(at),
             }),
         };
         (seen, guest, heard_at)
     }
 }
 
-fn age_ms(now: Timestamp, at: Timestamp) -> u64 {
-    now.as_millis().saturating_sub(at.as_millis())
+fn age_ms(now: Duration, at: Duration) -> u64 {
+    u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX)
 }

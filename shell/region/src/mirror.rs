@@ -179,7 +179,7 @@ impl Mirror {
         let revision = event.mod_revision();
         let change = match event {
             Event::Put(record) => self.put(&record),
-            Event::Delete { key, .. } => self.remove(&key),
+            Event::Delete { key, mod_revision } => self.remove(&key, mod_revision),
         };
         self.write(|tables| tables.revision = tables.revision.max(revision));
         if let Some(change) = change {
@@ -193,43 +193,80 @@ impl Mirror {
             let vm: Arc<VmRecord> = Arc::new(decoded(record)?);
             let stored = Stored { record: vm.clone(), mod_revision };
             let id = vm.request.id.clone();
-            let before = self.write(|tables| tables.vms.insert(id, stored));
-            let before = before.map(|stored| stored.record);
+            let before = self.write(|tables| newest(&mut tables.vms, id, stored))?;
             return Some(Change::Vm { before, after: Some(vm) });
         }
         let region: Arc<RegionRecord> = Arc::new(decoded(record)?);
         let id = region.region.id.clone();
         let stored = Stored { record: region, mod_revision };
-        self.write(|tables| tables.regions.insert(id, stored));
+        self.write(|tables| newest(&mut tables.regions, id, stored))?;
         Some(Change::Region)
     }
 
-    fn remove(&self, key: &str) -> Option<Change> {
+    fn remove(&self, key: &str, mod_revision: u64) -> Option<Change> {
         if let Some(name) = key.strip_prefix(VMS_PREFIX) {
             let id = VmId::new(name).ok()?;
-            let before = self.write(|tables| tables.vms.remove(&id))?.record;
+            let before =
+                self.write(|tables| removed(&mut tables.vms, &id, mod_revision))?;
             return Some(Change::Vm { before: Some(before), after: None });
         }
         let id = RegionId::new(key.strip_prefix(REGIONS_PREFIX)?).ok()?;
-        self.write(|tables| tables.regions.remove(&id))?;
+        self.write(|tables| removed(&mut tables.regions, &id, mod_revision))?;
         Some(Change::Region)
     }
 
-    /// Replaces everything below a prefix.
+    /// Replaces everything below a prefix, at one stroke: nobody sees it half.
     fn reset(&self, prefix: &str, records: &[KeyValue], revision: u64) {
+        let vms = prefix == VMS_PREFIX;
+        let mut fresh = Tables::default();
+        for record in records {
+            let mod_revision = record.mod_revision;
+            if vms {
+                if let Some(vm) = decoded::<VmRecord>(record).map(Arc::new) {
+                    let id = vm.request.id.clone();
+                    fresh.vms.insert(id, Stored { record: vm, mod_revision });
+                }
+            } else if let Some(region) = decoded::<RegionRecord>(record).map(Arc::new) {
+                let id = region.region.id.clone();
+                fresh.regions.insert(id, Stored { record: region, mod_revision });
+            }
+        }
         self.write(|tables| {
-            if prefix == VMS_PREFIX {
-                tables.vms.clear();
+            if vms {
+                tables.vms = fresh.vms;
             } else {
-                tables.regions.clear();
+                tables.regions = fresh.regions;
             }
             tables.revision = tables.revision.max(revision);
         });
-        for record in records {
-            self.put(record);
-        }
         self.tell(Change::Reset);
     }
+}
+
+/// Puts a row unless a newer one is there: a watch begins before the pages that were read, and
+/// repeats what they have. Says what was there.
+#[expect(clippy::option_option, reason = "not put, or put over nothing, or over a row")]
+fn newest<K: Ord, T>(
+    rows: &mut BTreeMap<K, Stored<T>>,
+    key: K,
+    row: Stored<T>,
+) -> Option<Option<Arc<T>>> {
+    if rows.get(&key).is_some_and(|old| old.mod_revision >= row.mod_revision) {
+        return None;
+    }
+    Some(rows.insert(key, row).map(|old| old.record))
+}
+
+/// Removes a row unless it is newer than its end.
+fn removed<K: Ord, T>(
+    rows: &mut BTreeMap<K, Stored<T>>,
+    key: &K,
+    mod_revision: u64,
+) -> Option<Arc<T>> {
+    if rows.get(key)?.mod_revision > mod_revision {
+        return None;
+    }
+    rows.remove(key).map(|old| old.record)
 }
 
 /// A record that cannot be read is left out and told; one bad record must not take the rest

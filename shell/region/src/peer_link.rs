@@ -17,6 +17,9 @@ use crate::world::World;
 /// How long a report is waited for when there is no news: the heartbeat between regions.
 const REPORT_WAIT: Duration = Duration::from_millis(500);
 
+/// Time for one report, with its wait: a region that hangs is as silent as one that is gone.
+const REPORT_TIME_MAX: Duration = Duration::from_millis(1_500);
+
 /// Pause before a region that failed to answer is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -27,6 +30,7 @@ pub async fn follow(
     world: Arc<World>,
     clock: Arc<dyn Clock>,
 ) {
+    let client = client.with_call_time_max(REPORT_TIME_MAX);
     let mut at = ReportParams::default();
     let mut answers = false;
     loop {
@@ -57,7 +61,7 @@ fn told(region: &RegionId, reason: &CallError) {
 }
 
 fn apply(region: &RegionId, report: RegionReport, world: &World, clock: &dyn Clock) {
-    let now = clock.now();
+    let now = clock.monotonic();
     world.update(region, |known| {
         known.heard_at = Some(now);
         known.hosts = report.hosts;

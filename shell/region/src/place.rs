@@ -22,6 +22,7 @@ use dwcp_controller::placement::{
     plan_preemption, validate, validate_names,
 };
 use dwcp_runtime::clock::Clock;
+use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{OpId, StrongEngine};
 use dwcp_types::{PlacementRequest, RegionId, ReservationId, VmId};
 use serde::de::DeserializeOwned;
@@ -84,7 +85,7 @@ pub struct Placed {
 /// Why one alternative did not take the VM.
 enum Missed {
     /// It is full, closed or away; the next may do.
-    TryNext(String),
+    TryNext(ApiError),
     /// No other will do either.
     Final(ApiError),
 }
@@ -236,7 +237,7 @@ impl Placer {
                 match self.try_at(&region, body, commit).await {
                     Ok(reply) => return Ok((reply.record, reply.repeated, victims)),
                     Err(Missed::Final(error)) => return Err(error),
-                    Err(Missed::TryNext(why)) => missed.push(format!("{region}: {why}")),
+                    Err(Missed::TryNext(why)) => missed.push((region, why)),
                 }
             }
             decision = self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
@@ -244,14 +245,7 @@ impl Placer {
         if missed.is_empty() {
             return Err(refused(explanation));
         }
-        missed.dedup();
-        let message = format!(
-            "no region took VM {} although its view said so: {}",
-            ask.request.id,
-            missed.join("; ")
-        );
-        Err(ApiError::new(ErrorCode::Refused, message)
-            .with_remedy("capacity went to others meanwhile; ask again"))
+        Err(none_took(&ask.request.id, missed))
     }
 
     async fn make_room(
@@ -292,8 +286,12 @@ impl Placer {
         body: ReserveBody,
         commit: CommitBody,
     ) -> Result<CommitReply, Missed> {
+        crash_point("coordinator-before-reserve");
         let held = self.reserve(region, body).await?;
-        self.commit(region, &held.id, commit).await
+        crash_point("coordinator-after-reserve");
+        let reply = self.commit(region, &held.id, commit).await?;
+        crash_point("coordinator-after-commit");
+        Ok(reply)
     }
 
     async fn reserve(
@@ -359,7 +357,10 @@ impl Placer {
 
     fn peer(&self, region: &RegionId) -> Result<&Client, Missed> {
         self.peers.get(region).ok_or_else(|| {
-            Missed::TryNext("its daemon's address is not known here".to_owned())
+            let message = "its daemon's address is not known here";
+            Missed::TryNext(ApiError::new(ErrorCode::Unavailable, message).with_remedy(
+                "add its endpoint to federation.yaml and restart this daemon",
+            ))
         })
     }
 }
@@ -385,13 +386,30 @@ fn open(region: &RegionId, error: &CallError) -> ApiError {
 }
 
 fn missed(error: CallError) -> Missed {
-    let message = error.to_string();
-    if let CallError::Api(error) = error
-        && matches!(error.code, ErrorCode::Conflict | ErrorCode::Invalid)
-    {
-        return Missed::Final(error);
+    let error = error.or_unavailable("its daemon", "try again when it is back");
+    let is_final = matches!(
+        error.code,
+        ErrorCode::Conflict | ErrorCode::Invalid | ErrorCode::Indeterminate
+    );
+    if is_final { Missed::Final(error) } else { Missed::TryNext(error) }
+}
+
+/// Every place said no: for want of room, or because none of them works.
+fn none_took(vm: &VmId, missed: Vec<(RegionId, ApiError)>) -> ApiError {
+    let mut said: Vec<_> =
+        missed.iter().map(|(region, why)| format!("{region}: {why}")).collect();
+    said.dedup();
+    let message =
+        format!("no region took VM {vm} although its view said so: {}", said.join("; "));
+    let broken = |why: &ApiError| why.code == ErrorCode::Unavailable;
+    let remedy = missed.iter().find_map(|(_, why)| why.remedy.clone());
+    match remedy.filter(|_| missed.iter().all(|(_, why)| broken(why))) {
+        Some(remedy) => {
+            ApiError::new(ErrorCode::Unavailable, message).with_remedy(remedy)
+        }
+        None => ApiError::new(ErrorCode::Refused, message)
+            .with_remedy("capacity went to others meanwhile; ask again"),
     }
-    Missed::TryNext(message)
 }
 
 /// The places to try, best first.

@@ -6,6 +6,7 @@
 use dwcp_api::peer::{CommitBody, CommitReply, HeldReply, ReserveBody};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::{CommitDenied, Proposal, Reserve, ReserveDenied, Stage};
+use dwcp_runtime::crash::crash_point;
 use dwcp_types::ReservationId;
 
 use crate::books::{Books, BooksError};
@@ -34,7 +35,11 @@ impl Reservations {
         let mut ask = Reserve::of(body.id, &body.request);
         ask.proposal = Proposal { zone: Some(body.zone), host: Some(body.host) };
         let row = self.books.reserve(ask).await.map_err(not_stored)?;
-        let row = row.map_err(|denied| reserve_denied(&denied))?;
+        let row = match row {
+            Ok(row) => row,
+            Err(denied) => return Err(self.reserve_denied(&denied).await),
+        };
+        crash_point("owner-after-reserve");
         let Stage::Held { expires_at } = row.stage else {
             let message = format!("reservation {} is past being held", row.ask.id);
             return Err(ApiError::new(ErrorCode::Conflict, message));
@@ -45,6 +50,22 @@ impl Reservations {
             host: row.host.clone(),
             expires_at,
         })
+    }
+
+    async fn reserve_denied(&self, denied: &ReserveDenied) -> ApiError {
+        let ReserveDenied::VmReserved { vm, by } = denied else {
+            return reserve_denied(denied);
+        };
+        let committing = self.books.committing().await.unwrap_or_default();
+        if committing.iter().any(|row| row.ask.id == *by) {
+            let message = format!(
+                "an earlier request for VM {vm} is being committed in this region"
+            );
+            return ApiError::new(ErrorCode::Indeterminate, message).with_remedy(
+                "ask again with the same client token: the VM is made at most once",
+            );
+        }
+        reserve_denied(denied).with_remedy("choose another name, or delete that VM first")
     }
 
     /// Makes a held reservation a VM that this region owns.
@@ -84,13 +105,9 @@ fn not_stored(error: BooksError) -> ApiError {
 fn reserve_denied(denied: &ReserveDenied) -> ApiError {
     let code = match denied {
         ReserveDenied::OutOfRange { .. } => ErrorCode::Invalid,
-        // Another attempt for this VM is on its way to be committed, or has been.
-        ReserveDenied::VmReserved { .. } => {
-            return ApiError::new(ErrorCode::Busy, denied.to_string()).with_remedy(
-                "another attempt places this VM now; ask again with the same client token",
-            );
+        ReserveDenied::VmReserved { .. } | ReserveDenied::OtherContent { .. } => {
+            ErrorCode::Conflict
         }
-        ReserveDenied::OtherContent { .. } => ErrorCode::Conflict,
         ReserveDenied::NoHost { .. }
         | ReserveDenied::RulesContradict { .. }
         | ReserveDenied::Full { .. } => ErrorCode::Refused,

@@ -146,6 +146,8 @@ impl Status {
     fn region(&self, item: &RegionItem) -> RegionStatus {
         let region = &item.region;
         let running = self.inventory.world.region(&region.id, |known| {
+            let heard = item.health.state != HealthState::Unknown;
+            let known = known.filter(|_| heard);
             let guests = known.into_iter().flat_map(|known| known.guests.values());
             count(guests.filter(|guest| guest.phase == VmPhase::Running).count())
         });

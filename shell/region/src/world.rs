@@ -7,18 +7,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use dwcp_api::host::InstanceReport;
 use dwcp_api::peer::MeterReading;
 use dwcp_api::public::HostItem;
-use dwcp_types::{RegionId, Timestamp, VmId};
+use dwcp_types::{RegionId, VmId};
 use tokio::sync::Notify;
 
 /// What is known of one region.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// When it was last heard from; nothing if never.
-    pub heard_at: Option<Timestamp>,
+    /// When it was last heard from, by this daemon's monotonic clock: a wall clock that steps
+    /// back must not make a dead region look fresh. Nothing if never.
+    pub heard_at: Option<Duration>,
     /// Its hosts.
     pub hosts: Vec<HostItem>,
     /// Requests to its API.
@@ -63,7 +65,7 @@ impl World {
         &self,
         region: &RegionId,
         vm: &VmId,
-    ) -> (Option<Timestamp>, Option<Arc<InstanceReport>>) {
+    ) -> (Option<Duration>, Option<Arc<InstanceReport>>) {
         self.region(region, |known| {
             known.map_or((None, None), |known| {
                 (known.heard_at, known.guests.get(vm).cloned())

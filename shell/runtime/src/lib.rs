@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod commit;
+pub mod crash;
 pub mod http;
 pub mod lock;
 pub mod records;

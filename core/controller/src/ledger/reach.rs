@@ -2,8 +2,9 @@
 //! reservations that are live now.
 //!
 //! The chooser knows the members of a group as of its late view. Two members that are placed
-//! at the same time are both unknown to each other there, and only here they meet (F21). A
-//! rule of scope region cannot be judged within one region and is the chooser's alone.
+//! at the same time are both unknown to each other there, and only here they meet (F21).
+//! Of the rules of scope region only `apart` can be judged within one region: a member here
+//! closes it. Whether there are members elsewhere is known to the chooser alone.
 //!
 //! `apart` is kept from both sides: a member that asked to be alone stays alone when a later
 //! member of its group did not ask.
@@ -24,7 +25,7 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Nothing when two rules ask for different places.
+    /// Nothing when two rules ask for different places, or one for another region.
     pub(super) fn of(ledger: &Ledger, ask: &Reserve) -> Option<Self> {
         let Bounds { zone, host, apart_hosts, apart_zones } = ask.bounds.clone();
         let mut reach =
@@ -59,7 +60,8 @@ impl Reach {
         host: &HostId,
     ) -> Option<()> {
         match (mode, scope) {
-            (_, Scope::Region) => Some(()),
+            (AffinityMode::Together, Scope::Region) => Some(()),
+            (AffinityMode::Apart, Scope::Region) => None,
             (AffinityMode::Apart, Scope::Host) => {
                 self.not_hosts.insert(host.clone());
                 Some(())

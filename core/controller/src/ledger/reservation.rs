@@ -86,8 +86,8 @@ pub struct Reserve {
     /// Never left.
     #[serde(default)]
     pub bounds: Bounds,
-    /// The VM's affinity rules. The required ones of scope host and zone are checked again
-    /// here against every live reservation, because two members of a group that are placed
+    /// The VM's affinity rules. The required ones are checked again here, as far as one
+    /// region can, against every live reservation, because two members of a group that are placed
     /// at the same time do not see each other in the chooser's view.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Affinity>,

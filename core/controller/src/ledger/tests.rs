@@ -304,6 +304,8 @@ fn members_that_must_be_apart_meet_here_even_when_the_chooser_saw_neither() {
     assert_eq!(apart("r2", Scope::Host).unwrap(), host_id("h2"));
     assert_eq!(apart("r3", Scope::Zone).unwrap(), host_id("h3"));
     assert!(matches!(apart("r4", Scope::Zone), Err(ReserveDenied::NoHost { .. })));
+    let elsewhere = apart("r5", Scope::Region);
+    assert!(matches!(elsewhere, Err(ReserveDenied::RulesContradict { .. })));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_agent::simulated::Simulated;
-use dwcp_agent::{Agent, AgentHandle, Config, PutError, Store, api};
+use dwcp_agent::{Agent, AgentHandle, Config, Cursor, PutError, Store, api};
 use dwcp_api::ErrorCode;
 use dwcp_api::host::{ConsoleParams, HostReport, InForce, InstanceReport};
 use dwcp_types::{Mib, Power, VmId, VmPhase};
@@ -154,17 +154,18 @@ async fn a_long_poll_wakes_on_news_and_tells_only_news() {
     sees(&handle, &vm("a"), VmPhase::Running).await;
     let all = report(&handle).await;
     assert!(all.complete && !all.more);
-    let (own, after) = (Some(all.incarnation), Some(all.seq));
-    let quiet = handle.report(own, after, Duration::from_secs(5)).await.unwrap();
+    let own = Some(all.incarnation);
+    let at = Some(Cursor { begun: all.begun, after: all.seq });
+    let quiet = handle.report(own, at, Duration::from_secs(5)).await.unwrap();
     assert!(quiet.changed.is_empty() && !quiet.complete);
-    let waiting = handle.report(own, after, Duration::from_secs(50));
+    let waiting = handle.report(own, at, Duration::from_secs(50));
     let putting = handle.put(vm("b"), order(1, 1, Power::Stopped));
     let (news, put) = tokio::join!(waiting, putting);
     put.unwrap();
     let changed: Vec<VmId> =
         news.unwrap().changed.into_iter().map(|seen| seen.vm).collect();
     assert_eq!(changed, [vm("b")]);
-    let other = handle.report(Some(all.incarnation + 1), after, Duration::ZERO).await;
+    let other = handle.report(Some(all.incarnation + 1), at, Duration::ZERO).await;
     assert!(other.unwrap().complete);
 }
 
@@ -251,16 +252,17 @@ async fn two_thousand_simulated_vms_are_started_and_listed_in_pages() {
     futures_util::future::join_all(putting).await;
     until("all run", async || {
         let mut running = std::collections::BTreeSet::new();
-        let (mut incarnation, mut after) = (None, None);
+        let (mut incarnation, mut at) = (None, None);
         loop {
-            let page = handle.report(incarnation, after, Duration::ZERO).await.unwrap();
+            let page = handle.report(incarnation, at, Duration::ZERO).await.unwrap();
             assert!(page.changed.len() <= 500);
-            assert_eq!(page.complete, after.is_none());
+            assert_eq!(page.complete, at.is_none());
             let here = page.changed.into_iter();
             running.extend(
                 here.filter(|seen| seen.phase == VmPhase::Running).map(|seen| seen.vm),
             );
-            (incarnation, after) = (Some(page.incarnation), Some(page.seq));
+            incarnation = Some(page.incarnation);
+            at = Some(Cursor { begun: page.begun, after: page.seq });
             if !page.more {
                 break;
             }

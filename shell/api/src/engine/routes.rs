@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_runtime::strong::{LeaseId, Range, StrongEngine, Txn};
+use dwcp_controller::ownership::VMS_PREFIX;
+use dwcp_runtime::crash::crash_point;
+use dwcp_runtime::strong::{LeaseId, Op, Range, StrongEngine, Txn};
 use dwcp_runtime::tls::Identity;
 use tokio::time::timeout;
 
@@ -63,7 +65,15 @@ impl Server {
         only_regions(&caller)?;
         let txn = Txn::try_from(body)
             .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?;
-        self.engine.txn(txn).await.map(WireOutcome::from).map_err(api_error)
+        let of_a_vm = touches_a_vm(&txn);
+        if of_a_vm {
+            crash_point("engine-before-txn");
+        }
+        let outcome = self.engine.txn(txn).await;
+        if of_a_vm {
+            crash_point("engine-after-txn");
+        }
+        outcome.map(WireOutcome::from).map_err(api_error)
     }
 
     async fn get(
@@ -140,6 +150,13 @@ impl Server {
         only_regions(&caller)?;
         self.engine.lease_revoke(LeaseId::new(params.lease)).await.map_err(api_error)
     }
+}
+
+/// Regions also announce themselves; those transactions are no step of a placement.
+fn touches_a_vm(txn: &Txn) -> bool {
+    txn.then.iter().any(|op| match op {
+        Op::Put { key, .. } | Op::Delete { key } => key.starts_with(VMS_PREFIX),
+    })
 }
 
 fn only_regions(caller: &Caller) -> Result<(), ApiError> {

@@ -1,0 +1,133 @@
+//! One region's API as a test uses it: the operations by their names, as an administrator.
+
+use dwcp_api::public::{
+    ConsoleParams, ConsoleReply, CreateVm, DeleteVm, Event, EventParams, GetConsole,
+    GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListVms,
+    PlaceReply, PutVmPower, RegionCapacityReply, RegionItem, RegionParams, SetPower,
+    StatusReply, VmDetail, VmItem, VmList, VmParams,
+};
+use dwcp_api::{ApiError, CallError, Client, NoParams, Operation};
+use dwcp_types::{Capacity, Power, RegionId, VmId};
+
+use crate::Ask;
+
+/// A region's API.
+#[derive(Clone, Debug)]
+pub struct Door {
+    client: Client,
+}
+
+impl Door {
+    pub(crate) const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Any operation.
+    ///
+    /// # Errors
+    ///
+    /// As the client's.
+    pub async fn call<O: Operation>(
+        &self,
+        params: &O::Params,
+        body: &O::Body,
+    ) -> Result<O::Reply, CallError> {
+        self.client.call::<O>(params, body).await
+    }
+
+    /// Places a VM.
+    ///
+    /// # Errors
+    ///
+    /// As the client's; so for all below.
+    pub async fn place(&self, ask: &Ask) -> Result<PlaceReply, CallError> {
+        self.call::<CreateVm>(&NoParams {}, ask.body()).await
+    }
+
+    /// One VM.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn vm(&self, vm: &str) -> Result<VmDetail, CallError> {
+        self.call::<GetVm>(&params(vm), &()).await
+    }
+
+    /// All VMs, with the age of the list.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn vms(&self) -> Result<VmList, CallError> {
+        self.call::<GetVms>(&ListVms::default(), &()).await
+    }
+
+    /// Wants a VM to be so.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn want(&self, vm: &str, power: Power) -> Result<VmItem, CallError> {
+        self.call::<PutVmPower>(&params(vm), &SetPower { power }).await
+    }
+
+    /// Deletes a VM.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn delete(&self, vm: &str) -> Result<VmItem, CallError> {
+        self.call::<DeleteVm>(&params(vm), &()).await
+    }
+
+    /// A guest's serial output.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn console(&self, vm: &str) -> Result<ConsoleReply, CallError> {
+        let asked = ConsoleParams { vm: id(vm), offset: None };
+        self.call::<GetConsole>(&asked, &()).await
+    }
+
+    /// What happened to a VM.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn events(&self, vm: &str) -> Result<Vec<Event>, CallError> {
+        let asked = EventParams { vm: Some(id(vm)), ..EventParams::default() };
+        Ok(self.call::<GetEvents>(&asked, &()).await?.items)
+    }
+
+    /// The federation at a glance.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn status(&self) -> Result<StatusReply, CallError> {
+        self.call::<GetStatus>(&NoParams {}, &()).await
+    }
+
+    /// One region.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn region(&self, region: &str) -> Result<RegionItem, CallError> {
+        self.call::<GetRegion>(&region_params(region), &()).await
+    }
+
+    /// What a region can take.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn capacity(&self, region: &str) -> Result<RegionCapacityReply, CallError> {
+        self.call::<GetRegionCapacity>(&region_params(region), &()).await
+    }
+
+    /// What is reserved or used in a region.
+    #[expect(clippy::missing_errors_doc, reason = "said above")]
+    pub async fn reserved(&self, region: &str) -> Result<Capacity, CallError> {
+        Ok(self.capacity(region).await?.reserved)
+    }
+}
+
+/// The API's own error; a panic for anything else.
+///
+/// # Panics
+///
+/// When the call succeeded or failed without an answer.
+#[track_caller]
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, CallError>) -> ApiError {
+    match result {
+        Err(CallError::Api(error)) => error,
+        other => panic!("expected an answer that refuses, got {other:?}"),
+    }
+}
+
+fn id(vm: &str) -> VmId {
+    VmId::new(vm).expect("a name")
+}
+
+fn params(vm: &str) -> VmParams {
+    VmParams { vm: id(vm) }
+}
+
+fn region_params(region: &str) -> RegionParams {
+    RegionParams { region: RegionId::new(region).expect("a name") }
+}

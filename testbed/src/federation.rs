@@ -1,0 +1,400 @@
+//! A running federation: made from a plan, driven by a test, ended with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use dwcp_api::Client;
+use dwcp_api::public::VmDetail;
+use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_runtime::tls::{
+    ClientTls, Credentials, DevelopmentCa, ExpectedServer, Identity, NODE_LIFETIME,
+    SubjectName,
+};
+use dwcp_types::{HealthState, HostId, RegionId, VmPhase};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::address::Claim;
+use crate::doors::Door;
+use crate::layout::{Layout, program};
+use crate::plan::{HostPlan, Plan, RegionPlan};
+use crate::process::Process;
+use crate::wait::until;
+
+/// What is shown of each log when a test fails.
+const LOG_LINES_SHOWN: usize = 15;
+/// Life of the administrator's credential: longer than any test.
+const ADMIN_LIFETIME: Duration = Duration::from_hours(1);
+
+/// Daemons, agents, their files and their guests.
+#[derive(Debug)]
+pub struct Federation {
+    // Processes first: they end before their folder goes.
+    processes: BTreeMap<String, Process>,
+    plan: Plan,
+    sockets: BTreeMap<String, SocketAddr>,
+    ca: DevelopmentCa,
+    layout: Layout,
+    folder: TempDir,
+    _claim: Claim,
+}
+
+impl Federation {
+    /// Prepares and starts everything and waits until every daemon sees every region healthy.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub async fn start(plan: Plan) -> Self {
+        let mut federation = Self::prepare(plan);
+        for process in federation.processes.values_mut() {
+            process.start();
+        }
+        federation.healthy().await;
+        federation
+    }
+
+    /// Prepares everything and starts nothing.
+    ///
+    /// # Panics
+    ///
+    /// When a file cannot be written or a program was not built.
+    #[must_use]
+    pub fn prepare(plan: Plan) -> Self {
+        let folder = tempfile::Builder::new().prefix("dwcp-").tempdir();
+        let folder = folder.expect("a temporary folder can be made");
+        let layout = Layout::new(folder.path());
+        let sockets_needed = u16::try_from(plan.sockets()).expect("a small federation");
+        let claim = Claim::new(sockets_needed);
+        let names = plan.regions.iter().flat_map(|region| {
+            let hosts = (0..region.hosts.len()).map(|index| region.host_id(index));
+            std::iter::once(region.id.clone()).chain(hosts)
+        });
+        let sockets = names.zip((0..).map(|n| claim.socket(n))).collect();
+        let ca = DevelopmentCa::create(&layout.ca(), SystemClock::new().now());
+        let ca = ca.expect("a CA can be made");
+        let processes = BTreeMap::new();
+        let mut federation =
+            Self { processes, plan, sockets, ca, layout, folder, _claim: claim };
+        federation.write_files();
+        federation
+    }
+
+    fn write_files(&mut self) {
+        let config = self.plan.federation(&|name| self.socket(name));
+        write_json(&self.layout.config(), &config);
+        let admin = Identity::Admin("test".to_owned());
+        self.issue(&admin, ADMIN_LIFETIME, &self.layout.admin(), "admin");
+        for region in &self.plan.regions.clone() {
+            let identity = Identity::Region(region_id(&region.id));
+            self.issue(&identity, NODE_LIFETIME, &self.layout.tls(&region.id), "region");
+            let daemon = self.daemon_process(&region.id);
+            self.processes.insert(region.id.clone(), daemon);
+            for (index, host) in region.hosts.iter().enumerate() {
+                let id = region.host_id(index);
+                let identity = Identity::Host {
+                    region: region_id(&region.id),
+                    host: HostId::new(&id).expect("a name"),
+                };
+                self.issue(&identity, NODE_LIFETIME, &self.layout.tls(&id), "agent");
+                let config = self.agent_config(region, host, &id);
+                write_json(&self.layout.agent_config(&id), &config);
+                let agent = self.agent_process(&id);
+                self.processes.insert(id, agent);
+            }
+        }
+    }
+
+    /// Issues a certificate for the federation's address.
+    fn issue(&self, who: &Identity, lifetime: Duration, into: &Path, name: &str) {
+        let now = SystemClock::new().now();
+        let names: Vec<_> = match who {
+            Identity::Admin(_) => Vec::new(),
+            Identity::Region(_) | Identity::Host { .. } => {
+                let first = self.sockets.values().next().expect("it has a region");
+                vec![SubjectName::Ip(first.ip())]
+            }
+        };
+        let issued = self.ca.issue(who, &names, lifetime, now).expect("a certificate");
+        issued.write(into, name).expect("the folder can be written");
+    }
+
+    fn daemon_process(&self, region: &str) -> Process {
+        let data = self.layout.data(region);
+        fs::create_dir_all(&data).expect("the folder can be written");
+        let log = self.layout.log(region);
+        Process::new(region, &program("dwcpd"), self.daemon_args(region, &data), log)
+    }
+
+    /// A daemon's arguments, with its data in this folder.
+    #[must_use]
+    pub fn daemon_args(&self, region: &str, data: &Path) -> Vec<String> {
+        let tls = self.layout.tls(region);
+        let config = self.layout.config();
+        [
+            "run",
+            "--config",
+            &config.display().to_string(),
+            "--region",
+            region,
+            "--data-dir",
+            &data.display().to_string(),
+            "--tls-dir",
+            &tls.display().to_string(),
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec()
+    }
+
+    fn agent_process(&self, host: &str) -> Process {
+        let config = self.layout.agent_config(host).display().to_string();
+        let args = ["run".to_owned(), "--config".to_owned(), config].to_vec();
+        Process::new(host, &program("dwcp-agent"), args, self.layout.log(host))
+    }
+
+    fn agent_config(&self, region: &RegionPlan, host: &HostPlan, id: &str) -> Value {
+        let tls = self.layout.tls(id);
+        json!({
+            "host": id,
+            "region": region.id,
+            "zone": region.zone_id(host),
+            "capacity": host.capacity,
+            "data_dir": self.layout.data(id),
+            "listen": self.socket(id).to_string(),
+            "tls": {
+                "ca": tls.join("ca.crt"),
+                "cert": tls.join("agent.crt"),
+                "key": tls.join("agent.key"),
+            },
+            "driver": self.plan.driver,
+            "image_dir": self.plan.image,
+            // A bridge would be shared with other tests; taps have tests of their own.
+            "network": { "mode": "user" },
+            "scale": { "cpu_max": 1, "memory_max": 96 },
+        })
+    }
+
+    /// Waits until every daemon that runs sees every region healthy and the engine.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn healthy(&self) {
+        for region in &self.plan.regions {
+            let door = self.at(&region.id);
+            until(&format!("{} sees all regions healthy", region.id), || async {
+                let status = door.status().await.map_err(|error| error.to_string())?;
+                let healthy = |id: &str| {
+                    status.regions.iter().any(|region| {
+                        region.id.as_str() == id
+                            && region.health.state == HealthState::Healthy
+                            && region.hosts_up == region.hosts
+                    })
+                };
+                let all = self.plan.regions.iter().all(|region| healthy(&region.id));
+                if all && status.engine.reachable {
+                    return Ok(());
+                }
+                Err(format!("{:?}, {:?}", status.engine, status.regions))
+            })
+            .await;
+        }
+    }
+
+    /// The API of one region, as its administrator.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such region.
+    #[must_use]
+    pub fn at(&self, region: &str) -> Door {
+        let server = ExpectedServer::Identity(Identity::Region(region_id(region)));
+        let tls = ClientTls::load(self.admin(), server).expect("the credentials");
+        let base = format!("https://{}", self.socket(region));
+        Door::new(Client::new(&[base], tls).expect("an address"))
+    }
+
+    /// The administrator's credentials.
+    #[must_use]
+    pub fn admin(&self) -> Credentials {
+        Credentials::in_dir(&self.layout.admin(), "admin")
+    }
+
+    /// The credentials of a region's daemon, or of a host's agent.
+    #[must_use]
+    pub fn credentials(&self, who: &str) -> Credentials {
+        let is_region = self.plan.regions.iter().any(|region| region.id == who);
+        let name = if is_region { "region" } else { "agent" };
+        Credentials::in_dir(&self.layout.tls(who), name)
+    }
+
+    /// The authority of its certificates.
+    #[must_use]
+    pub const fn ca(&self) -> &DevelopmentCa {
+        &self.ca
+    }
+
+    /// The folder of everything.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The data folder of a daemon or agent.
+    #[must_use]
+    pub fn data(&self, who: &str) -> PathBuf {
+        self.layout.data(who)
+    }
+
+    /// The configuration of an agent.
+    #[must_use]
+    pub fn agent_file(&self, host: &str) -> PathBuf {
+        self.layout.agent_config(host)
+    }
+
+    /// Where a daemon or agent listens.
+    ///
+    /// # Panics
+    ///
+    /// When there is none of this name.
+    #[must_use]
+    pub fn socket(&self, name: &str) -> SocketAddr {
+        *self.sockets.get(name).unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    /// A daemon by its region, or an agent by its host (`REGION-h1`, `REGION-h2`, ...).
+    ///
+    /// # Panics
+    ///
+    /// When there is none of this name.
+    pub fn process(&mut self, name: &str) -> &mut Process {
+        self.processes.get_mut(name).unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    /// Waits until a VM is seen in this phase from this region, and gives it.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn in_phase(&self, at: &str, vm: &str, phase: VmPhase) -> VmDetail {
+        let door = self.at(at);
+        until(&format!("{vm} is {phase:?} as seen from {at}"), || async {
+            let detail = door.vm(vm).await.map_err(|error| error.to_string())?;
+            let seen = detail.item.phase;
+            let why = || detail.observed.as_ref().and_then(|seen| seen.error.clone());
+            if seen == phase { Ok(detail) } else { Err(format!("{seen:?} {:?}", why())) }
+        })
+        .await
+    }
+
+    /// Waits until a region's books hold nothing.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn nothing_reserved(&self, region: &str) {
+        self.reserved(region, 0).await;
+    }
+
+    /// Waits until a region's books hold exactly so many VMs.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn reserved(&self, region: &str, vms: u64) {
+        let door = self.at(region);
+        until(&format!("{vms} VMs are reserved in {region}"), || async {
+            let reserved = door.reserved(region).await.map_err(|e| e.to_string())?;
+            if reserved.vms == vms { Ok(()) } else { Err(format!("{reserved:?}")) }
+        })
+        .await;
+    }
+
+    /// Process ids that have a file of this federation among their arguments, guests included.
+    ///
+    /// # Panics
+    ///
+    /// When /proc cannot be read.
+    #[must_use]
+    pub fn living(&self) -> Vec<u32> {
+        let mark = self.folder.path().display().to_string();
+        let all = fs::read_dir("/proc").expect("there is /proc").flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &u32| {
+            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&args).contains(&mark)
+        })
+        .collect()
+    }
+
+    /// Ends everything and checks that no process is left.
+    ///
+    /// # Panics
+    ///
+    /// When one is.
+    pub fn end(mut self) {
+        self.stop();
+        let left = self.living();
+        assert!(left.is_empty(), "processes are left: {left:?}");
+    }
+
+    fn stop(&mut self) {
+        self.processes.clear();
+        if self.plan.driver != "qemu" {
+            return;
+        }
+        for region in &self.plan.regions {
+            for index in 0..region.hosts.len() {
+                self.stop_guests(&region.host_id(index));
+            }
+        }
+    }
+
+    /// Real guests outlive their agent on purpose.
+    fn stop_guests(&self, host: &str) {
+        let stopped = Command::new(program("dwcp-agent"))
+            .arg("stop-guests")
+            .arg("--config")
+            .arg(self.layout.agent_config(host))
+            .output();
+        match stopped {
+            Ok(output) if output.status.success() => {}
+            other => complain(&format!("guests of {host} may be left: {other:?}")),
+        }
+    }
+
+    fn show_logs(&self) {
+        for process in self.processes.values() {
+            let log = process.log();
+            let lines: Vec<_> = log.lines().collect();
+            let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
+            complain(&format!("--- {}\n{}", process.name(), lines[from..].join("\n")));
+        }
+    }
+}
+
+impl Drop for Federation {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        self.stop();
+    }
+}
+
+fn region_id(region: &str) -> RegionId {
+    RegionId::new(region).expect("a name")
+}
+
+fn write_json(path: &Path, value: &Value) {
+    fs::write(path, format!("{value:#}\n")).expect("the test's folder can be written");
+}
+
+#[expect(clippy::print_stderr, reason = "what the reader of a failed test needs")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}

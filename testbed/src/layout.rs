@@ -1,0 +1,102 @@
+//! Where things are: the programs under test, the guest image, the files of one federation.
+
+use std::path::{Path, PathBuf};
+
+/// A program of the workspace: beside the test's own executable, in `target/PROFILE/`.
+///
+/// # Panics
+///
+/// When it was not built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    found(name).unwrap_or_else(|path| {
+        panic!(
+            "{} is missing: run `cargo build --workspace --bins` first",
+            path.display()
+        )
+    })
+}
+
+/// The program, or where it should be.
+fn found(name: &str) -> Result<PathBuf, PathBuf> {
+    let own = std::env::current_exe().expect("a process knows its program");
+    // target/PROFILE/deps/TEST
+    let profile = own.ancestors().nth(2).expect("tests run in target/PROFILE/deps");
+    let path = profile.join(name);
+    if path.is_file() { Ok(path) } else { Err(path) }
+}
+
+/// The folder of the guest image, where real VMs can run here; else the reason is printed and
+/// the test has nothing to do.
+#[must_use]
+pub fn guest_image() -> Option<PathBuf> {
+    let image = workspace().join("target/guest");
+    if !image.join("kernel").is_file() {
+        return skip(&format!(
+            "no guest image in {}; make it with guest/build.sh",
+            image.display()
+        ));
+    }
+    let has_qemu = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|dir| dir.join("qemu-system-x86_64").is_file())
+    });
+    if has_qemu { Some(image) } else { skip("qemu-system-x86_64 is not installed") }
+}
+
+/// The workspace's own folder.
+///
+/// # Panics
+///
+/// Never: the testbed is in the workspace.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the testbed is in the workspace")
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+fn skip<T>(why: &str) -> Option<T> {
+    eprintln!("skipped: {why}");
+    None
+}
+
+/// Files of one federation.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("federation.yaml")
+    }
+
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.root.join("ca")
+    }
+
+    pub(crate) fn admin(&self) -> PathBuf {
+        self.root.join("admin")
+    }
+
+    pub(crate) fn tls(&self, who: &str) -> PathBuf {
+        self.root.join("tls").join(who)
+    }
+
+    pub(crate) fn data(&self, who: &str) -> PathBuf {
+        self.root.join("data").join(who)
+    }
+
+    pub(crate) fn agent_config(&self, host: &str) -> PathBuf {
+        self.root.join(format!("{host}.yaml"))
+    }
+
+    pub(crate) fn log(&self, who: &str) -> PathBuf {
+        self.root.join(format!("{who}.log"))
+    }
+}

@@ -1,0 +1,27 @@
+//! Whole federations of real processes on this machine, for end-to-end tests.
+//!
+//! Each test has its own federation: own loopback address, own certificate authority, own
+//! folder. Its daemons and agents are started one by one, without a supervisor, so that a test
+//! can kill, freeze and restart each. Everything ends when the [`Federation`] is dropped, also
+//! while a test panics, and only by the process ids that it started.
+//!
+//! This is test equipment: whatever goes wrong here panics with what to do about it.
+
+mod address;
+mod ask;
+mod doors;
+mod federation;
+mod layout;
+mod plan;
+mod process;
+mod wait;
+mod wire;
+
+pub use ask::Ask;
+pub use doors::{Door, refusal};
+pub use federation::Federation;
+pub use layout::{guest_image, program, workspace};
+pub use plan::{HostPlan, Plan, RegionPlan};
+pub use process::{Ended, Process};
+pub use wait::{PATIENCE, until};
+pub use wire::{Knock, knock_without_certificate};

@@ -1,0 +1,247 @@
+//! What a test wants its federation to be: regions, hosts, capacities, as `federation.yaml`.
+//!
+//! Written as JSON, which is YAML. Places, prices and latencies are made up and equal unless a
+//! test says otherwise, so that a test shows in its plan what its outcome depends on.
+
+use std::net::SocketAddr;
+
+use dwcp_types::{Capacity, Gib, Mbps, Mib};
+use serde_json::{Map, Value, json};
+
+/// Round trip to every user zone and region, when a test does not care.
+const LATENCY_MS: u32 = 10;
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct HostPlan {
+    /// The letter of its zone: `a` is zone `REGION-a`.
+    pub zone: char,
+    /// What it offers.
+    pub capacity: Capacity,
+}
+
+impl HostPlan {
+    /// A host in zone `a` with so many CPUs and slots, and 4 GiB of memory, 100 GiB of storage
+    /// and 1 Gbit/s for each.
+    #[must_use]
+    pub const fn of_slots(slots: u64) -> Self {
+        let capacity = Capacity {
+            cpu: slots,
+            memory: Mib::new(slots * 4_096),
+            storage: Gib::new(slots * 100),
+            bandwidth: Mbps::new(slots * 1_000),
+            gpus: 0,
+            vms: slots,
+        };
+        Self { zone: 'a', capacity }
+    }
+
+    /// The same in another zone.
+    #[must_use]
+    pub const fn in_zone(mut self, zone: char) -> Self {
+        self.zone = zone;
+        self
+    }
+}
+
+/// A region.
+#[derive(Clone, Debug)]
+pub struct RegionPlan {
+    pub(crate) id: String,
+    pub(crate) hosts: Vec<HostPlan>,
+    compliance: Vec<String>,
+    country: String,
+    continent: String,
+    edge: bool,
+    latency_ms: u32,
+    cpu_price: f64,
+}
+
+impl RegionPlan {
+    /// A cloud region in Ireland without a host.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            hosts: Vec::new(),
+            compliance: Vec::new(),
+            country: "IE".to_owned(),
+            continent: "Europe".to_owned(),
+            edge: false,
+            latency_ms: LATENCY_MS,
+            cpu_price: 0.04,
+        }
+    }
+
+    /// One host more.
+    #[must_use]
+    pub fn host(mut self, host: HostPlan) -> Self {
+        self.hosts.push(host);
+        self
+    }
+
+    /// Under this law.
+    #[must_use]
+    pub fn under(mut self, law: &str) -> Self {
+        self.compliance.push(law.to_owned());
+        self
+    }
+
+    /// In this country and continent.
+    #[must_use]
+    pub fn country(mut self, country: &str, continent: &str) -> Self {
+        (self.country, self.continent) = (country.to_owned(), continent.to_owned());
+        self
+    }
+
+    /// With this round trip to all users.
+    #[must_use]
+    pub const fn latency_ms(mut self, latency_ms: u32) -> Self {
+        self.latency_ms = latency_ms;
+        self
+    }
+
+    /// What a CPU costs an hour, in US dollars.
+    #[must_use]
+    pub const fn cpu_price(mut self, usd: f64) -> Self {
+        self.cpu_price = usd;
+        self
+    }
+
+    pub(crate) fn host_id(&self, index: usize) -> String {
+        format!("{}-h{}", self.id, index + 1)
+    }
+
+    pub(crate) fn zone_id(&self, host: &HostPlan) -> String {
+        format!("{}-{}", self.id, host.zone)
+    }
+
+    fn zones(&self) -> Vec<String> {
+        let mut zones: Vec<_> =
+            self.hosts.iter().map(|host| self.zone_id(host)).collect();
+        zones.sort();
+        zones.dedup();
+        zones
+    }
+
+    fn total(&self) -> Capacity {
+        let capacities = self.hosts.iter().map(|host| &host.capacity);
+        capacities.fold(Capacity::default(), |sum, part| sum.plus(part))
+    }
+}
+
+/// A whole federation. The first region's daemon hosts the strong engine.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) regions: Vec<RegionPlan>,
+    pub(crate) driver: &'static str,
+    pub(crate) image: std::path::PathBuf,
+    preemption: bool,
+}
+
+impl Plan {
+    /// On the simulated driver.
+    #[must_use]
+    pub fn simulated(regions: Vec<RegionPlan>) -> Self {
+        let image = "/nonexistent".into();
+        Self { regions, driver: "simulated", image, preemption: false }
+    }
+
+    /// With real guests from this image folder.
+    #[must_use]
+    pub fn qemu(regions: Vec<RegionPlan>, image: std::path::PathBuf) -> Self {
+        Self { regions, driver: "qemu", image, preemption: false }
+    }
+
+    /// With pre-emption switched on.
+    #[must_use]
+    pub const fn preempting(mut self) -> Self {
+        self.preemption = true;
+        self
+    }
+
+    /// Sockets that it needs: one a daemon and one an agent.
+    pub(crate) fn sockets(&self) -> usize {
+        self.regions.iter().map(|region| 1 + region.hosts.len()).sum()
+    }
+
+    /// `federation.yaml`; `socket` gives the address of a daemon or agent by its name.
+    pub(crate) fn federation(&self, socket: &dyn Fn(&str) -> SocketAddr) -> Value {
+        let regions: Vec<_> =
+            self.regions.iter().map(|region| self.region(region, socket)).collect();
+        let latency: Map<_, _> = self
+            .regions
+            .iter()
+            .map(|region| (region.id.clone(), region.latency_ms.into()))
+            .collect();
+        json!({
+            "version": 1,
+            "regions": regions,
+            "user_zones": [{
+                "id": "home",
+                "location": location("IE", "Europe"),
+                "latency": latency,
+            }],
+            "controller": { "strategy": "hybrid", "preemption_enabled": self.preemption },
+            "engine": { "kind": "embedded", "host": self.regions[0].id },
+        })
+    }
+
+    fn region(&self, region: &RegionPlan, socket: &dyn Fn(&str) -> SocketAddr) -> Value {
+        let others = self.regions.iter().filter(|other| other.id != region.id);
+        let latency: Map<_, _> =
+            others.map(|other| (other.id.clone(), LATENCY_MS.into())).collect();
+        let hosts = region.hosts.iter().enumerate().map(|(index, host)| {
+            let id = region.host_id(index);
+            json!({
+                "id": id,
+                "zone": region.zone_id(host),
+                "agent": socket(&id).to_string(),
+                "capacity": totals(&host.capacity),
+            })
+        });
+        json!({
+            "id": region.id,
+            "name": region.id,
+            "location": location(&region.country, &region.continent),
+            "type": if region.edge { "edge" } else { "cloud" },
+            "cloud_provider": "test",
+            "provider_region": region.id,
+            "availability_zones": region.zones(),
+            "compliance_zones": region.compliance,
+            "capacity": totals(&region.total()),
+            "overcommit": { "cpu": 1 },
+            "network_latency": latency,
+            "cost_profile": {
+                "cpu_cost_per_hour": region.cpu_price,
+                "memory_cost_per_hour": 0.005,
+                "storage_cost_per_gb": 0.1,
+                "network_cost_per_gb": 0.1,
+                "currency": "USD",
+            },
+            "priority": 50,
+            "enabled": true,
+            "endpoint": socket(&region.id).to_string(),
+            "hosts": hosts.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn location(country: &str, continent: &str) -> Value {
+    json!({
+        "latitude": 53.3,
+        "longitude": -6.2,
+        "country": country,
+        "continent": continent,
+    })
+}
+
+fn totals(capacity: &Capacity) -> Value {
+    json!({
+        "total_cpu": capacity.cpu,
+        "total_memory": capacity.memory.get(),
+        "total_storage": capacity.storage.get(),
+        "total_bandwidth": capacity.bandwidth.get(),
+        "total_vms": capacity.vms,
+    })
+}

@@ -1,0 +1,172 @@
+//! One daemon or agent as a child process: killed, frozen, thawed and restarted by its id.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::until;
+
+/// How a process ended, with what it wrote.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// All it wrote, standard error included.
+    pub log: String,
+}
+
+/// A program with its arguments, running or not.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    program: PathBuf,
+    args: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// One that does not run yet.
+    #[must_use]
+    pub fn new(name: &str, program: &Path, args: Vec<String>, log: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            args,
+            log,
+            child: None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already or cannot be started.
+    pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts it with these environment variables besides.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`].
+    pub fn start_with(&mut self, env: &[(&str, &str)]) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.expect("the test's own log can be opened");
+        let errors = log.try_clone().expect("a file handle can be copied");
+        let child = Command::new(&self.program)
+            .args(&self.args)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn();
+        self.child = Some(child.unwrap_or_else(|error| {
+            panic!("cannot start {} ({}): {error}", self.name, self.program.display())
+        }));
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map(Child::id).expect("it was started")
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// When it was not started.
+    pub fn kill_9(&mut self) {
+        self.signal(Signal::KILL);
+        let mut child = self.child.take().expect("it was started");
+        child.wait().expect("a child can be waited for");
+    }
+
+    /// Stops it from running without ending it: its connections stay open and silent.
+    ///
+    /// # Panics
+    ///
+    /// When it was not started.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    ///
+    /// When it was not started.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// `kill -9` and start.
+    ///
+    /// # Panics
+    ///
+    /// When it was not started or cannot be.
+    pub fn crash_and_restart(&mut self) {
+        self.kill_9();
+        self.start();
+    }
+
+    /// Waits until it ended by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn ended(&mut self) -> Ended {
+        let child = self.child.as_mut().expect("it was started");
+        let status = until(&format!("{} ends", self.name), || {
+            let ended = child.try_wait();
+            async move { ended.ok().flatten().ok_or("it runs") }
+        })
+        .await;
+        self.child = None;
+        Ended { status, log: self.log() }
+    }
+
+    /// Whether it has ended without being asked to.
+    pub fn has_ended(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()))
+    }
+
+    /// All it wrote so far, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("a child has a process id");
+        kill_process(pid, signal).expect("a child that was not waited for is there");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
