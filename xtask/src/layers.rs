@@ -148,7 +148,15 @@ const LAYERS: &[Layer] = &[
             "dwcp-agent",
             "dwcp-sim",
         ],
-        others: &["anyhow", "clap", "serde", "serde_json", "tokio", "toml"],
+        others: &[
+            "anyhow",
+            "clap",
+            "futures-util",
+            "serde",
+            "serde_json",
+            "tokio",
+            "toml",
+        ],
     },
 ];
 

@@ -81,9 +81,9 @@ fn sold_twice<'a>(
         *sum = sum.plus(&grant.holds());
     }
     let sizes: BTreeMap<_, _> = hosts.iter().map(|host| (&host.id, host.total)).collect();
-    let over = used.iter().filter(|(host, sum)| {
-        sizes.get(*host).is_none_or(|size| !size.fits(sum))
-    });
+    let over = used
+        .iter()
+        .filter(|(host, sum)| sizes.get(*host).is_none_or(|size| !size.fits(sum)));
     over.count()
 }
 

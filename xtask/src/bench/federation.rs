@@ -38,8 +38,8 @@ where
     F: Future<Output = anyhow::Result<T>> + Send + 'static,
 {
     build()?;
-    let folder =
-        std::env::temp_dir().join(format!("dwcp-bench-federation-{}", std::process::id()));
+    let folder = std::env::temp_dir()
+        .join(format!("dwcp-bench-federation-{}", std::process::id()));
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     let measured = prepare(&folder, driver).and_then(|federation| {

@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use dwcp_api::public::{
-    CreateVm, GetStatus, GetVms, ListVms, PlaceVm, StatusReply,
-};
+use dwcp_api::public::{CreateVm, GetStatus, GetVms, ListVms, PlaceVm, StatusReply};
 use dwcp_api::{CallError, Client, ErrorCode, NoParams};
 use dwcp_region::local::Driver;
 use dwcp_types::{
@@ -221,7 +219,8 @@ async fn at_rest(
         measurement(&name, usage.resident_mib, "MiB", format!("{method}, resident"))
     };
     let mut measured: Vec<_> = after.iter().map(resident).collect();
-    for (kind, what) in [("dwcpd-", "daemons"), ("dwcp-agent-", "agents"), ("dwcp", "all")]
+    for (kind, what) in
+        [("dwcpd-", "daemons"), ("dwcp-agent-", "agents"), ("dwcp", "all")]
     {
         let of = |all: &[(String, Usage)]| {
             let some = all.iter().filter(|(name, _)| name.starts_with(kind));
@@ -260,7 +259,8 @@ async fn look(
         statuses.add(asked.elapsed());
     }
     let of = |calls: &mut Latencies, name: &str, what: &str| {
-        let method = format!("{} {what} with {vms} VMs, each daemon in turn", calls.len());
+        let method =
+            format!("{} {what} with {vms} VMs, each daemon in turn", calls.len());
         [50, 99].map(|percent| {
             let name = format!("{name}.p{percent}");
             measurement(&name, calls.percentile_ms(percent), "ms", method.clone())
