@@ -6,7 +6,11 @@
 mod boot;
 mod claims;
 mod engine;
+mod federation;
+mod inventory;
+mod latency;
 mod placement;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -23,6 +27,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("boot", boot::measure),
     ("claims", claims::measure),
     ("engine", engine::run),
+    ("inventory", inventory::measure),
     ("placement", placement::measure),
 ];
 

@@ -164,7 +164,16 @@ const LAYERS: &[Layer] = &[
             "dwcp-vm",
             "dwcp-sim",
         ],
-        others: &["anyhow", "clap", "rustix", "serde", "serde_json", "tokio", "toml"],
+        others: &[
+            "anyhow",
+            "clap",
+            "futures-util",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tokio",
+            "toml",
+        ],
     },
 ];
 

@@ -39,6 +39,11 @@ use crate::world::World;
 /// How long one report is waited for; also the heartbeat of a host that has no news.
 const REPORT_WAIT: Duration = Duration::from_secs(1);
 
+/// Pause after a report with news: what happens meanwhile comes in one report. A busy host
+/// would else send one for each change, and each is a request over TLS, a turn of the books
+/// and a report to every peer.
+const GATHER: Duration = Duration::from_millis(25);
+
 /// Pause before a host that failed to answer is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -136,7 +141,12 @@ impl HostLink {
                     at.incarnation = Some(report.incarnation);
                     at.begun = Some(report.begun);
                     at.after = Some(report.seq);
+                    let more = report.more;
+                    let news = !report.changed.is_empty() || !report.removed.is_empty();
                     self.take(report).await;
+                    if news && !more {
+                        tokio::time::sleep(GATHER).await;
+                    }
                 }
                 Err(reason) => {
                     failures += 1;
@@ -303,8 +313,23 @@ impl HostLink {
         records.map(|stored| stored.record).filter(|record| self.owns(record)).collect()
     }
 
+    /// Own records about which something may have to be done. Most are obeyed already; they
+    /// are left out here, because making a future for each of thousands costs more than
+    /// looking at them.
     fn all(&self) -> Vec<Arc<VmRecord>> {
-        self.shared.mirror.vms(None, usize::MAX, |record| self.owns(record))
+        let mut own =
+            self.shared.mirror.vms(None, usize::MAX, |record| self.owns(record));
+        // Not within the look above: it holds the mirror's lock, and `standing` takes ours.
+        own.retain(|record| self.is_due(record));
+        own
+    }
+
+    fn is_due(&self, record: &VmRecord) -> bool {
+        let settled =
+            matches!(self.standing(record), Standing::Obeyed | Standing::Silent);
+        !settled
+            || record.preempted_by.is_some()
+            || self.lock().preempted.contains(&record.request.id)
     }
 
     fn owns(&self, record: &VmRecord) -> bool {

@@ -244,6 +244,16 @@ impl Plan {
         Ok(())
     }
 
+    /// What runs of it: names and pids of its supervisor, daemons and agents.
+    ///
+    /// # Errors
+    ///
+    /// When its records cannot be read.
+    pub fn processes(&self) -> anyhow::Result<Vec<(String, i32)>> {
+        let running = running(&self.layout)?;
+        Ok(running.into_iter().map(|process| (process.name, process.pid)).collect())
+    }
+
     fn up_args(&self) -> Vec<String> {
         let flag = |name: &str, path: &std::path::Path| {
             [format!("--{name}"), path.display().to_string()]

@@ -116,7 +116,11 @@ impl Mirror {
     pub fn vm_counts(&self) -> BTreeMap<RegionId, u64> {
         let mut counts = BTreeMap::new();
         for stored in self.read().vms.values() {
-            *counts.entry(stored.record.owner.region.clone()).or_insert(0) += 1;
+            let region = &stored.record.owner.region;
+            match counts.get_mut(region) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(region.clone(), 1)),
+            }
         }
         counts
     }
@@ -312,21 +316,33 @@ async fn follow_once(
 }
 
 /// Every record below a prefix, and the revision to watch after.
-pub(crate) async fn read_all(
+async fn read_all(
     engine: &dyn StrongEngine,
     prefix: &str,
 ) -> Result<(Vec<KeyValue>, u64), StrongError> {
-    let mut records: Vec<KeyValue> = Vec::new();
+    let mut records = Vec::new();
+    let revision = read_pages(engine, prefix, |page| records.extend(page)).await?;
+    Ok((records, revision))
+}
+
+/// Hands every record below a prefix to `take`, a page at a time, and returns the revision of
+/// the first page: what changed since may be there or not.
+pub(crate) async fn read_pages(
+    engine: &dyn StrongEngine,
+    prefix: &str,
+    mut take: impl FnMut(Vec<KeyValue>) + Send,
+) -> Result<u64, StrongError> {
+    let mut after: Option<String> = None;
     let mut revision = None;
     loop {
-        let after = records.last().map(|record| record.key.clone());
         let range = Range { prefix, after: after.as_deref(), limit: PAGE_ITEMS };
         let page = engine.range(range).await?;
         let first = *revision.get_or_insert(page.revision);
         let more = page.more && !page.items.is_empty();
-        records.extend(page.items);
+        after = page.items.last().map(|record| record.key.clone());
+        take(page.items);
         if !more {
-            return Ok((records, first));
+            return Ok(first);
         }
     }
 }

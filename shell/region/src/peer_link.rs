@@ -20,6 +20,11 @@ const REPORT_WAIT: Duration = Duration::from_millis(500);
 /// Time for one report, with its wait: a region that hangs is as silent as one that is gone.
 const REPORT_TIME_MAX: Duration = Duration::from_millis(1_500);
 
+/// Pause after a report with news, for what follows to come in one report: a burst of placements
+/// would else make each region ask each other one hundreds of times a second. Well below the
+/// heartbeat, so that what is known of a region is hardly older for it.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// Pause before a region that failed to answer is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -43,7 +48,12 @@ pub async fn follow(
                 answers = true;
                 at.incarnation = report.incarnation;
                 (at.begun, at.after) = (report.begun, report.seq);
+                let news = !report.changed.is_empty() || !report.removed.is_empty();
+                let more = report.more;
                 apply(&region, report, &world, clock.as_ref());
+                if news && !more {
+                    tokio::time::sleep(GATHER).await;
+                }
             }
             Err(reason) => {
                 if answers {

@@ -1,9 +1,12 @@
-//! How long a host takes from an instruction to a guest that says READY, and what twenty
+//! `bench boot`: how long a host takes from an instruction to a guest that says READY, and what twenty
 //! guests cost the agent.
 //!
 //! The agent runs inside this process, which does nothing else, so this process's CPU time
 //! and memory are the agent's (and a little more than it alone would need). Rejected: timing
-//! the start of QEMU alone, which says nothing about when a guest is there.
+//! the start of QEMU alone, which says nothing about when a guest is there. Then the same from
+//! the API of a whole federation ([`end_to_end`]).
+
+mod end_to_end;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use dwcp_types::{Epoch, Generation, Gib, Mib, Power, VmId, VmShape};
 use dwcp_vm::{GuestSpec, Instruction};
 use tokio::time::{Instant, sleep};
 
-use super::{Measurement, Options};
+use super::{Measurement, Options, federation};
 
 /// Guests that run at once: the number that the project promises for two cores.
 const CROWD: usize = 20;
@@ -38,14 +41,15 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     let measured = runtime.block_on(run(&data, &image, options.quick));
     // Nothing in it is worth keeping, and what cannot be removed does no harm.
     drop(std::fs::remove_dir_all(&data));
-    measured
+    // Its threads end before the federation is measured.
+    drop(runtime);
+    let mut measured = measured?;
+    measured.extend(end_to_end::measure(options.quick)?);
+    Ok(measured)
 }
 
 fn image() -> anyhow::Result<PathBuf> {
-    let folder = std::env::var_os("DWCP_GUEST_IMAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest"),
-        PathBuf::from,
-    );
+    let folder = federation::guest_image()?;
     if !folder.join("kernel").is_file() {
         bail!("no guest image; run guest/build.sh {}", folder.display());
     }

@@ -6,17 +6,17 @@
 //! five finds no room, because refusing must be fast too. Over-commitment is counted from the
 //! grants themselves, apart from the ledger's own sums.
 //!
-//! What is measured here is the decision alone. The hook for the durable figure is
-//! [`Sink`]: the changes of a batch of grants go through it before they count as answered. A
-//! sink that writes to the region's store with fsync, in batches of [`BATCH`], gives
-//! `claims.durable`; this one drops them.
+//! `claims.in_memory` is the decision alone; [`durable`] asks the same of a region's real books,
+//! with their disk.
+
+mod durable;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::ensure;
 use dwcp_controller::ledger::{
-    Bounds, Change, HOLD_FOR, HostReport, Ledger, Proposal, Reserve,
+    Bounds, HOLD_FOR_MAX, HostReport, Ledger, Proposal, Reservation, Reserve,
 };
 use dwcp_types::{
     Capacity, Gib, HostId, Mib, RegionId, ReservationId, TenantId, Tier, Timestamp, VmId,
@@ -28,64 +28,63 @@ use super::{Measurement, Options};
 
 /// The number of the issue.
 const REQUESTS: u32 = 1_000_000;
-const REQUESTS_QUICK: u32 = 100_000;
+const REQUESTS_QUICK: u32 = 50_000;
 const CLIENTS: u32 = 8;
 /// As many hosts as the regions of the placement benchmark have.
 const HOSTS: u32 = 100;
-/// Grants that share one write, the group commit of PLACEMENT 4.2.
-const BATCH: usize = 256;
-
-/// Where the changes of a batch go before its grants are answered.
-trait Sink {
-    fn store(&mut self, changes: &mut Vec<Change>) -> anyhow::Result<()>;
-}
-
-/// Drops them, for the figure of the decision alone.
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn store(&mut self, changes: &mut Vec<Change>) -> anyhow::Result<()> {
-        changes.clear();
-        Ok(())
-    }
-}
+const REGION: &str = "eu-west-1";
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     let requests = if options.quick { REQUESTS_QUICK } else { REQUESTS };
+    let mut measured = decisions(requests)?;
+    measured.extend(durable::measure(requests)?);
+    Ok(measured)
+}
+
+/// One thread decides all of them.
+fn decisions(requests: u32) -> anyhow::Result<Vec<Measurement>> {
     let asks = (0..requests).map(ask).collect::<anyhow::Result<Vec<_>>>()?;
-    let (mut ledger, sizes) = region(requests)?;
-    let mut used: BTreeMap<HostId, Capacity> = BTreeMap::new();
-    let mut sink = Nowhere;
-    let mut changes = Vec::new();
+    let hosts = hosts(requests)?;
+    let mut ledger = Ledger::new(RegionId::new(REGION)?);
+    for report in hosts.clone() {
+        ledger.report_host(report)?;
+    }
     let mut grants = Vec::with_capacity(asks.len());
     let mut refused = 0_u32;
     let started = Instant::now();
     for ask in asks {
         match ledger.reserve(Timestamp::default(), ask) {
-            Ok(done) => {
-                changes.extend(done.changes);
-                grants.push(done.value);
-            }
+            // What would be stored is dropped: this is the figure of the decision alone.
+            Ok(done) => grants.push(done.value),
             Err(_) => refused += 1,
         }
-        if changes.len() >= BATCH {
-            sink.store(&mut changes)?;
-        }
     }
-    sink.store(&mut changes)?;
     let took = started.elapsed();
-    for grant in &grants {
-        let sum = used.entry(grant.host.clone()).or_default();
-        *sum = sum.plus(&grant.ask.need());
-    }
-    let over = used.iter().filter(|(host, sum)| !sizes[*host].fits(sum)).count();
+    let over = sold_twice(&hosts, grants.iter().map(AsRef::as_ref));
     ensure!(over == 0, "{over} hosts were sold twice");
     ensure!(
         refused > 0,
         "no request was refused: the region is too large to prove anything"
     );
     Ok(report(requests, refused, over, took))
+}
+
+/// How many hosts hold more than they have, summed anew from the grants.
+fn sold_twice<'a>(
+    hosts: &[HostReport],
+    grants: impl Iterator<Item = &'a Reservation>,
+) -> usize {
+    let mut used: BTreeMap<&HostId, Capacity> = BTreeMap::new();
+    for grant in grants {
+        let sum = used.entry(&grant.host).or_default();
+        *sum = sum.plus(&grant.holds());
+    }
+    let sizes: BTreeMap<_, _> = hosts.iter().map(|host| (&host.id, host.total)).collect();
+    let over = used
+        .iter()
+        .filter(|(host, sum)| sizes.get(*host).is_none_or(|size| !size.fits(sum)));
+    over.count()
 }
 
 fn report(requests: u32, refused: u32, over: usize, took: Duration) -> Vec<Measurement> {
@@ -107,11 +106,9 @@ fn report(requests: u32, refused: u32, over: usize, took: Duration) -> Vec<Measu
     ]
 }
 
-/// A region whose CPUs reach for about four in five of the requests.
-fn region(requests: u32) -> anyhow::Result<(Ledger, BTreeMap<HostId, Capacity>)> {
-    let mut ledger = Ledger::new(RegionId::new("eu-west-1")?);
-    let mut sizes = BTreeMap::new();
-    for number in 0..HOSTS {
+/// Hosts whose CPUs reach for about four in five of the requests.
+fn hosts(requests: u32) -> anyhow::Result<Vec<HostReport>> {
+    let host = |number: u32| {
         // The sizes of `ask` average 3.75 CPUs; hosts differ so that the index has work.
         let cpu = u64::from(requests) * 3 / u64::from(HOSTS) + u64::from(number % 7);
         let total = Capacity {
@@ -123,10 +120,9 @@ fn region(requests: u32) -> anyhow::Result<(Ledger, BTreeMap<HostId, Capacity>)>
         };
         let id = HostId::new(&format!("h{number}"))?;
         let zone = ZoneId::new(&format!("z{}", number % 3))?;
-        sizes.insert(id.clone(), total);
-        ledger.report_host(HostReport { id, zone, total, ready: true })?;
-    }
-    Ok((ledger, sizes))
+        Ok(HostReport { id, zone, total, ready: true })
+    };
+    (0..HOSTS).map(host).collect()
 }
 
 /// Request by request a client after the other; each proposes a host as a chooser would, and
@@ -148,7 +144,7 @@ fn ask(number: u32) -> anyhow::Result<Reserve> {
         proposal: Proposal { zone: None, host: Some(proposed) },
         bounds: Bounds::default(),
         rules: Vec::new(),
-        hold_for: HOLD_FOR,
+        hold_for: HOLD_FOR_MAX,
         priority: 5,
         tier: Tier::Standard,
     })
