@@ -3,6 +3,8 @@
 //! The chooser asks it on a late snapshot, the region's ledger asks it again when it reserves.
 //! One function for both, because two that disagree make a plan that is refused for ever.
 
+use std::fmt;
+
 use dwcp_types::Capacity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,30 @@ pub enum HostRefusal {
         /// How much is free.
         free: u64,
     },
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "CPUs",
+            Self::Memory => "MiB of memory",
+            Self::Storage => "GiB of storage",
+            Self::Bandwidth => "Mbit/s",
+            Self::Gpus => "GPUs",
+            Self::Vms => "VM slots",
+        })
+    }
+}
+
+impl fmt::Display for HostRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSchedulable => f.write_str("it takes no VMs"),
+            Self::Short { resource, need, free } => {
+                write!(f, "it needs {need} {resource} and {free} are free")
+            }
+        }
+    }
 }
 
 /// Says why a host with this much free cannot take a VM that needs this much, or nothing when

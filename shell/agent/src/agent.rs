@@ -106,6 +106,12 @@ impl Agent {
         self.handle.clone()
     }
 
+    /// Completes when the agent's task ends by itself, which it never should.
+    pub async fn ended(&mut self) {
+        // How it ended is in the log: a panic tells itself.
+        drop((&mut self.task).await);
+    }
+
     /// Ends the agent at once and waits until its data folder is free; guests live on.
     pub async fn stop(mut self) {
         self.task.abort();
@@ -137,7 +143,13 @@ pub async fn open_hypervisor(
         Driver::Simulated => simulated(),
         Driver::Qemu => Ok(Arc::new(Qemu::open(config).await?)),
         Driver::Auto => match Qemu::open(config).await {
-            Ok(qemu) => Ok(Arc::new(qemu)),
+            Ok(qemu) => {
+                remember_qemu(config);
+                Ok(Arc::new(qemu))
+            }
+            // Real guests may run here: another driver would invent their state and start
+            // what runs already.
+            Err(error) if had_qemu(config) => Err(error),
             Err(error) => {
                 let reason = error.told();
                 tracing::warn!(reason, "no QEMU here: guests are only simulated");
@@ -145,4 +157,17 @@ pub async fn open_hypervisor(
             }
         },
     }
+}
+
+/// The file that says that this host once ran real guests.
+const QEMU_MARK: &str = "driver-qemu";
+
+fn remember_qemu(config: &Config) {
+    if let Err(reason) = std::fs::write(config.data_dir.join(QEMU_MARK), b"") {
+        tracing::warn!(%reason, "the driver in use cannot be noted");
+    }
+}
+
+fn had_qemu(config: &Config) -> bool {
+    config.data_dir.join(QEMU_MARK).exists()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use dwcp_agent::config::TlsFiles;
 use dwcp_agent::serve::{Owner, bind_local, local_router, routes};
@@ -66,17 +66,24 @@ async fn run(config: &std::path::Path) -> anyhow::Result<()> {
     match (config.listen, &config.tls) {
         (Some(address), Some(tls)) => {
             let server = bound(address, tls).await?;
-            let agent = Agent::open(&config).await?;
+            let mut agent = Agent::open(&config).await?;
             let router = routes(&agent.handle(), &owner).into_router();
             tracing::info!(host = %config.host, %address, "the agent is ready");
+            let mut broken = false;
             let stop = async {
-                requested.await;
+                tokio::select! {
+                    _ = requested => {}
+                    () = agent.ended() => broken = true,
+                }
             };
             server.serve(router, Arc::new(SystemClock::new()), stop).await;
+            if broken {
+                bail!("the agent's task ended; it must be started again");
+            }
             agent.stop().await;
         }
         _ => {
-            let agent = Agent::open(&config).await?;
+            let mut agent = Agent::open(&config).await?;
             let listener = bind_local(&config.data_dir)?;
             let router = local_router(&agent.handle(), &owner);
             tracing::info!(host = %config.host, "the agent is ready on its local socket");
@@ -85,6 +92,9 @@ async fn run(config: &std::path::Path) -> anyhow::Result<()> {
                     ended.context("the local socket failed")?;
                 }
                 _ = requested => {}
+                () = agent.ended() => {
+                    bail!("the agent's task ended; it must be started again");
+                }
             }
             agent.stop().await;
         }

@@ -31,13 +31,30 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Stops a VM to make room for `urgent`; its capacity is given back when it has stopped.
+    /// Stops a VM to make room for `urgent`, if it is `still` what it was taken for; its
+    /// capacity is given back when it has stopped. One that is being deleted makes room anyway.
     ///
     /// # Errors
     ///
-    /// As [`Self::want`].
-    pub async fn preempt(&self, vm: &VmId, urgent: &VmId) -> Result<VmRecord, ApiError> {
-        self.change(vm, |record, now| preempt(record, urgent, now)).await
+    /// As [`Self::want`], and when it is something else by now.
+    pub async fn preempt(
+        &self,
+        vm: &VmId,
+        urgent: &VmId,
+        still: impl Fn(&VmRecord) -> bool,
+    ) -> Result<VmRecord, ApiError> {
+        self.change(vm, |record, now| {
+            if !still(record) {
+                let message =
+                    format!("VM {vm} is not what it was when the plan was made");
+                return Err(ApiError::new(ErrorCode::Conflict, message));
+            }
+            if record.power == Power::Deleted {
+                return Ok(record.clone());
+            }
+            preempt(record, urgent, now).map_err(denied)
+        })
+        .await
     }
 
     /// Marks that a pre-empted VM has its capacity back.
@@ -55,14 +72,14 @@ impl Lifecycle {
     ///
     /// When there is no such VM, it is being deleted, or the engine does not answer.
     pub async fn want(&self, vm: &VmId, power: Power) -> Result<VmRecord, ApiError> {
-        self.change(vm, |record, now| set_power(record, power, now)).await
+        self.change(vm, |record, now| set_power(record, power, now).map_err(denied)).await
     }
 
     /// Changes a record as long as nobody else does at the same time.
     async fn change(
         &self,
         vm: &VmId,
-        change: impl Fn(&VmRecord, Timestamp) -> Result<VmRecord, PowerDenied>,
+        change: impl Fn(&VmRecord, Timestamp) -> Result<VmRecord, ApiError>,
     ) -> Result<VmRecord, ApiError> {
         for _ in 0..ATTEMPTS_MAX {
             let stored =
@@ -74,9 +91,7 @@ impl Lifecycle {
                         format!("the record of VM {vm} cannot be read: {reason}");
                     ApiError::new(ErrorCode::Internal, message)
                 })?;
-            let next = change(&record, self.clock.now()).map_err(|denied| {
-                ApiError::new(ErrorCode::Conflict, denied.to_string())
-            })?;
+            let next = change(&record, self.clock.now())?;
             if next == record {
                 return Ok(record);
             }
@@ -95,6 +110,11 @@ impl Lifecycle {
         let message = format!("VM {vm} is being changed by others all the time");
         Err(ApiError::new(ErrorCode::Busy, message).with_remedy("try again in a moment"))
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
+fn denied(denied: PowerDenied) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, denied.to_string())
 }
 
 /// That there is no VM of this name.

@@ -87,7 +87,7 @@ impl Plan {
         tell.send_replace(true);
         while keepers.join_next().await.is_some() {}
         book.await.context("the record of processes")?;
-        self.stop_guests(&federation, say).await;
+        self.stop_guests(say).await;
         fs::remove_file(self.layout.supervisor()).ok();
         say("stopped: no process of the federation is left");
         outcome
@@ -151,29 +151,22 @@ impl Plan {
         programs
     }
 
-    /// Ends the guests, whose processes outlive their agent on purpose.
-    async fn stop_guests(&self, federation: &Federation, say: fn(&str)) {
-        for host in federation.regions.iter().flat_map(|spec| &spec.hosts) {
-            let config = self.layout.agent_config(&host.id);
-            if !config.exists() {
-                continue;
-            }
+    /// Ends the guests of every host that ever was here: their processes outlive their agent
+    /// on purpose.
+    async fn stop_guests(&self, say: fn(&str)) {
+        for config in self.layout.agent_configs() {
             let ended = tokio::process::Command::new(self.programs.join("dwcp-agent"))
                 .arg("stop-guests")
                 .arg("--config")
-                .arg(config)
+                .arg(&config)
                 .output()
                 .await;
-            match ended {
-                Ok(output) if output.status.success() => {}
-                Ok(output) => {
-                    let reason = String::from_utf8_lossy(&output.stderr);
-                    say(&format!("guests of {} may be left: {reason}", host.id));
-                }
-                Err(reason) => {
-                    say(&format!("guests of {} may be left: {reason}", host.id));
-                }
-            }
+            let reason = match ended {
+                Ok(output) if output.status.success() => continue,
+                Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+                Err(reason) => reason.to_string(),
+            };
+            say(&format!("guests may be left ({}): {reason}", config.display()));
         }
     }
 
@@ -200,15 +193,11 @@ impl Plan {
         for process in running(&self.layout)? {
             process.stop().await;
         }
-        if let Ok((federation, _)) = Federation::load(&self.config) {
-            self.stop_guests(&federation, say).await;
-        }
+        self.stop_guests(say).await;
         fs::remove_file(self.layout.processes()).ok();
         fs::remove_file(self.layout.supervisor()).ok();
-        if purge && self.layout.root().exists() {
-            fs::remove_dir_all(self.layout.root()).with_context(|| {
-                format!("cannot remove {}", self.layout.root().display())
-            })?;
+        if purge {
+            self.layout.remove()?;
         }
         say("stopped: no process of the federation is left");
         Ok(())

@@ -18,7 +18,7 @@ use dwcp_controller::ownership::{
     ClientToken, DecisionSummary, TokenRecord, VmRecord, token_key, vm_key,
 };
 use dwcp_controller::placement::{
-    Choice, Decision, Explanation, Policy, Verdict, Victim, decide, explain, need,
+    Decision, Explanation, Policy, Verdict, Victim, decide, explain, need,
     plan_preemption, validate, validate_names,
 };
 use dwcp_runtime::clock::Clock;
@@ -43,9 +43,9 @@ const DEFAULT_IMAGE: &str = "";
 const COMMIT_TRIES_MAX: u32 = 3;
 const COMMIT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long victims may take to stop: the grace that a guest has after its power button was
-/// pressed, and some reports.
-const ROOM_WITHIN: Duration = Duration::from_secs(60);
+/// How long victims may take to stop before the caller is told to ask again: less than a call
+/// may take.
+const ROOM_WITHIN: Duration = Duration::from_secs(20);
 
 /// How often it is looked at meanwhile.
 const ROOM_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -227,17 +227,22 @@ impl Placer {
                     zone,
                     host,
                 };
-                self.fleet.take(&region, &body.host, &need(&ask.request));
+                let at = body.host.clone();
+                self.fleet.take(&region, &at, &need(&ask.request));
                 let commit = CommitBody {
                     request: ask.request.clone(),
                     token: token.clone(),
                     image: ask.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
-                    decision: summary(&decision, &region),
+                    decision: summary(&decision, explanation, &region),
                 };
-                match self.try_at(&region, body, commit).await {
+                let missed_here = match self.try_at(&region, body, commit).await {
                     Ok(reply) => return Ok((reply.record, reply.repeated, victims)),
-                    Err(Missed::Final(error)) => return Err(error),
-                    Err(Missed::TryNext(why)) => missed.push((region, why)),
+                    Err(missed_here) => missed_here,
+                };
+                self.fleet.give(&region, &at, &need(&ask.request));
+                match missed_here {
+                    Missed::Final(error) => return Err(error),
+                    Missed::TryNext(why) => missed.push((region, why)),
                 }
             }
             decision = self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
@@ -245,7 +250,7 @@ impl Placer {
         if missed.is_empty() {
             return Err(refused(explanation));
         }
-        Err(none_took(&ask.request.id, missed))
+        Err(none_took(&ask.request.id, &missed))
     }
 
     async fn make_room(
@@ -255,7 +260,7 @@ impl Placer {
     ) -> Result<Vec<VmId>, ApiError> {
         let plan = self.fleet.look(|fleet| plan_preemption(fleet, request, &self.policy));
         let Some(plan) = plan else { return Err(refused(explanation)) };
-        self.preemptor.stop(&plan.victims, &request.id).await?;
+        self.preemptor.stop(&plan, request.priority).await?;
         self.wait_for_room(request).await?;
         Ok(names(&plan.victims))
     }
@@ -395,7 +400,7 @@ fn missed(error: CallError) -> Missed {
 }
 
 /// Every place said no: for want of room, or because none of them works.
-fn none_took(vm: &VmId, missed: Vec<(RegionId, ApiError)>) -> ApiError {
+fn none_took(vm: &VmId, missed: &[(RegionId, ApiError)]) -> ApiError {
     let mut said: Vec<_> =
         missed.iter().map(|(region, why)| format!("{region}: {why}")).collect();
     said.dedup();
@@ -423,20 +428,28 @@ fn places(
     chosen.chain(others).collect()
 }
 
-fn summary(decision: &Decision, region: &RegionId) -> DecisionSummary {
-    let mut summary =
-        DecisionSummary { view_generation: decision.generation, ..Default::default() };
-    if let Some(Choice { score, hourly_cost, expected_latency, .. }) =
-        decision.chosen.as_ref().filter(|chosen| chosen.region == *region)
-    {
-        summary.score = *score;
-        summary.hourly_cost = *hourly_cost;
-        summary.latency = *expected_latency;
-    } else if let Some(other) = decision.alternatives.iter().find(|a| a.region == *region)
-    {
-        summary.score = other.score;
-    }
-    summary
+/// What is kept of a decision: the place's own figures, also when it was an alternative.
+fn summary(
+    decision: &Decision,
+    explanation: &Explanation,
+    region: &RegionId,
+) -> DecisionSummary {
+    let explained =
+        explanation.regions.iter().find_map(|verdict| match &verdict.verdict {
+            Verdict::Fits { place } if place.region == *region => Some(place),
+            Verdict::Fits { .. } | Verdict::Refused { .. } => None,
+        });
+    let chosen = decision.chosen.as_ref().filter(|chosen| chosen.region == *region);
+    let view_generation = decision.generation;
+    chosen.or(explained).map_or_else(
+        || DecisionSummary { view_generation, ..DecisionSummary::default() },
+        |place| DecisionSummary {
+            score: place.score,
+            hourly_cost: place.hourly_cost,
+            latency: place.expected_latency,
+            view_generation,
+        },
+    )
 }
 
 fn token_of(ask: &PlaceVm) -> Result<ClientToken, ApiError> {

@@ -5,8 +5,9 @@
 //! again when its user asks and there is room.
 
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_controller::placement::Victim;
-use dwcp_types::VmId;
+use dwcp_controller::ownership::VmRecord;
+use dwcp_controller::placement::Preemption;
+use dwcp_types::{Power, Tier};
 use tracing::info;
 
 use crate::lifecycle::Lifecycle;
@@ -19,19 +20,33 @@ pub struct Preemptor {
 }
 
 impl Preemptor {
-    /// Stops them for `urgent`.
+    /// Stops the victims of a plan for a VM of this priority.
     ///
     /// # Errors
     ///
-    /// When one of them cannot be stopped; those before it stay stopped.
-    pub async fn stop(&self, victims: &[Victim], urgent: &VmId) -> Result<(), ApiError> {
-        for victim in victims {
-            self.lifecycle.preempt(&victim.vm, urgent).await.map_err(|error| {
-                let message = format!("cannot make room for VM {urgent}: {error}");
-                ApiError::new(ErrorCode::Refused, message)
-                    .with_remedy("ask again; another host may do")
-            })?;
-            info!(victim = %victim.vm, %urgent, "pre-empted");
+    /// When one of them is not what the plan took it for any more, or cannot be stopped; those
+    /// before it stay stopped.
+    pub async fn stop(&self, plan: &Preemption, priority: u8) -> Result<(), ApiError> {
+        let still = |record: &VmRecord| {
+            let makes_room_anyway = record.power == Power::Deleted;
+            let as_planned = record.owner.host == plan.host
+                && record.request.priority < priority
+                && record.request.tier != Tier::Protected;
+            makes_room_anyway || as_planned
+        };
+        for victim in &plan.victims {
+            let stopped = self.lifecycle.preempt(&victim.vm, &plan.request, still).await;
+            match stopped {
+                Ok(_) => info!(victim = %victim.vm, urgent = %plan.request, "pre-empted"),
+                // It is gone: so is what it held.
+                Err(error) if error.code == ErrorCode::NotFound => {}
+                Err(error) => {
+                    let message =
+                        format!("cannot make room for VM {}: {error}", plan.request);
+                    return Err(ApiError::new(ErrorCode::Refused, message)
+                        .with_remedy("ask again; another host may do"));
+                }
+            }
         }
         Ok(())
     }

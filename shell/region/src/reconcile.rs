@@ -98,7 +98,7 @@ impl Reconciler {
             for kv in &page {
                 match read(kv) {
                     Ok(record) if record.owner.region == self.region => {
-                        records.push(record)
+                        records.push(record);
                     }
                     Ok(_) => {}
                     Err(reason) => unreadable = Some(reason),

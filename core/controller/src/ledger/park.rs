@@ -20,7 +20,7 @@ pub enum ParkDenied {
         id: ReservationId,
     },
     /// Its host has no room.
-    #[error("its host has no room for it now: {refusal:?}")]
+    #[error("its host has no room for it now: {refusal}")]
     NoRoom {
         /// What is short.
         refusal: HostRefusal,
@@ -71,7 +71,11 @@ impl Ledger {
             .ok_or_else(|| ParkDenied::NotConfirmed { id: id.clone() })
     }
 
-    fn reparked(&mut self, row: &Reservation, parked: bool) -> Changed<Arc<Reservation>> {
+    pub(super) fn reparked(
+        &mut self,
+        row: &Reservation,
+        parked: bool,
+    ) -> Changed<Arc<Reservation>> {
         let id = &row.ask.id;
         let row = Arc::new(Reservation { parked, ..row.clone() });
         // Taken out and put in whole, so that every index and sum follows.

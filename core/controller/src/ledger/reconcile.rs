@@ -111,7 +111,12 @@ impl Ledger {
             return changes;
         }
         if matches!(row.stage, Stage::Confirmed) {
-            return Vec::new();
+            // A VM that is not pre-empted holds all that it needs, whatever came between.
+            return if row.parked && record.preempted_by.is_none() {
+                self.reparked(&row, false).changes
+            } else {
+                Vec::new()
+            };
         }
         report.confirmed.push(id.clone());
         self.restage(&row, Stage::Confirmed).changes

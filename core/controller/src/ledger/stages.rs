@@ -5,8 +5,8 @@ use std::sync::Arc;
 use dwcp_types::{Capacity, ReservationId, Timestamp};
 
 use super::{
-    CancelDenied, Change, Changed, CommitDenied, ConfirmDenied, Ledger, Mark,
-    Reservation, Stage,
+    CancelDenied, Change, Changed, CommitDenied, ConfirmDenied, HOLD_FOR_MAX, Ledger,
+    Mark, Reservation, Stage,
 };
 use crate::ownership::VmRecord;
 
@@ -98,13 +98,18 @@ impl Ledger {
     }
 
     /// Ends what has lapsed, the earliest first and at most [`EXPIRED_PER_CALL_MAX`]; says
-    /// which.
+    /// which. Also what lies further ahead than any hold may: its clock has stepped back.
     pub fn expire(&mut self, now: Timestamp) -> Changed<Vec<ReservationId>> {
         let due = |(at, _): &&(Timestamp, ReservationId)| *at <= now;
+        // Held longer than anyone may hold: the clock has stepped back since.
+        let latest = now.plus(HOLD_FOR_MAX);
+        let stray = |(at, _): &&(Timestamp, ReservationId)| *at > latest;
+        let strays = self.deadlines.iter().rev().take_while(stray);
         let lapsed: Vec<_> = self
             .deadlines
             .iter()
             .take_while(due)
+            .chain(strays)
             .take(EXPIRED_PER_CALL_MAX)
             .map(|(_, id)| id.clone())
             .collect();

@@ -11,7 +11,8 @@
 use std::sync::Arc;
 
 use dwcp_types::{
-    Capacity, HostId, PlacedVm, PlacementRequest, RegionId, TenantId, Tier, VmId, ZoneId,
+    Capacity, Gib, HostId, PlacedVm, PlacementRequest, RegionId, TenantId, Tier, VmId,
+    ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -151,8 +152,11 @@ impl Bench {
         vms.sort_by(|a, b| {
             (a.priority, a.shape, &a.id).cmp(&(b.priority, b.shape, &b.id))
         });
-        let frees: Vec<_> =
-            vms.iter().map(|vm| amounts(&Capacity::of(&vm.shape))).collect();
+        // A stopped victim keeps its disk.
+        let freed = |vm: &Arc<PlacedVm>| {
+            amounts(&Capacity { storage: Gib::ZERO, ..Capacity::of(&vm.shape) })
+        };
+        let frees: Vec<_> = vms.iter().map(freed).collect();
         let at_most = largest_sums(&frees);
         let bench =
             Self { host, region, cost: query.cost(region), short, vms, frees, at_most };

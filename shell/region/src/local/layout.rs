@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use dwcp_types::{HostId, RegionId};
 
 /// Files below one folder.
@@ -36,6 +37,27 @@ impl Layout {
     #[must_use]
     pub fn admin(&self) -> PathBuf {
         self.root.join("admin")
+    }
+
+    /// The configurations of all agents that were ever set up here.
+    pub(super) fn agent_configs(&self) -> Vec<PathBuf> {
+        let hosts = std::fs::read_dir(self.root.join("hosts")).into_iter().flatten();
+        let configs = hosts.flatten().map(|host| host.path().join("agent.yaml"));
+        configs.filter(|config| config.exists()).collect()
+    }
+
+    /// Removes what a federation leaves, and nothing else that may be in the folder.
+    pub(super) fn remove(&self) -> anyhow::Result<()> {
+        for part in ["admin", "ca", "hosts", "logs", "regions", "run", "tls"] {
+            let folder = self.root.join(part);
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder)
+                    .with_context(|| format!("cannot remove {}", folder.display()))?;
+            }
+        }
+        // Only when nothing else is in it.
+        std::fs::remove_dir(&self.root).ok();
+        Ok(())
     }
 
     pub(super) fn logs(&self) -> PathBuf {

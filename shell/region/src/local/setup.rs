@@ -26,6 +26,9 @@ const GUEST_MEMORY_MIB: u64 = 96;
 /// CPUs that a guest gets at most on a development machine.
 const GUEST_CPUS: u32 = 1;
 
+/// Guest networks on one machine, 10.77.0.0/24 to 10.77.255.0/24.
+const NETWORKS_MAX: u8 = 255;
+
 /// What drives guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Driver {
@@ -61,7 +64,8 @@ pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()
     }
     let now = SystemClock::new().now();
     let ca = DevelopmentCa::load_or_create(&layout.ca(), now)?;
-    for (index, spec) in federation.regions.iter().enumerate() {
+    let mut networks = 0..=NETWORKS_MAX;
+    for spec in &federation.regions {
         let region = &spec.region.id;
         private_dir(&layout.region_data(region))?;
         let names: Vec<_> = spec.endpoint.iter().map(subject).collect();
@@ -74,7 +78,10 @@ pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()
             ca.issue(&identity, &[subject(&host.agent)], NODE_LIFETIME, now)?
                 .write(&layout.agent_tls(&host.id), "agent")?;
             private_dir(&layout.agent_data(&host.id))?;
-            let config = agent_config(plan, spec, host, index);
+            let network = networks.next().context(
+                "more than 256 hosts on one machine; use fewer hosts in this file",
+            )?;
+            let config = agent_config(plan, spec, host, network);
             let path = layout.agent_config(&host.id);
             fs::write(&path, format!("{config:#}\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
@@ -110,7 +117,7 @@ fn subject(endpoint: &Endpoint) -> SubjectName {
 }
 
 /// An agent's configuration. Each host has a guest network of its own.
-fn agent_config(plan: &Plan, spec: &RegionSpec, host: &HostSpec, index: usize) -> Value {
+fn agent_config(plan: &Plan, spec: &RegionSpec, host: &HostSpec, network: u8) -> Value {
     let layout = &plan.layout;
     let tls = layout.agent_tls(&host.id);
     json!({
@@ -127,7 +134,10 @@ fn agent_config(plan: &Plan, spec: &RegionSpec, host: &HostSpec, index: usize) -
         },
         "driver": plan.driver.as_str(),
         "image_dir": std::path::absolute(&plan.image).unwrap_or_else(|_| plan.image.clone()),
-        "network": { "bridge": format!("dwcpbr{index}"), "prefix": format!("10.77.{index}.0/24") },
+        "network": {
+            "bridge": format!("dwcpbr{network}"),
+            "prefix": format!("10.77.{network}.0/24"),
+        },
         "scale": { "cpu_max": GUEST_CPUS, "memory_max": GUEST_MEMORY_MIB },
     })
 }

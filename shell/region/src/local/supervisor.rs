@@ -1,8 +1,7 @@
 //! Keeps the local federation's programs running until told to stop.
 //!
 //! One task a program: start, wait, start again after a pause when it died. All of them end
-//! when the stop signal comes, and only then are their processes stopped, agents last, so that
-//! no daemon sees its hosts vanish first.
+//! when the stop signal comes, and stop their processes side by side.
 
 use std::path::PathBuf;
 use std::time::Duration;
