@@ -49,6 +49,7 @@ use crate::region_records::RegionRecords;
 use crate::removal::Remover;
 use crate::reservations::Reservations;
 use crate::status::{EngineHost, Status};
+use crate::tokens;
 use crate::world::World;
 
 /// What a daemon is started with.
@@ -201,6 +202,8 @@ impl Parts {
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
         if let Some(door) = engine_door {
+            let sweep = tokens::sweep(core.engine.clone(), core.clock.clone());
+            spawn(&mut tasks, "the token sweep", sweep);
             routes = routes.merge(door);
         }
         let Core { region, meter, clock, .. } = core;

@@ -30,6 +30,7 @@ pub mod removal;
 pub mod reservations;
 pub mod selector;
 pub mod status;
+pub mod tokens;
 pub mod world;
 
 pub use app::{App, Options};
