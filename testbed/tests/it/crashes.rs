@@ -43,7 +43,12 @@ async fn crash_at(federation: &mut Federation, who: &str, step: &str) {
     let asking = ask.clone();
     let first = tokio::spawn(async move { coordinator.place(&asking).await });
     let ended = federation.process(who).ended().await;
-    assert_eq!(ended.status.signal(), Some(9), "{who} ends at {step}: {:?}", ended.status);
+    assert_eq!(
+        ended.status.signal(),
+        Some(9),
+        "{who} ends at {step}: {:?}",
+        ended.status
+    );
     federation.process(who).start();
     let told = first.await.unwrap();
 
@@ -67,10 +72,7 @@ async fn crash_at(federation: &mut Federation, who: &str, step: &str) {
 }
 
 /// When the VM was placed, or why it is not yet.
-async fn asked_again(
-    at: &Door,
-    ask: &Ask,
-) -> Result<dwcp_types::Timestamp, CallError> {
+async fn asked_again(at: &Door, ask: &Ask) -> Result<dwcp_types::Timestamp, CallError> {
     let placed = at.place(ask).await?;
     Ok(placed.vm.expect("a placement that succeeded has a VM").created_at)
 }
@@ -121,7 +123,10 @@ async fn the_agent_may_be_killed_at_every_step() {
 fn every_step_that_the_source_names_is_walked() {
     let mut named = Vec::new();
     for file in ["region", "agent", "api"] {
-        collect(&dwcp_testbed::workspace().join("shell").join(file).join("src"), &mut named);
+        collect(
+            &dwcp_testbed::workspace().join("shell").join(file).join("src"),
+            &mut named,
+        );
     }
     named.sort();
     let own = include_str!("crashes.rs");
@@ -138,7 +143,9 @@ fn collect(folder: &std::path::Path, named: &mut Vec<String>) {
             collect(&path, named);
         } else if let Ok(text) = std::fs::read_to_string(&path) {
             let calls = text.split("crash_point(\"").skip(1);
-            named.extend(calls.filter_map(|call| call.split('"').next()).map(str::to_owned));
+            named.extend(
+                calls.filter_map(|call| call.split('"').next()).map(str::to_owned),
+            );
         }
     }
 }
