@@ -229,7 +229,7 @@ impl Placer {
         if missed.is_empty() {
             return Err(refused(explanation));
         }
-        Err(none_took(&ask.request.id, missed))
+        Err(none_took(&ask.request.id, &missed))
     }
 
     async fn make_room(
@@ -379,7 +379,7 @@ fn missed(error: CallError) -> Missed {
 }
 
 /// Every place said no: for want of room, or because none of them works.
-fn none_took(vm: &VmId, missed: Vec<(RegionId, ApiError)>) -> ApiError {
+fn none_took(vm: &VmId, missed: &[(RegionId, ApiError)]) -> ApiError {
     let mut said: Vec<_> =
         missed.iter().map(|(region, why)| format!("{region}: {why}")).collect();
     said.dedup();
