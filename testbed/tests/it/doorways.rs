@@ -139,7 +139,7 @@ async fn nonsense_is_refused_with_its_place_and_changes_nothing() {
         assert!(said.contains(&says.to_lowercase()), "{to}: {error:?}");
     }
     for cut in [1, good.len() / 2, good.len() - 1] {
-        let (status, error) = post(JSON, good[..cut].into()).await.unwrap();
+        let (status, error) = post(JSON, good.as_bytes()[..cut].to_vec()).await.unwrap();
         assert_eq!((status, error.code), (400, ErrorCode::Invalid), "{error:?}");
     }
     let (status, error) = post("text/plain", good.clone().into()).await.unwrap();
