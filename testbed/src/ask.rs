@@ -113,6 +113,13 @@ impl Ask {
         self
     }
 
+    /// From this image of the host's folder.
+    #[must_use]
+    pub fn image(mut self, name: &str) -> Self {
+        self.0.image = Some(name.to_owned());
+        self
+    }
+
     /// Only asking where it would go.
     #[must_use]
     pub const fn dry_run(mut self) -> Self {

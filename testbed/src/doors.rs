@@ -7,7 +7,7 @@ use dwcp_api::public::{
     StatusReply, VmDetail, VmItem, VmList, VmParams,
 };
 use dwcp_api::{ApiError, CallError, Client, NoParams, Operation};
-use dwcp_types::{Capacity, Power, RegionId, VmId};
+use dwcp_types::{Power, RegionId, VmId};
 
 use crate::Ask;
 
@@ -98,12 +98,6 @@ impl Door {
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     pub async fn capacity(&self, region: &str) -> Result<RegionCapacityReply, CallError> {
         self.call::<GetRegionCapacity>(&region_params(region), &()).await
-    }
-
-    /// What is reserved or used in a region.
-    #[expect(clippy::missing_errors_doc, reason = "said above")]
-    pub async fn reserved(&self, region: &str) -> Result<Capacity, CallError> {
-        Ok(self.capacity(region).await?.reserved)
     }
 }
 

@@ -15,6 +15,7 @@ use dwcp_runtime::tls::{
     SubjectName,
 };
 use dwcp_types::{HealthState, HostId, RegionId, VmPhase};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -308,8 +309,14 @@ impl Federation {
     pub async fn reserved(&self, region: &str, vms: u64) {
         let door = self.at(region);
         until(&format!("{vms} VMs are reserved in {region}"), || async {
-            let reserved = door.reserved(region).await.map_err(|e| e.to_string())?;
-            if reserved.vms == vms { Ok(()) } else { Err(format!("{reserved:?}")) }
+            let sums = door.capacity(region).await.map_err(|e| e.to_string())?;
+            // A daemon that has not heard from its hosts yet knows of no reservation.
+            let heard = sums.total == self.plan.total(region);
+            if heard && sums.reserved.vms == vms {
+                Ok(())
+            } else {
+                Err(format!("{sums:?}"))
+            }
         })
         .await;
     }
@@ -329,6 +336,16 @@ impl Federation {
             String::from_utf8_lossy(&args).contains(&mark)
         })
         .collect()
+    }
+
+    /// `kill -9` of a guest's process.
+    ///
+    /// # Panics
+    ///
+    /// When it is none of this federation.
+    pub fn kill_guest(&self, pid: u32) {
+        assert!(self.living().contains(&pid), "process {pid} is not of this federation");
+        crate::process::kill(pid, Signal::KILL);
     }
 
     /// Ends everything and checks that no process is left.

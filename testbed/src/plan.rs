@@ -160,6 +160,12 @@ impl Plan {
         self
     }
 
+    /// What all hosts of a region offer.
+    pub(crate) fn total(&self, region: &str) -> Capacity {
+        let region = self.regions.iter().find(|other| other.id == region);
+        region.map(RegionPlan::total).unwrap_or_default()
+    }
+
     /// Sockets that it needs: one a daemon and one an agent.
     pub(crate) fn sockets(&self) -> usize {
         self.regions.iter().map(|region| 1 + region.hosts.len()).sum()

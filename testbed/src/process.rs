@@ -156,10 +156,14 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        let pid = pid.expect("a child has a process id");
-        kill_process(pid, signal).expect("a child that was not waited for is there");
+        kill(self.pid(), signal);
     }
+}
+
+/// Signals a process that is known to be the test's own.
+pub(crate) fn kill(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process id"), signal).expect("the process is there");
 }
 
 impl Drop for Process {

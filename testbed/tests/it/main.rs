@@ -1,7 +1,15 @@
 //! End to end: real daemons and agents, real connections, real crashes.
 //!
 //! One binary, so that it links once.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
+#![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod crashes;
+mod doorways;
+mod examples;
+mod full_disk;
+mod guests;
 mod lifecycle;
 mod outages;
+mod placing;
+mod starting;

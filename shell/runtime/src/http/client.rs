@@ -10,14 +10,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::ServerName;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::tls::ClientTls;
 
@@ -29,6 +33,11 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 const IDLE_MAX: usize = 8;
 /// Quiet HTTP/2 connections are pinged while requests wait, to notice a dead peer.
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// Attempts at a request that was never sent: one more, for a server that closed an idle
+/// connection at that moment.
+const UNSENT_TRIES_MAX: u32 = 2;
+/// Time for a server that refuses a client to say so.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
 /// Largest reply in bytes: a page of records or a long list of VMs.
 const REPLY_LEN_MAX: usize = 64 << 20;
 
@@ -110,10 +119,35 @@ impl HttpClient {
         time_max: Duration,
     ) -> Result<Response<Bytes>, HttpError> {
         let url = request.uri().to_string();
-        let exchange = exchange(self.pool(), request.map(Full::new), &url);
+        let exchange = self.exchange(request.map(Full::new), &url);
         timeout(time_max, exchange).await.unwrap_or_else(|_| {
             Err(HttpError::Timeout { url: url.clone(), after: time_max })
         })
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        url: &str,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let mut tries = 1;
+        loop {
+            let error = match self.pool().request(request.clone()).await {
+                Ok(response) => return whole(response, url).await,
+                Err(error) => error,
+            };
+            if was_unsent(&error)
+                && let Some(refused) = refusal(&self.tls, request.uri()).await
+            {
+                return Err(
+                    explained(url, &refused).unwrap_or_else(|| classify(url, &error))
+                );
+            }
+            if !was_unsent(&error) || tries == UNSENT_TRIES_MAX {
+                return Err(classify(url, &error));
+            }
+            tries += 1;
+        }
     }
 
     /// The pool; a new one when the certificate was renewed.
@@ -153,12 +187,30 @@ fn pool(tls: &ClientTls) -> (Pool, u64) {
     (client, version)
 }
 
-async fn exchange(
-    pool: Pool,
-    request: Request<Full<Bytes>>,
+/// Asks a server once more why it takes nothing from this client.
+///
+/// It refuses a certificate by an alert after the handshake. When that arrives before the
+/// request is on the connection, the pool keeps only that the connection is gone; here it is
+/// waited for.
+async fn refusal(tls: &ClientTls, uri: &Uri) -> Option<rustls::Error> {
+    let host = uri.host()?.trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(443);
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let (config, _) = tls.current();
+    let listen = async {
+        let tcp = TcpStream::connect((host, port)).await?;
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await?;
+        // A server has nothing to say before it is asked.
+        stream.read_u8().await
+    };
+    let error = timeout(REFUSAL_TIME_MAX, listen).await.ok()?.err()?;
+    find_tls(&error)
+}
+
+async fn whole(
+    response: Response<hyper::body::Incoming>,
     url: &str,
 ) -> Result<Response<Bytes>, HttpError> {
-    let response = pool.request(request).await.map_err(|error| classify(url, &error))?;
     let (head, body) = response.into_parts();
     let body = Limited::new(body, REPLY_LEN_MAX).collect().await.map_err(|error| {
         let reason = if error.is::<LengthLimitError>() {
@@ -172,19 +224,35 @@ async fn exchange(
 }
 
 fn classify(url: &str, error: &ClientError) -> HttpError {
-    let url = url.to_owned();
-    if let Some(tls) = find_tls(error) {
-        // An alert may also end a connection that has worked for long.
-        if let Some((reason, remedy)) = explain(&tls) {
-            return HttpError::Tls { url, reason, remedy };
-        }
+    // An alert may also end a connection that has worked for long.
+    let refused = find_tls(error).and_then(|tls| explained(url, &tls));
+    if let Some(refused) = refused {
+        return refused;
     }
+    let url = url.to_owned();
     let reason = innermost(error);
-    if error.is_connect() {
+    if error.is_connect() || was_unsent(error) {
         HttpError::Unreachable { url, reason }
     } else {
         HttpError::Broken { url, reason }
     }
+}
+
+fn explained(url: &str, tls: &rustls::Error) -> Option<HttpError> {
+    let (reason, remedy) = explain(tls)?;
+    Some(HttpError::Tls { url: url.to_owned(), reason, remedy })
+}
+
+/// Whether the connection ended before it took the request.
+fn was_unsent(error: &ClientError) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_canceled();
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The error of rustls in a chain of errors. It travels inside of `io::Error`; the HTTP/2 layer

@@ -1,0 +1,128 @@
+//! A disk that is full while a VM is being committed.
+//!
+//! The data of one daemon is put on a small file system of its own, which needs root; without
+//! it the reason is printed and there is nothing to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dwcp_api::{CallError, ErrorCode};
+use dwcp_testbed::{Ask, Federation, HostPlan, Plan, RegionPlan, until};
+use dwcp_types::VmPhase;
+
+/// Large enough for a daemon's empty data, small enough to be filled by some placements.
+const SIZE: &str = "size=16m";
+/// Placements until a full disk must have been noticed: their records would take as many
+/// kilobytes, and nothing is free.
+const PLACEMENTS_MAX: usize = 2_000;
+
+/// A file system in memory, there as long as this is.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path) -> Option<Self> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", SIZE, "tmpfs"])
+            .arg(at)
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
+            other => {
+                eprintln!("skipped: no small file system can be mounted here: {other:?}");
+                None
+            }
+        }
+    }
+
+    /// Leaves nothing free; gives the file that takes it.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut size = 1 << 20;
+        // Ever smaller pieces, because the last one does not fit as a whole.
+        while size >= 1 {
+            if append(&path, size).is_err() {
+                size /= 2;
+            }
+        }
+        path
+    }
+}
+
+fn append(path: &Path, size: usize) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(&vec![0u8; size])
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Lazily: the daemon that uses it may end after this.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+async fn survives_a_full_disk_of(full: &str) {
+    let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(4_000));
+    let plan = Plan::simulated(["engine", "owner"].map(region).to_vec());
+    let mut federation = Federation::prepare(plan);
+    let Some(small) = Small::mount(&federation.data(full)) else { return };
+    for who in ["engine", "engine-h1", "owner", "owner-h1"] {
+        federation.process(who).start();
+    }
+    federation.healthy().await;
+    let door = federation.at("engine");
+    door.place(&Ask::new("before").only_in("owner")).await.unwrap();
+
+    let filler = small.fill();
+    let mut acknowledged = vec!["before".to_owned()];
+    let mut refused = None;
+    for n in 0..PLACEMENTS_MAX {
+        let name = format!("vm-{n}");
+        match door.place(&Ask::new(&name).only_in("owner")).await {
+            Ok(_) => acknowledged.push(name),
+            Err(error) => {
+                refused = Some((name, error));
+                break;
+            }
+        }
+    }
+    let (name, error) = refused.expect("a full disk is noticed");
+    let CallError::Api(error) = error else { panic!("no answer: {error}") };
+    assert!(
+        matches!(
+            error.code,
+            ErrorCode::Unavailable | ErrorCode::Indeterminate | ErrorCode::Refused
+        ),
+        "{error:?}"
+    );
+    assert!(error.remedy.is_some(), "{error:?}");
+    let told = format!("{} {}", error.message, error.remedy.unwrap_or_default());
+    assert!(told.contains("space"), "{told}");
+
+    fs::remove_file(filler).unwrap();
+    let ask = Ask::new(&name).only_in("owner");
+    until("it is placed when there is space again", || door.place(&ask)).await;
+    acknowledged.push(name);
+    // Whatever was acknowledged is there, also after both daemons were killed.
+    for who in ["engine", "owner"] {
+        federation.process(who).crash_and_restart();
+    }
+    federation.healthy().await;
+    for name in &acknowledged {
+        federation.in_phase("engine", name, VmPhase::Running).await;
+    }
+    federation.reserved("owner", u64::try_from(acknowledged.len()).unwrap()).await;
+    federation.end();
+    drop(small);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_owner_refuses_and_loses_nothing() {
+    survives_a_full_disk_of("owner").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_engine_refuses_and_loses_nothing() {
+    survives_a_full_disk_of("engine").await;
+}
