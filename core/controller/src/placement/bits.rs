@@ -5,7 +5,7 @@
 //! one reason only and must be written region by region.
 
 /// Regions in one word.
-const WORD: usize = 64;
+pub(crate) const WORD: usize = 64;
 
 /// Words for this many regions.
 pub(crate) const fn words(regions: usize) -> usize {
@@ -96,6 +96,18 @@ pub(crate) fn pack(into: &mut [u64], regions: usize, test: impl Fn(usize) -> boo
     }
 }
 
+/// The lowest bit of each byte as one word, the first byte's lowest: a multiplication moves
+/// those of eight bytes next to each other.
+pub(crate) fn gather(bytes: &[u8; WORD]) -> u64 {
+    /// Moves bit 8 i to bit 56 + i, and no other bit there.
+    const TOGETHER: u64 = 0x0102_0408_1020_4080;
+    let (eights, _) = bytes.as_chunks::<8>();
+    let gathered = eights.iter().enumerate().map(|(at, eight)| {
+        (u64::from_le_bytes(*eight).wrapping_mul(TOGETHER) >> 56) << (at * 8)
+    });
+    gathered.fold(0, |word, eight| word | eight)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +125,14 @@ mod tests {
             let mut packed = Bits::none(200);
             pack(packed.as_words_mut(), 200, |region| members.contains(&region));
             prop_assert_eq!(packed, bits);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn gathering_keeps_every_bit_in_its_place(word in any::<u64>()) {
+            let bytes = std::array::from_fn(|at| u8::from(word >> at & 1 == 1));
+            prop_assert_eq!(gather(&bytes), word);
         }
     }
 

@@ -184,12 +184,12 @@ fn first_unknown(query: &Query<'_>, region: usize) -> Option<dwcp_types::UserZon
     let origins = &query.request.origins;
     if origins.is_empty() {
         let zones = fleet.user_zones.iter();
-        let unknown = zones.filter(|zone| zone.latency[region] == UNKNOWN);
+        let unknown = zones.filter(|zone| zone.latency.get(region) == UNKNOWN);
         return unknown.map(|zone| zone.id.clone()).next();
     }
     let zones = origins.iter().map(|origin| &origin.user_zone);
     let mut unknown = zones.filter(|id| {
-        fleet.user_zone(id).is_none_or(|zone| zone.latency[region] == UNKNOWN)
+        fleet.user_zone(id).is_none_or(|zone| zone.latency.get(region) == UNKNOWN)
     });
     unknown.next().cloned()
 }

@@ -11,7 +11,9 @@
 
 mod attribute;
 mod host;
+mod prices;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,19 +24,18 @@ use dwcp_types::{
 };
 
 use self::attribute::Attributes;
+use self::prices::Prices;
 use super::group::{Members, Spot};
 use super::policy::STRATEGIES;
 use super::room::{RESOURCES, Room};
+use super::row::Row;
 
 /// A round trip that nobody measured (F52).
 pub(crate) const UNKNOWN: u64 = u64::MAX;
 
-/// A price, 68,719 USD, from which on the largest VM could overflow 64 bits.
-pub(crate) const DEAR: u64 = 1 << 36;
-
-/// Parts of a whole in the bounds of capacity factors: 2^16 for each basis point, so that
-/// rounding costs less than one.
-pub(crate) const FINE: u64 = 10_000 << 16;
+/// Parts of a whole in the bounds of capacity factors: a hundred for each basis point, so that
+/// rounding costs little, and times the parts of a VM still within 32 bits.
+pub(crate) const FINE: u64 = 1 << 20;
 
 /// An index of everything that placement decisions look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +51,7 @@ pub struct Fleet {
     pub(crate) hot: Hot,
     pub(crate) user_zones: Vec<UserZoneRow>,
     /// The sum over all user zones for each region: users spread evenly.
-    pub(crate) everywhere: Vec<u64>,
+    pub(crate) everywhere: Row,
     pub(crate) groups: BTreeMap<(TenantId, GroupId), Members>,
     pub(crate) vms: BTreeMap<VmId, VmRow>,
     host_index: BTreeMap<(usize, HostId), usize>,
@@ -76,29 +77,26 @@ pub(crate) struct Hot {
     pub(crate) most: Vec<Room>,
     pub(crate) health: Vec<u8>,
     pub(crate) priority: Vec<u8>,
-    pub(crate) cpu_price: Vec<u64>,
-    pub(crate) memory_price: Vec<u64>,
-    pub(crate) storage_price: Vec<u64>,
-    /// Whether some price is [`DEAR`].
-    pub(crate) dear: bool,
+    pub(crate) prices: Prices,
     /// What bounds its score from above.
-    pub(crate) ceilings: Vec<Ceiling>,
+    pub(crate) ceilings: Ceilings,
+    /// The amounts in `ample`, for each resource.
+    pub(crate) ample_lanes: [Vec<i32>; RESOURCES],
 }
 
-/// What bounds a region's score from above, beside latency and cost: one row a region, because
-/// all of it is read together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ceiling {
+/// What bounds each region's score from above, beside latency and cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ceilings {
     /// The largest free share of CPUs, and of memory, in any zone, in parts of [`FINE`].
-    pub(crate) cpu_share: u32,
-    pub(crate) memory_share: u32,
+    pub(crate) cpu_share: Vec<i32>,
+    pub(crate) memory_share: Vec<i32>,
     /// What one CPU, or one GiB, is of the largest zone's, in parts of [`FINE`].
-    pub(crate) cpu_part: u32,
-    pub(crate) gib_part: u32,
+    pub(crate) cpu_part: Vec<i32>,
+    pub(crate) gib_part: Vec<i32>,
     /// No zone's capacity factor can exceed this, whatever is asked for; in parts of [`FINE`].
-    pub(crate) headroom: u32,
+    pub(crate) headroom: Vec<i32>,
     /// What health and priority add to the score, for each strategy.
-    pub(crate) steady: [u16; STRATEGIES.len()],
+    pub(crate) steady: [Vec<i32>; STRATEGIES.len()],
 }
 
 /// A zone of a region.
@@ -131,7 +129,7 @@ pub(crate) struct HostRow {
 pub(crate) struct UserZoneRow {
     pub(crate) id: UserZoneId,
     /// Microseconds to each region, or [`UNKNOWN`].
-    pub(crate) latency: Vec<u64>,
+    pub(crate) latency: Row,
 }
 
 /// A VM that is placed.
@@ -158,7 +156,7 @@ impl Fleet {
             attributes: Attributes::default(),
             hot: Hot::default(),
             user_zones: Vec::new(),
-            everywhere: Vec::new(),
+            everywhere: Row::default(),
             groups: BTreeMap::new(),
             vms: BTreeMap::new(),
             host_index: BTreeMap::new(),
@@ -216,25 +214,22 @@ impl Fleet {
     fn set_user_zones(&mut self, views: &[UserZoneView]) {
         let rows = views.iter().map(|view| UserZoneRow {
             id: view.id.clone(),
-            latency: self
-                .regions
-                .iter()
-                .map(|row| view.latency.get(&row.region.id))
-                .map(|known| known.map_or(UNKNOWN, |known| u64::from(known.get())))
-                .collect(),
+            latency: {
+                let known =
+                    self.regions.iter().map(|row| view.latency.get(&row.region.id));
+                let micros =
+                    known.map(|known| known.map_or(UNKNOWN, |at| at.get().into()));
+                Row::of(Cow::Owned(micros.collect()))
+            },
         });
         self.user_zones = rows.collect();
         self.user_zones.sort_by(|a, b| a.id.cmp(&b.id));
         self.user_zones.dedup_by(|later, first| later.id == first.id);
-        self.everywhere = (0..self.regions.len())
-            .map(|region| {
-                let known = self.user_zones.iter().map(|zone| zone.latency[region]);
-                known.fold(0, u64::saturating_add)
-            })
-            .collect();
-        if self.user_zones.is_empty() {
-            self.everywhere.fill(UNKNOWN);
-        }
+        let sum = |region| {
+            let known = self.user_zones.iter().map(|zone| zone.latency.get(region));
+            known.reduce(u64::saturating_add).unwrap_or(UNKNOWN)
+        };
+        self.everywhere = Row::of((0..self.regions.len()).map(sum).collect());
     }
 
     /// Puts a VM into the inventory: affinity and pre-emption see it. Books no capacity. A VM

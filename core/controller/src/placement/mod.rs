@@ -9,6 +9,7 @@
 //! hosts, and floats in scores.
 
 mod bits;
+mod bound;
 mod capacity;
 mod decision;
 mod explanation;
@@ -23,6 +24,7 @@ mod rank;
 mod reason;
 mod relax;
 mod room;
+mod row;
 mod screen;
 mod validate;
 

@@ -4,13 +4,14 @@
 
 use std::borrow::Cow;
 
-use dwcp_types::{Capacity, Hardness, Micros, PlacementRequest, Strategy};
+use dwcp_types::{Capacity, Hardness, Micros, PlacementRequest, Strategy, VmShape};
 
 use super::bits::Bits;
 use super::fleet::{Fleet, UNKNOWN};
 use super::group::RuleView;
 use super::policy::{FACTORS, Policy, Weights};
 use super::room::{RESOURCES, Room, amounts};
+use super::row::Row;
 
 /// What a request takes from its host: its shape, with the larger of the bandwidth of its
 /// shape and of its constraints (C8.8). What is reserved must be this.
@@ -33,7 +34,9 @@ pub(crate) struct Query<'a> {
     pub(crate) need: Room,
     pub(crate) amounts: [u64; RESOURCES],
     /// For each region the sum of weight x latency over the origins, or [`UNKNOWN`].
-    latency: Cow<'a, [u64]>,
+    pub(crate) latency: Cow<'a, Row>,
+    /// What an hour costs in each region: [`Self::cost`].
+    pub(crate) costs: Row,
     /// The sum of the weights; a mean latency is a sum divided by this.
     users: u64,
     pub(crate) required: Vec<RuleView<'a>>,
@@ -60,6 +63,7 @@ impl<'a> Query<'a> {
             need: Room::of_need(&need),
             amounts: amounts(&need),
             latency,
+            costs: costs(fleet, &request.shape),
             users,
             required: Vec::new(),
             preferred: Vec::new(),
@@ -95,12 +99,6 @@ impl<'a> Query<'a> {
         self.touched.as_ref().is_some_and(|touched| touched.has(region))
     }
 
-    /// The weighted sum of latencies to each region, [`UNKNOWN`] where some origin's is not
-    /// known.
-    pub(crate) fn latency_sums(&self) -> &[u64] {
-        &self.latency
-    }
-
     /// The largest weighted sum that is within the request's limit.
     pub(crate) fn latency_limit(&self) -> Option<u64> {
         let limit_ms = self.request.constraints.max_latency_ms?;
@@ -109,7 +107,7 @@ impl<'a> Query<'a> {
 
     /// The mean latency to a region, weighted by users, rounded up.
     pub(crate) fn mean_latency(&self, region: usize) -> Option<Micros> {
-        let sum = self.latency.get(region).copied().filter(|sum| *sum != UNKNOWN)?;
+        let sum = Some(self.latency.get(region)).filter(|sum| *sum != UNKNOWN)?;
         let mean = sum.div_ceil(self.users.max(1));
         Some(Micros::new(u32::try_from(mean).unwrap_or(u32::MAX)))
     }
@@ -118,40 +116,26 @@ impl<'a> Query<'a> {
     pub(crate) fn cost(&self, region: usize) -> u64 {
         self.fleet.regions[region].region.cost.hourly(&self.request.shape).get()
     }
+}
 
-    /// What an hour costs in each region: [`Self::cost`] over arrays. While no price is large
-    /// enough to overflow with the largest VM, which is always, nothing is checked for it.
-    pub(crate) fn costs(&self) -> Vec<u64> {
-        let (shape, hot) = (&self.request.shape, &self.fleet.hot);
-        if hot.dear {
-            return (0..self.fleet.len()).map(|region| self.cost(region)).collect();
-        }
-        let (cpu, memory, storage) =
-            (u64::from(shape.cpu), shape.memory.get(), shape.storage.get());
-        let rest = hot.memory_price.iter().zip(&hot.storage_price);
-        hot.cpu_price
-            .iter()
-            .zip(rest)
-            .map(|(price, (memory_price, storage_price))| {
-                price.wrapping_mul(cpu)
-                    + memory_price.wrapping_mul(memory) / 1024
-                    + storage_price.wrapping_mul(storage) / 730
-            })
-            .collect()
-    }
+fn costs(fleet: &Fleet, shape: &VmShape) -> Row {
+    fleet.hot.prices.narrow(shape).unwrap_or_else(|| {
+        let regions = fleet.regions.iter();
+        Row::of(regions.map(|row| row.region.cost.hourly(shape).get()).collect())
+    })
 }
 
 /// The weighted sums of latency and the sum of weights (F25). No origins means users spread
 /// evenly over all user zones; an origin that is not known makes every sum unknown.
-fn latencies<'a>(fleet: &'a Fleet, request: &PlacementRequest) -> (Cow<'a, [u64]>, u64) {
+fn latencies<'a>(fleet: &'a Fleet, request: &PlacementRequest) -> (Cow<'a, Row>, u64) {
     match request.origins.as_slice() {
         [] => {
             let zones = u64::try_from(fleet.user_zones.len()).unwrap_or(u64::MAX);
             (Cow::Borrowed(&fleet.everywhere), zones)
         }
         [origin] => fleet.user_zone(&origin.user_zone).map_or_else(
-            || (Cow::Owned(vec![UNKNOWN; fleet.len()]), 1),
-            |zone| (Cow::Borrowed(zone.latency.as_slice()), 1),
+            || (Cow::Owned(Row::of(vec![UNKNOWN; fleet.len()].into())), 1),
+            |zone| (Cow::Borrowed(&zone.latency), 1),
         ),
         origins => {
             let mut sums = vec![0_u64; fleet.len()];
@@ -161,8 +145,9 @@ fn latencies<'a>(fleet: &'a Fleet, request: &PlacementRequest) -> (Cow<'a, [u64]
                     continue;
                 };
                 let weight = u64::from(origin.weight);
-                for (sum, latency) in sums.iter_mut().zip(&zone.latency) {
-                    *sum = if *latency == UNKNOWN || *sum == UNKNOWN {
+                for (region, sum) in sums.iter_mut().enumerate() {
+                    let latency = zone.latency.get(region);
+                    *sum = if latency == UNKNOWN || *sum == UNKNOWN {
                         UNKNOWN
                     } else {
                         sum.saturating_add(latency * weight)
@@ -170,7 +155,7 @@ fn latencies<'a>(fleet: &'a Fleet, request: &PlacementRequest) -> (Cow<'a, [u64]
                 }
             }
             let users = origins.iter().map(|origin| u64::from(origin.weight)).sum();
-            (Cow::Owned(sums), users)
+            (Cow::Owned(Row::of(Cow::Owned(sums))), users)
         }
     }
 }

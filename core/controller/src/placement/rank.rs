@@ -10,11 +10,12 @@
 //! then the zone's id; then best fit by fewest GPUs and least room left behind, then the
 //! host's id.
 
-use super::bits::each;
-use super::fleet::{Ceiling, FINE, Fleet, UNKNOWN, ratio};
+use super::bound::{Bounds, Slope};
+use super::fleet::{Fleet, UNKNOWN, ratio};
 use super::policy::{CAPACITY, COST, FACTORS, HEALTH, LATENCY, PRIORITY};
 use super::query::Query;
 use super::room::{CPU, GPUS, MEMORY};
+use super::row::{self, Extremes};
 use super::screen::Screen;
 
 /// A place with its score.
@@ -44,33 +45,13 @@ impl Candidate {
 struct Scale {
     high: u64,
     range: u64,
-    /// `high` and weight / range, for the bound: the weight in fixed point, rounded up. Where
-    /// all are equal, the range is taken as one unit that each of them has.
-    bound_high: u64,
-    per_unit: u64,
 }
-
-/// Binary digits after the point of bounds: a weight of up to 10,000 x 2^40, spread over a range
-/// of up to 2^58, multiplies with a part of that range within 64 bits.
-const FRACTION: u32 = 40;
 
 impl Scale {
     /// From a limit (1 - value / limit), or else from the extremes of what stands (F23).
-    fn new(weight: u16, limit: Option<u64>, standing: &[u64], values: &[u64]) -> Self {
-        let (mut low, mut high) = (u64::MAX, 0);
-        if let Some(limit) = limit {
-            (low, high) = (0, limit);
-        } else {
-            each(standing, |region| {
-                let value = values[region];
-                low = low.min(value);
-                high = high.max(if value == UNKNOWN { 0 } else { value });
-            });
-        }
-        let range = high.saturating_sub(low);
-        let bound_high = if range == 0 { high.saturating_add(1) } else { high };
-        let per_unit = (u64::from(weight) << FRACTION) / range.max(1) + 1;
-        Self { high, range, bound_high, per_unit }
+    fn new(limit: Option<u64>, extremes: impl FnOnce() -> Extremes) -> Self {
+        let (low, high) = limit.map_or_else(extremes, |limit| (0, limit));
+        Self { high, range: high.saturating_sub(low) }
     }
 
     /// The factor, in basis points. Where all are equal each is the best; what is unknown is
@@ -84,13 +65,6 @@ impl Scale {
         }
         ratio(self.high.saturating_sub(value), self.range)
     }
-
-    /// No less than what the factor adds to the score, without dividing; nothing for what is
-    /// unknown, which is above any `high`.
-    const fn bound(&self, value: u64) -> u64 {
-        let above = self.bound_high.saturating_sub(value);
-        above.wrapping_mul(self.per_unit) >> FRACTION
-    }
 }
 
 /// A ranking under way.
@@ -98,76 +72,51 @@ pub(crate) struct Ranking<'a> {
     query: &'a Query<'a>,
     latency: Scale,
     cost: Scale,
-    /// Each standing region's bound in the upper half and its index, inverted so that the
-    /// lower index is the larger number, in the lower half.
-    bounds: Vec<u64>,
+    bounds: Bounds,
 }
-
-/// How many regions are taken by their bound at first, a few times what counts; how many when
-/// those do not settle it; then all. Tests take so few that their small fleets walk all three.
-const FIRST_TAKEN: usize = if cfg!(test) { 1 } else { 24 };
-const NEXT_TAKEN: usize = if cfg!(test) { 12 } else { 128 };
 
 impl<'a> Ranking<'a> {
     /// Bounds every region that stands.
     pub(crate) fn new(query: &'a Query<'a>, screen: &Screen) -> Self {
-        let (sums, costs) = (query.latency_sums(), query.costs());
         let limits = &query.request.constraints;
         let cost_limit = limits.cost_limit.map(dwcp_types::MicroUsd::get);
-        let (standing, weights) = (screen.standing(), &query.weights);
-        let latency = Scale::new(weights[LATENCY], query.latency_limit(), standing, sums);
-        let cost = Scale::new(weights[COST], cost_limit, standing, &costs);
-        let mut bounds = Vec::with_capacity(costs.len());
-        let capacity = CapacityBound::new(query);
-        let strategy = query.strategy as usize;
-        let ceilings = &query.fleet.hot.ceilings;
-        each(standing, |region| {
-            let ceiling = &ceilings[region];
-            // The same sum of the same parts as the score, each no less than it will be.
-            let sum = latency.bound(sums[region])
-                + cost.bound(costs[region])
-                + capacity.of(ceiling)
-                + u64::from(ceiling.steady[strategy]);
-            bounds.push(sum << 32 | (u64::from(u32::MAX) - region as u64));
+        let standing = screen.standing();
+        let lanes = row::lanes(standing, query.fleet.len());
+        let latency = Scale::new(query.latency_limit(), || {
+            query.latency.extremes(standing, &lanes)
         });
+        let cost = Scale::new(cost_limit, || query.costs.extremes(standing, &lanes));
+        let of_latency = Slope::new(
+            query.weights[LATENCY],
+            (latency.high, latency.range),
+            &query.latency,
+        );
+        let of_cost =
+            Slope::new(query.weights[COST], (cost.high, cost.range), &query.costs);
+        let bounds = Bounds::new(query, &of_latency, &of_cost, lanes);
         Self { query, latency, cost, bounds }
     }
 
     /// The best `most` places in order, with zones and hosts.
     pub(crate) fn best(mut self, most: usize) -> Vec<Candidate> {
-        let mut best = Vec::with_capacity(most.min(self.bounds.len()) + 1);
-        let mut from = 0;
-        let mut bounds = std::mem::take(&mut self.bounds);
-        for taken in [FIRST_TAKEN, NEXT_TAKEN, usize::MAX] {
-            let to = taken.max(most).min(bounds.len());
-            let rest = bring_forward(&mut bounds[from..], to - from);
-            self.score_in_order(&bounds[from..to], most, &mut best);
-            if to == bounds.len() || settled(&best, most, rest) {
+        let mut best = Vec::with_capacity(most.min(self.query.fleet.len()) + 1);
+        while let Some((region, bound)) = self.bounds.pop() {
+            if settled(&best, most, bound) {
                 break;
             }
-            from = to;
+            let Some(candidate) = self.score(region) else { continue };
+            let at =
+                best.partition_point(|other: &Candidate| other.key() < candidate.key());
+            if at < most {
+                best.insert(at, candidate);
+                best.truncate(most);
+            }
         }
         for candidate in &mut best {
             let host = candidate.host;
             candidate.host = host.or_else(|| best_host(self.query, candidate.zone));
         }
         best
-    }
-
-    /// Scores regions in falling order of bound, until no bound left can matter.
-    fn score_in_order(&self, bounds: &[u64], most: usize, best: &mut Vec<Candidate>) {
-        for bound in bounds {
-            if settled(best, most, *bound) {
-                return;
-            }
-            let region = region_of(*bound);
-            let Some(candidate) = self.score(region) else { continue };
-            let at = best.partition_point(|other| other.key() < candidate.key());
-            if at < most {
-                best.insert(at, candidate);
-                best.truncate(most);
-            }
-        }
     }
 
     /// The true score of a region at its best place.
@@ -183,7 +132,7 @@ impl<'a> Ranking<'a> {
         let hot = &query.fleet.hot;
         let cost = query.cost(region);
         let mut factors = [0; FACTORS];
-        factors[LATENCY] = self.latency.factor(query.latency_sums()[region]);
+        factors[LATENCY] = self.latency.factor(query.latency.get(region));
         factors[COST] = self.cost.factor(cost);
         factors[CAPACITY] = capacity;
         factors[HEALTH] = u16::from(hot.health[region]) * 100;
@@ -191,34 +140,6 @@ impl<'a> Ranking<'a> {
         let score = contributions(&query.weights, &factors).iter().sum();
         let kept = rules * 2 + usize::from(is_preferred_provider(query, region));
         Some(Candidate { region, zone, host, score, factors, kept, cost })
-    }
-}
-
-/// What bounds the part of the capacity factor.
-struct CapacityBound {
-    cpu: u64,
-    gib: u64,
-    /// What one of [`FINE`] parts adds to the score, in fixed point, rounded up.
-    per_part: u64,
-}
-
-impl CapacityBound {
-    const fn new(query: &Query<'_>) -> Self {
-        let [cpu, memory, ..] = query.amounts;
-        let weight = query.weights[CAPACITY] as u64;
-        Self { cpu, gib: memory / 1024, per_part: (weight << FRACTION) / FINE + 1 }
-    }
-
-    /// No zone of the region can add more: its free share before, less what the VM is of the
-    /// largest zone.
-    fn of(&self, ceiling: &Ceiling) -> u64 {
-        let rest = |share: u32, part: u32, amount: u64| {
-            u64::from(share).saturating_sub(u64::from(part) * amount)
-        };
-        let cpu = rest(ceiling.cpu_share, ceiling.cpu_part, self.cpu);
-        let memory = rest(ceiling.memory_share, ceiling.gib_part, self.gib);
-        let parts = cpu.min(memory).min(u64::from(ceiling.headroom));
-        parts.wrapping_mul(self.per_part) >> FRACTION
     }
 }
 
@@ -234,28 +155,11 @@ pub(crate) fn contributions(
     })
 }
 
-/// The index of the region that a bound is of.
-fn region_of(bound: u64) -> usize {
-    u32::try_from(bound & u64::from(u32::MAX)).map_or(0, |low| (u32::MAX - low) as usize)
-}
-
 /// Whether a bound, and with it every lower one, can no longer change the first places. An
 /// equal score could still win by a preference, so only a lower one settles it.
-fn settled(best: &[Candidate], most: usize, bound: u64) -> bool {
+fn settled(best: &[Candidate], most: usize, bound: i32) -> bool {
     let last = if best.len() < most { None } else { best.last() };
-    last.is_some_and(|last| bound >> 32 < u64::from(last.score))
-}
-
-/// Brings the `taken` largest to the front, in falling order, and gives the largest of the
-/// others.
-fn bring_forward(bounds: &mut [u64], taken: usize) -> u64 {
-    let mut rest = 0;
-    if taken < bounds.len() {
-        let (_, next, _) = bounds.select_nth_unstable_by(taken, |a, b| b.cmp(a));
-        rest = *next;
-    }
-    bounds[..taken].sort_unstable_by(|a, b| b.cmp(a));
-    rest
+    last.is_some_and(|last| bound < i32::from(last.score))
 }
 
 fn is_preferred_provider(query: &Query<'_>, region: usize) -> bool {

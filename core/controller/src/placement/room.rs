@@ -13,9 +13,11 @@ use crate::Resource;
 pub(crate) const RESOURCES: usize = 6;
 /// Lanes, a power of two for the vector unit.
 const LANES: usize = 8;
-/// The largest amount of anything on one host: 4 PiB of memory in MiB. One below the largest
-/// lane, so that a need that was clamped to the largest lane fits nowhere.
-const LANE_MAX: u32 = u32::MAX - 1;
+/// The largest amount of anything on one host: 2 PiB of memory in MiB. One below what a need is
+/// clamped to, so that such a need fits nowhere; and with it below the sign, because x86-64
+/// compares vectors of signed numbers only.
+const LANE_MAX: u32 = NEED_MAX - 1;
+const NEED_MAX: u32 = i32::MAX.cast_unsigned();
 /// The resources, in the order of the lanes.
 pub(crate) const ORDER: [Resource; RESOURCES] = [
     Resource::Cpu,
@@ -62,7 +64,7 @@ impl Room {
 
     /// What a VM needs.
     pub(crate) fn of_need(capacity: &Capacity) -> Self {
-        Self::clamped(capacity, u32::MAX)
+        Self::clamped(capacity, NEED_MAX)
     }
 
     fn clamped(capacity: &Capacity, most: u32) -> Self {
@@ -75,7 +77,12 @@ impl Room {
 
     /// Whether `need` fits.
     pub(crate) fn fits(&self, need: &Self) -> bool {
-        self.0.iter().zip(&need.0).fold(true, |fits, (free, need)| fits & (need <= free))
+        let lanes = self.0.iter().zip(&need.0);
+        // The sign is set where some lane falls short.
+        lanes
+            .fold(0, |short, (free, need)| short | free.wrapping_sub(*need))
+            .cast_signed()
+            >= 0
     }
 
     /// The larger of each lane.

@@ -4,8 +4,7 @@
 //! look at every region when explaining and only at those still standing when deciding; both
 //! by this code, so a region stands in one exactly when it stands in the other.
 
-use super::bits::{each, has, pack, words};
-use super::fleet::UNKNOWN;
+use super::bits::{Bits, WORD, each, gather, has, pack, words};
 use super::group::RuleView;
 use super::locality::canonical;
 use super::query::Query;
@@ -111,7 +110,7 @@ impl Screen {
             Some(attributes.accepting.as_words()),
         );
         if !limits.allowed_regions.is_empty() {
-            let mut allowed = super::bits::Bits::none(query.fleet.len());
+            let mut allowed = Bits::none(query.fleet.len());
             let known = limits.allowed_regions.iter();
             for region in known.filter_map(|id| query.fleet.region_ix(id)) {
                 allowed.set(region, true);
@@ -128,12 +127,12 @@ impl Screen {
             self.refuse_outside(ReasonKind::NotEdge, query, Some(edge));
         }
         for law in &limits.required_compliance {
-            let under = attributes.compliance.get(law).map(super::bits::Bits::as_words);
+            let under = attributes.compliance.get(law).map(Bits::as_words);
             self.refuse_outside(ReasonKind::Compliance, query, under);
         }
         if let Some(place) = &limits.data_locality {
             let within = attributes.jurisdiction.get(&canonical(place));
-            let within = within.map(super::bits::Bits::as_words);
+            let within = within.map(Bits::as_words);
             self.refuse_outside(ReasonKind::DataLocality, query, within);
         }
     }
@@ -142,11 +141,8 @@ impl Screen {
         let regions = query.fleet.len();
         let limits = &query.request.constraints;
         if let Some(limit) = query.latency_limit() {
-            let sums = query.latency_sums();
-            let unknown = self.set(ReasonKind::LatencyUnknown);
-            pack(unknown, regions, |region| sums[region] == UNKNOWN);
-            let far = self.set(ReasonKind::Latency);
-            pack(far, regions, |region| sums[region] > limit && sums[region] != UNKNOWN);
+            query.latency.unknown(self.set(ReasonKind::LatencyUnknown));
+            query.latency.above(limit, self.set(ReasonKind::Latency));
         }
         if let Some(limit) = limits.min_health_score {
             let health = &query.fleet.hot.health;
@@ -155,9 +151,7 @@ impl Screen {
             });
         }
         if let Some(limit) = limits.cost_limit {
-            let dear = self.set(ReasonKind::Cost);
-            let costs = query.costs();
-            pack(dear, regions, |region| costs[region] > limit.get());
+            query.costs.above(limit.get(), self.set(ReasonKind::Cost));
         }
     }
 
@@ -166,14 +160,15 @@ impl Screen {
             Depth::Standing => self.standing.clone(),
             Depth::Everything => query.fleet.attributes.all.as_words().to_vec(),
         };
-        let ample = &query.fleet.hot.ample;
-        let held = query.required.iter().all(RuleView::holds_untouched);
-        each(&looked_at, |region| {
-            let plain = held && !query.touches(region);
-            if !plain || !ample[region].fits(&query.need) {
-                self.by_hosts_of(query, region);
+        let mut unsure = looked_at;
+        if query.required.iter().all(RuleView::holds_untouched) {
+            let touched = query.touched.as_ref().map_or(&[][..], Bits::as_words);
+            for (at, unsure) in unsure.iter_mut().enumerate() {
+                let plain = !touched.get(at).copied().unwrap_or(0);
+                *unsure &= !(plain & ample(query, at));
             }
-        });
+        }
+        each(&unsure, |region| self.by_hosts_of(query, region));
     }
 
     fn by_hosts_of(&mut self, query: &Query<'_>, region: usize) {
@@ -195,6 +190,22 @@ impl Screen {
             self.refuse(ReasonKind::Affinity, region);
         }
     }
+}
+
+/// The regions of one word whose roomiest host has room.
+fn ample(query: &Query<'_>, word: usize) -> u64 {
+    // The sign is set where something falls short.
+    let mut short = [0; WORD];
+    for (lane, need) in query.fleet.hot.ample_lanes.iter().zip(query.need.0) {
+        if need == 0 {
+            continue;
+        }
+        let free = lane.iter().skip(word * WORD);
+        for (short, free) in short.iter_mut().zip(free) {
+            *short |= free - need.cast_signed();
+        }
+    }
+    gather(&short.map(|short: i32| u8::from(short >= 0)))
 }
 
 /// What no host of a region has enough of.

@@ -3,7 +3,7 @@
 use dwcp_types::{Capacity, Health, HostId, HostView, RegionId, RegionView, ZoneId};
 
 use super::attribute::accepts;
-use super::{Ceiling, DEAR, FINE, Fleet, HostRow, RegionRow, ZoneRow};
+use super::{FINE, Fleet, HostRow, RegionRow, ZoneRow};
 use crate::placement::policy::{FACTORS, HEALTH, PRIORITY, STRATEGIES, Weights};
 use crate::placement::rank::contributions;
 use crate::placement::room::{CPU, MEMORY, RESOURCES, Room, STORAGE, VMS, amounts};
@@ -47,7 +47,7 @@ impl Fleet {
         let Some(at) = self.region_ix(region) else { return false };
         self.regions[at].health = health;
         self.hot.health[at] = health.score.min(100);
-        self.hot.ceilings[at].steady = steady(self.hot.health[at], self.hot.priority[at]);
+        self.write_steady(at);
         self.attributes.accepting.set(at, accepts(health));
         true
     }
@@ -82,15 +82,15 @@ impl Fleet {
         let region = &view.region;
         self.hot.health.push(view.health.score.min(100));
         self.hot.priority.push(region.priority.min(100));
-        self.hot.cpu_price.push(region.cost.cpu_hour.get());
-        self.hot.memory_price.push(region.cost.memory_gib_hour.get());
-        self.hot.storage_price.push(region.cost.storage_gib_month.get());
-        let cost = &region.cost;
-        let prices = [cost.cpu_hour, cost.memory_gib_hour, cost.storage_gib_month];
-        self.hot.dear |= prices.iter().any(|price| price.get() >= DEAR);
+        self.hot.prices.push(&region.cost);
         self.hot.ample.push(Room::default());
         self.hot.most.push(Room::default());
-        self.hot.ceilings.push(Ceiling::default());
+        self.hot.ample_lanes.iter_mut().for_each(|lane| lane.push(0));
+        let ceilings = &mut self.hot.ceilings;
+        let shares = [&mut ceilings.cpu_share, &mut ceilings.memory_share];
+        let parts = [&mut ceilings.cpu_part, &mut ceilings.gib_part];
+        let rows = shares.into_iter().chain(parts).chain([&mut ceilings.headroom]);
+        rows.chain(&mut ceilings.steady).for_each(|row| row.push(0));
         self.regions.push(RegionRow {
             region: region.clone(),
             health: view.health,
@@ -166,21 +166,31 @@ impl Fleet {
                 *sum = sum.saturating_add(part);
             }
         }
-        self.hot.ceilings[at] = Ceiling {
-            cpu_share: largest_share(zones, CPU),
-            memory_share: largest_share(zones, MEMORY),
-            cpu_part: least_part(zones, CPU, 1),
-            gib_part: least_part(zones, MEMORY, 1024),
-            headroom: headroom(zones),
-            steady: steady(self.hot.health[at], self.hot.priority[at]),
-        };
+        let ceilings = &mut self.hot.ceilings;
+        ceilings.cpu_share[at] = largest_share(zones, CPU);
+        ceilings.memory_share[at] = largest_share(zones, MEMORY);
+        ceilings.cpu_part[at] = least_part(zones, CPU, 1);
+        ceilings.gib_part[at] = least_part(zones, MEMORY, 1024);
+        ceilings.headroom[at] = headroom(zones);
         self.hot.most[at] = most;
-        self.hot.ample[at] = roomiest(&rooms, &total);
+        let ample = roomiest(&rooms, &total);
+        self.hot.ample[at] = ample;
+        for (lane, amount) in self.hot.ample_lanes.iter_mut().zip(ample.0) {
+            lane[at] = amount.cast_signed();
+        }
+        self.write_steady(at);
+    }
+
+    fn write_steady(&mut self, at: usize) {
+        let steady = steady(self.hot.health[at], self.hot.priority[at]);
+        for (row, points) in self.hot.ceilings.steady.iter_mut().zip(steady) {
+            row[at] = i32::from(points);
+        }
     }
 }
 
 /// The least free share, of what every VM takes, in the zone where that is the most.
-fn headroom(zones: &[ZoneRow]) -> u32 {
+fn headroom(zones: &[ZoneRow]) -> i32 {
     let least = |zone: &ZoneRow| {
         let lanes = [CPU, MEMORY, STORAGE, VMS].into_iter();
         lanes.map(|lane| largest_share(std::slice::from_ref(zone), lane)).min()
@@ -198,19 +208,19 @@ fn steady(health: u8, priority: u8) -> [u16; STRATEGIES.len()] {
 }
 
 /// The largest free share of a resource in any zone, rounded up.
-fn largest_share(zones: &[ZoneRow], lane: usize) -> u32 {
+fn largest_share(zones: &[ZoneRow], lane: usize) -> i32 {
     let shares = zones.iter().filter(|zone| zone.total[lane] > 0).map(|zone| {
         let (free, total) = (u128::from(zone.free[lane]), u128::from(zone.total[lane]));
         (free * u128::from(FINE)).div_ceil(total)
     });
-    u32::try_from(shares.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    i32::try_from(shares.max().unwrap_or(0)).unwrap_or(i32::MAX)
 }
 
 /// What so much of a resource is of the zone that has the most of it, rounded down.
-fn least_part(zones: &[ZoneRow], lane: usize, amount: u64) -> u32 {
+fn least_part(zones: &[ZoneRow], lane: usize, amount: u64) -> i32 {
     let most = zones.iter().map(|zone| zone.total[lane]).max().unwrap_or(0);
     let part = (amount * FINE).checked_div(most).unwrap_or(0);
-    u32::try_from(part).unwrap_or(u32::MAX)
+    i32::try_from(part).unwrap_or(i32::MAX)
 }
 
 fn room_of(host: &HostRow) -> Room {
