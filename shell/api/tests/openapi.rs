@@ -10,7 +10,7 @@ fn compare(name: &str, title: &str, described: &[Described]) {
     let document = document(title, "1", described);
     let text = format!("{document:#}\n");
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, &text).unwrap();
+        std::fs::write(&path, &text).expect("the document can be written");
     }
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
