@@ -141,7 +141,9 @@ impl<K: Clone + Ord, V: Clone + PartialEq> ReportLog<K, V> {
 
     /// Waits until there is something that such a reader does not know, or for `patience`.
     pub async fn changed(&self, incarnation: u64, after: u64, patience: Duration) {
-        if incarnation != self.incarnation || after == 0 {
+        // A reader that stands at zero waits too: a table that was never written to would else
+        // answer at once, for ever, and its readers would spin.
+        if incarnation != self.incarnation {
             return;
         }
         let mut latest = self.latest.subscribe();
@@ -301,5 +303,18 @@ mod tests {
         });
         log.put(&2u8, 2u8);
         assert_eq!(waiting.await.unwrap(), vec![2]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_an_empty_table_waits_for_the_first_row() {
+        let log: ReportLog<u8, u8> = ReportLog::new(7);
+        let page = log.since(0, 0, 10);
+        let patience = Duration::from_secs(60);
+        let mut waits = std::pin::pin!(log.changed(7, page.seq, patience));
+        let early = futures_util::FutureExt::now_or_never(&mut waits);
+        assert!(early.is_none(), "there is nothing to tell");
+        log.put(&1, 1);
+        waits.await;
+        assert_eq!(log.since(7, page.seq, 10).changed, vec![1]);
     }
 }
