@@ -11,8 +11,9 @@ mod end_to_end;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use dwcp_agent::{Agent, AgentHandle, Config};
+use dwcp_runtime::shutdown;
 use dwcp_types::{Epoch, Generation, Gib, Mib, Power, VmId, VmShape};
 use dwcp_vm::{GuestSpec, Instruction};
 use tokio::time::{Instant, sleep};
@@ -68,7 +69,12 @@ async fn run(data: &Path, image: &Path, quick: bool) -> anyhow::Result<Vec<Measu
     let config = Config::parse(&text, Path::new("bench.yaml"))?;
     let agent = Agent::open(&config).await?;
     let bench = Bench { handle: agent.handle(), quick };
-    let measured = bench.all().await;
+    // Guests outlive their agent on purpose, so that Ctrl-C has to end them too.
+    let stop = shutdown::requested()?;
+    let measured = tokio::select! {
+        measured = bench.all() => measured,
+        signal = stop => Err(anyhow!("{signal}: not measured to the end")),
+    };
     bench.clear().await?;
     agent.stop().await;
     measured
