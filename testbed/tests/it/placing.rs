@@ -17,9 +17,26 @@ async fn place_all(
     let mut asking = JoinSet::new();
     for (ask, region) in asks.into_iter().zip(regions.iter().cycle()) {
         let door = federation.at(region);
-        asking.spawn(async move { door.place(&ask).await });
+        asking.spawn(async move {
+            loop {
+                match door.place(&ask).await {
+                    // As a client is told to: again, with the same token.
+                    Err(error) if is_open(&error) => {}
+                    answered => return answered,
+                }
+            }
+        });
     }
     asking.join_all().await
+}
+
+/// Whether it may have been done, and only asking again tells.
+fn is_open(error: &CallError) -> bool {
+    let indeterminate = matches!(
+        error,
+        CallError::Api(error) if error.code == ErrorCode::Indeterminate
+    );
+    indeterminate || error.may_have_been_done()
 }
 
 fn hosts(replies: &[Result<PlaceReply, CallError>]) -> Vec<String> {
