@@ -18,6 +18,7 @@ use dwcp_runtime::shutdown;
 use dwcp_runtime::telemetry::{self, LogFormat};
 use dwcp_runtime::tls::{Credentials, ServerTls};
 use futures_util::future::join_all;
+use tokio::process::Command;
 
 #[derive(Debug, Parser)]
 #[command(name = "dwcp-agent", version, about = "owns the virtual machines of this host")]
@@ -127,7 +128,25 @@ async fn stop_guests(config: &std::path::Path) -> anyhow::Result<()> {
         }
         hypervisor.kill(vm, true).await.with_context(|| format!("VM {vm}"))
     });
-    join_all(kills).await.into_iter().collect()
+    let killed: anyhow::Result<()> = join_all(kills).await.into_iter().collect();
+    killed?;
+    remove_bridge(&config.network.bridge).await
+}
+
+/// Removes the guests' bridge when nothing is connected to it any more; the agent makes it
+/// again when it starts.
+async fn remove_bridge(bridge: &str) -> anyhow::Result<()> {
+    let ports = std::path::Path::new("/sys/class/net").join(bridge).join("brif");
+    let Ok(mut ports) = std::fs::read_dir(ports) else { return Ok(()) };
+    if ports.next().is_some() {
+        return Ok(());
+    }
+    let removed = Command::new("ip").args(["link", "delete", "dev", bridge]).output();
+    let removed = removed.await.context("the `ip` tool")?;
+    if !removed.status.success() {
+        bail!("bridge {bridge}: {}", String::from_utf8_lossy(&removed.stderr));
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stderr, reason = "where a command complains")]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use dwcp_api::engine::{RemoteEngine, engine_routes};
@@ -23,10 +24,11 @@ use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::{EmbeddedEngine, StrongEngine};
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, ServerTls};
 use dwcp_types::{HostId, RegionId, VmId};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::books::{Books, BooksTask};
+use crate::books::{Books, BooksTask, Shown};
 use crate::capacity::CapacityPlanner;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineConfig, Federation, RegionSpec};
@@ -299,6 +301,9 @@ impl Core {
             events: self.events.clone(),
         };
         spawn(tasks, "the reconciler", reconciler.run());
+        let shown =
+            show_books(self.region.clone(), self.books.follow(), self.world.clone());
+        spawn(tasks, "the view of the books", shown);
         spawn(tasks, "the announcement", announce(self.region_records(), record));
         for (host, client) in &self.hosts {
             let link = HostLink::new(host.clone(), client.clone(), self.shared());
@@ -378,6 +383,7 @@ impl Core {
         let peer = Arc::new(PeerApi {
             region: self.region.clone(),
             world: self.world.clone(),
+            hosts: self.books.follow(),
             log: self.log.clone(),
             reservations: self.reservations.clone(),
             local: self.local_guests(),
@@ -399,11 +405,28 @@ fn spawn(
     });
 }
 
+/// Pause after the books changed, for what follows to be shown at once with it: they change
+/// with every batch of reservations.
+const BOOKS_PAUSE: Duration = Duration::from_millis(20);
+
+/// Shows, for ever, what the books say is free.
+async fn show_books(
+    region: RegionId,
+    mut books: watch::Receiver<Shown>,
+    world: Arc<World>,
+) {
+    while books.changed().await.is_ok() {
+        let hosts = books.borrow_and_update().clone();
+        world.show_free(&region, &hosts);
+        tokio::time::sleep(BOOKS_PAUSE).await;
+    }
+}
+
 /// Says, until the engine has heard it, that this region is there; then stays quiet.
 async fn announce(regions: RegionRecords, record: RegionRecord) {
     while let Err(reason) = regions.announce(&record).await {
         info!(%reason, "the region waits for the strong engine");
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
     std::future::pending::<()>().await;
 }

@@ -246,6 +246,12 @@ impl Books {
         self.shown.borrow().clone()
     }
 
+    /// Follows the hosts.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Shown> {
+        self.shown.clone()
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         decide: impl FnOnce(&mut Ledger, Timestamp) -> Changed<T> + Send + 'static,

@@ -5,7 +5,8 @@
 //! reserve from the fleet at once, so that a burst of placements does not agree on the same
 //! last slot; the next report of the region says what is true.
 
-use std::sync::{Arc, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use dwcp_controller::ownership::VmRecord;
@@ -33,6 +34,8 @@ const HEALTH_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct FleetKeeper {
     fleet: RwLock<Fleet>,
+    /// What this daemon's placements are about to reserve.
+    ahead: Mutex<BTreeMap<(RegionId, HostId), Capacity>>,
     mirror: Arc<Mirror>,
     world: Arc<World>,
     user_zones: Vec<UserZoneView>,
@@ -49,22 +52,80 @@ impl FleetKeeper {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let fleet = RwLock::new(Fleet::new(&FleetView::default()));
-        Arc::new(Self { fleet, mirror, world, user_zones, clock })
+        let ahead = Mutex::default();
+        Arc::new(Self { fleet, ahead, mirror, world, user_zones, clock })
     }
 
     /// Looks at the fleet.
     pub fn look<T>(&self, look: impl FnOnce(&Fleet) -> T) -> T {
-        look(&self.fleet.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        look(&self.fleet.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes what is about to be reserved, ahead of the region's report.
+    /// Takes what is about to be reserved, ahead of the region's report. Each must be ended by
+    /// [`Self::give`] or [`Self::settle`].
     pub fn take(&self, region: &RegionId, host: &HostId, need: &Capacity) {
-        self.change(|fleet| fleet.take(region, host, need));
+        self.ahead(region, host, |ahead| ahead.plus(need));
     }
 
     /// Gives back what was taken ahead and not reserved.
     pub fn give(&self, region: &RegionId, host: &HostId, need: &Capacity) {
-        self.change(|fleet| fleet.give(region, host, need));
+        self.ahead(region, host, |ahead| ahead.saturating_sub(need));
+    }
+
+    /// What was taken ahead at one host was reserved, perhaps at another: counted as the
+    /// region's next report will count it.
+    pub fn settle(
+        &self,
+        region: &RegionId,
+        taken_at: &HostId,
+        reserved_at: &HostId,
+        need: &Capacity,
+    ) {
+        self.world.update(region, |known| {
+            for item in known.hosts.iter_mut().filter(|item| item.id == *reserved_at) {
+                item.free = item.free.saturating_sub(need);
+            }
+        });
+        self.give(region, taken_at, need);
+    }
+
+    /// Changes what is taken ahead at a host, and shows the host with it.
+    fn ahead(
+        &self,
+        region: &RegionId,
+        host: &HostId,
+        change: impl FnOnce(&Capacity) -> Capacity,
+    ) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (region.clone(), host.clone());
+        let taken = change(&ahead.get(&key).copied().unwrap_or_default());
+        if taken == Capacity::default() {
+            ahead.remove(&key);
+        } else {
+            ahead.insert(key, taken);
+        }
+        drop(ahead);
+        self.refresh_host(region, host);
+    }
+
+    /// What a host has free for a new decision: what its region reported, without what other
+    /// placements of this daemon are about to reserve.
+    fn free(&self, region: &RegionId, host: &HostId, reported: &Capacity) -> Capacity {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = ahead.get(&(region.clone(), host.clone()));
+        taken.map_or(*reported, |taken| reported.saturating_sub(taken))
+    }
+
+    fn refresh_host(&self, region: &RegionId, host: &HostId) {
+        let reported = self.world.region(region, |known| {
+            let hosts = known.into_iter().flat_map(|known| &known.hosts);
+            let mut hosts = hosts.filter(|item| item.id == *host);
+            hosts.next().map(|item| (item.free, item.schedulable))
+        });
+        if let Some((reported, schedulable)) = reported {
+            let free = self.free(region, host, &reported);
+            self.change(|fleet| fleet.set_host(region, host, free, schedulable));
+        }
     }
 
     /// How a region fares, as of now.
@@ -99,8 +160,7 @@ impl FleetKeeper {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Fleet) -> T) -> T {
-        let mut fleet =
-            self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut fleet = self.fleet.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut fleet)
     }
 
@@ -122,7 +182,8 @@ impl FleetKeeper {
                 let id = &record.region.id;
                 self.world.region(id, |known| {
                     known.into_iter().flat_map(|known| &known.hosts).all(|host| {
-                        fleet.set_host(id, &host.id, host.free, host.schedulable)
+                        let free = self.free(id, &host.id, &host.free);
+                        fleet.set_host(id, &host.id, free, host.schedulable)
                     })
                 })
             })
@@ -159,6 +220,12 @@ impl FleetKeeper {
         };
         let fleet = Fleet::new(&view);
         self.change(|old| *old = fleet);
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> = ahead.keys().cloned().collect();
+        drop(ahead);
+        for (region, host) in taken {
+            self.refresh_host(&region, &host);
+        }
     }
 
     fn region_view(&self, record: &RegionRecord, now: Timestamp) -> RegionView {

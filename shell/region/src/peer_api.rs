@@ -16,7 +16,10 @@ use dwcp_runtime::report_log::{Cursor, ReportLog};
 use dwcp_runtime::tls::Identity;
 use dwcp_types::{RegionId, VmId};
 
+use tokio::sync::watch;
+
 use crate::bind::bind;
+use crate::books::Shown;
 use crate::local_guests::LocalGuests;
 use crate::meter::Meter;
 use crate::reservations::Reservations;
@@ -32,6 +35,8 @@ pub struct PeerApi {
     pub region: RegionId,
     /// What is known of it.
     pub world: Arc<World>,
+    /// Its hosts as the books see them.
+    pub hosts: watch::Receiver<Shown>,
     /// Its guests as they change.
     pub log: Arc<ReportLog<VmId, Arc<InstanceReport>>>,
     /// Its reservations.
@@ -75,7 +80,13 @@ impl PeerApi {
         let ReportParams { incarnation, begun, after, wait_ms } = params;
         let cursor = Cursor { incarnation, begun, after };
         let patience = Duration::from_millis(wait_ms.min(REPORT_WAIT_MAX_MS));
-        self.log.changed(cursor, patience).await;
+        let mut hosts = self.hosts.clone();
+        hosts.mark_unchanged();
+        tokio::select! {
+            () = self.log.changed(cursor, patience) => {}
+            // The books go with the daemon: there is nothing to wait for then.
+            _ = hosts.changed() => {}
+        }
         let page = self.log.since(cursor, GUESTS_MAX);
         let hosts = self.world.region(&self.region, |known| {
             known.map(|known| known.hosts.clone()).unwrap_or_default()

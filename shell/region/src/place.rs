@@ -18,8 +18,8 @@ use dwcp_controller::ownership::{
     ClientToken, DecisionSummary, TokenRecord, VmRecord, token_key, vm_key,
 };
 use dwcp_controller::placement::{
-    Decision, Explanation, Policy, Verdict, Victim, decide, explain, need,
-    plan_preemption, validate, validate_names,
+    Decision, Explanation, Policy, ReasonKind, RefusalCount, Verdict, Victim, decide,
+    explain, need, plan_preemption, validate, validate_names,
 };
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::crash::crash_point;
@@ -46,6 +46,9 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(200);
 /// How long victims may take to stop before the caller is told to ask again: less than a call
 /// may take.
 const ROOM_WITHIN: Duration = Duration::from_secs(20);
+
+/// Pause before a fleet without room is looked at again: a report between regions takes less.
+const VIEW_PAUSE: Duration = Duration::from_millis(400);
 
 /// How often it is looked at meanwhile.
 const ROOM_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -217,8 +220,12 @@ impl Placer {
                 victims = self.make_room(&ask.request, explanation).await?;
                 decision =
                     self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
-            } else if decision.chosen.is_none() {
+            } else if decision.chosen.is_none() && !lacks_room(&decision) {
                 break;
+            } else if decision.chosen.is_none() {
+                // The view is late, and what others took ahead of a reservation that they
+                // did not get may stand in it: look again before refusing for want of room.
+                tokio::time::sleep(VIEW_PAUSE).await;
             }
             for (region, zone, host) in places(&decision) {
                 let body = ReserveBody {
@@ -236,7 +243,11 @@ impl Placer {
                     decision: summary(&decision, explanation, &region),
                 };
                 let missed_here = match self.try_at(&region, body, commit).await {
-                    Ok(reply) => return Ok((reply.record, reply.repeated, victims)),
+                    Ok(reply) => {
+                        let host = &reply.record.owner.host;
+                        self.fleet.settle(&region, &at, host, &need(&ask.request));
+                        return Ok((reply.record, reply.repeated, victims));
+                    }
                     Err(missed_here) => missed_here,
                 };
                 self.fleet.give(&region, &at, &need(&ask.request));
@@ -415,6 +426,12 @@ fn none_took(vm: &VmId, missed: &[(RegionId, ApiError)]) -> ApiError {
         None => ApiError::new(ErrorCode::Refused, message)
             .with_remedy("capacity went to others meanwhile; ask again"),
     }
+}
+
+/// Whether some region is refused only for what may change within a moment.
+fn lacks_room(decision: &Decision) -> bool {
+    let room = |reason: &RefusalCount| reason.reason == ReasonKind::Capacity;
+    decision.refusals.iter().any(room)
 }
 
 /// The places to try, best first.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use dwcp_api::host::InstanceReport;
 use dwcp_api::peer::MeterReading;
 use dwcp_api::public::HostItem;
-use dwcp_types::{RegionId, VmId};
+use dwcp_types::{HostView, RegionId, VmId};
 use tokio::sync::Notify;
 
 /// What is known of one region.
@@ -58,6 +58,19 @@ impl World {
         if changed {
             self.hosts_changed.notify_one();
         }
+    }
+
+    /// Shows what is free on a region's own hosts as soon as its books say so, ahead of what
+    /// the hosts report next.
+    pub fn show_free(&self, region: &RegionId, hosts: &[HostView]) {
+        self.update(region, |known| {
+            for item in &mut known.hosts {
+                if let Some(view) = hosts.iter().find(|view| view.id == item.id) {
+                    item.free = view.free;
+                    item.schedulable = view.schedulable;
+                }
+            }
+        });
     }
 
     /// What is known of one guest, and when its region was last heard from.

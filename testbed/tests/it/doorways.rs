@@ -86,13 +86,13 @@ async fn only_those_with_the_right_certificate_come_in() {
         (
             "near-h1",
             "near",
-            "/peer/v1/report?incarnation=1&after=0&wait_ms=0",
+            "/peer/v1/report?incarnation=1&begun=0&after=0&wait_ms=0",
             "a host at the peers' door",
         ),
         (
             "admin",
             "near",
-            "/peer/v1/report?incarnation=1&after=0&wait_ms=0",
+            "/peer/v1/report?incarnation=1&begun=0&after=0&wait_ms=0",
             "an administrator at the peers' door",
         ),
         ("admin", "near-h1", "/host/v1/report", "an administrator at a host's door"),

@@ -25,7 +25,9 @@ fn without(view: &FleetView, victims: &[&Arc<PlacedVm>]) -> FleetView {
         let region =
             view.regions.iter_mut().find(|at| at.region.id == vm.region).unwrap();
         let host = region.hosts.iter_mut().find(|host| host.id == vm.host).unwrap();
-        host.free = host.free.plus(&Capacity::of(&vm.shape));
+        let disk = Capacity { storage: vm.shape.storage, ..Capacity::default() };
+        let freed = Capacity::of(&vm.shape).saturating_sub(&disk);
+        host.free = host.free.plus(&freed);
     }
     view
 }
