@@ -130,7 +130,10 @@ async fn stop_guests(config: &std::path::Path) -> anyhow::Result<()> {
     });
     let killed: anyhow::Result<()> = join_all(kills).await.into_iter().collect();
     killed?;
-    remove_bridge(&config.network.bridge).await
+    if hypervisor.facts().driver == "qemu" {
+        remove_bridge(&config.network.bridge).await?;
+    }
+    Ok(())
 }
 
 /// Removes the guests' bridge when nothing is connected to it any more; the agent makes it

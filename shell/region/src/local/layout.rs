@@ -60,6 +60,17 @@ impl Layout {
         Ok(())
     }
 
+    /// The name of a guest network's bridge: another for each federation on the machine, and
+    /// at most the 15 bytes that the kernel takes.
+    pub(super) fn bridge(&self, network: u8) -> String {
+        // FNV-1a: short, stable between runs, and nothing depends on its strength.
+        let path = self.root.as_os_str().as_encoded_bytes();
+        let hash = path.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
+        format!("dwcp{:06x}-{network}", hash >> 8)
+    }
+
     pub(super) fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }

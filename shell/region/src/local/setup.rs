@@ -135,7 +135,7 @@ fn agent_config(plan: &Plan, spec: &RegionSpec, host: &HostSpec, network: u8) ->
         "driver": plan.driver.as_str(),
         "image_dir": std::path::absolute(&plan.image).unwrap_or_else(|_| plan.image.clone()),
         "network": {
-            "bridge": format!("dwcpbr{network}"),
+            "bridge": layout.bridge(network),
             "prefix": format!("10.77.{network}.0/24"),
         },
         "scale": { "cpu_max": GUEST_CPUS, "memory_max": GUEST_MEMORY_MIB },
