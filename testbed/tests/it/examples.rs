@@ -82,23 +82,9 @@ fn succeeded(output: &Output) -> String {
     format!("{said}\n{complained}")
 }
 
-/// Real guests, unless another federation has guests on the bridges that `local up` uses: the
-/// taps of both would meet.
-fn image() -> Option<PathBuf> {
-    let busy = (0..6).find(|index| {
-        let ports = format!("/sys/class/net/dwcpbr{index}/brif");
-        std::fs::read_dir(ports).is_ok_and(|mut ports| ports.next().is_some())
-    });
-    if let Some(index) = busy {
-        eprintln!("simulated guests: the bridge dwcpbr{index} is in use");
-        return None;
-    }
-    guest_image()
-}
-
 #[test]
 fn the_three_requests_are_placed_run_and_explained_where_there_is_an_edge() {
-    let local = Local::of("t1-edge", image());
+    let local = Local::of("t1-edge", guest_image());
     succeeded(&local.command("up").arg("--detach").output().unwrap());
     let said = local.run_script();
     for part in ["vm-web-001", "vm-db-001", "vm-iot-001", "eu-west-1", "edge-tokyo"] {
