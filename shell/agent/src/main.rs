@@ -136,18 +136,23 @@ async fn stop_guests(config: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes the guests' bridge when nothing is connected to it any more; the agent makes it
-/// again when it starts.
+/// Removes the guests' bridge with the taps that the ended guests left in it; the agent makes
+/// both again when it needs them.
 async fn remove_bridge(bridge: &str) -> anyhow::Result<()> {
     let ports = std::path::Path::new("/sys/class/net").join(bridge).join("brif");
-    let Ok(mut ports) = std::fs::read_dir(ports) else { return Ok(()) };
-    if ports.next().is_some() {
-        return Ok(());
+    let Ok(ports) = std::fs::read_dir(ports) else { return Ok(()) };
+    for port in ports.flatten() {
+        remove_link(&port.file_name()).await?;
     }
-    let removed = Command::new("ip").args(["link", "delete", "dev", bridge]).output();
+    remove_link(bridge.as_ref()).await
+}
+
+async fn remove_link(device: &std::ffi::OsStr) -> anyhow::Result<()> {
+    let removed = Command::new("ip").args(["link", "delete", "dev"]).arg(device).output();
     let removed = removed.await.context("the `ip` tool")?;
     if !removed.status.success() {
-        bail!("bridge {bridge}: {}", String::from_utf8_lossy(&removed.stderr));
+        let reason = String::from_utf8_lossy(&removed.stderr);
+        bail!("network device {}: {reason}", device.display());
     }
     Ok(())
 }
