@@ -61,6 +61,9 @@ mod tests {
     fn an_overdraft_is_found_also_when_a_later_mint_would_cover_it() {
         let happenings = [Happening::Minted(5), Happening::Used(6), Happening::Minted(5)];
         assert_eq!(book(&happenings), Err(1));
+        let little_by_little =
+            [Happening::Minted(5), Happening::Used(3), Happening::Used(3)];
+        assert_eq!(book(&little_by_little), Err(1));
     }
 
     #[test]
