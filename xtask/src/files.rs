@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that hold nothing that we wrote.
+/// What holds nothing that we wrote; in a further worktree of Git, `.git` is a file.
 const SKIPPED: &[&str] = &["target", ".git", "node_modules", ".dwcp"];
 
 /// Every file under a folder whose name ends in one of `endings`; an empty list means all.
@@ -14,12 +14,10 @@ pub(crate) fn under(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-            if path.is_symlink() {
+            if path.is_symlink() || SKIPPED.contains(&name) {
                 continue;
             } else if path.is_dir() {
-                if !SKIPPED.contains(&name) {
-                    folders.push(path);
-                }
+                folders.push(path);
             } else if endings.is_empty() || endings.iter().any(|end| name.ends_with(end))
             {
                 files.push(path);
