@@ -24,6 +24,12 @@ const LAYERS: &[Layer] = &[
     Layer { folder: "core/types", ours: &[], others: VALUES },
     Layer { folder: "core/controller", ours: &["dwcp-types"], others: VALUES },
     Layer { folder: "core/monitor", ours: &["dwcp-types"], others: VALUES },
+    Layer {
+        folder: "core/state",
+        ours: &["dwcp-types"],
+        // Its rows and frames are values too, and smaller in postcard than in JSON.
+        others: &["postcard", "schemars", "serde", "serde_json", "thiserror"],
+    },
     Layer { folder: "core/vm", ours: &["dwcp-types"], others: VALUES },
     Layer {
         folder: "shell/runtime",

@@ -1,0 +1,23 @@
+//! Replicated state: values that join, the clocks that order them, and the replica that keeps
+//! and repairs them (S1-S18).
+//!
+//! Pure: time, randomness, disks and peers are arguments and commands. Values that join need no
+//! leader and no agreement: replicas that have seen the same updates, in any order and however
+//! often, hold the same bytes. What two regions must never disagree on is not kept here but in
+//! the strong engine (`docs/design/state.md`).
+
+mod bytes;
+mod clock;
+mod codec;
+mod crdt;
+mod digest;
+
+pub use bytes::Bytes;
+pub use clock::{
+    AHEAD_MAX, Actor, ActorError, Causality, Dot, DottedVersion, Hlc, HlcClock,
+    ReplicaId, TooFarAhead, VersionVector,
+};
+pub use crdt::{
+    BoundedReading, DecodeError, FieldReading, GCounter, JoinError, Kind, Lww, MintId,
+    Reading, Register, Update, UpdateError, Value, Writer, limit,
+};
