@@ -18,7 +18,7 @@ struct Layer {
 /// What a core needs to describe its values; nothing here has an effect.
 const VALUES: &[&str] = &["schemars", "serde", "serde_json", "thiserror"];
 /// What tests may use besides.
-const TESTING: &[&str] = &["proptest", "serde_json", "tempfile"];
+const TESTING: &[&str] = &["crdts", "proptest", "serde_json", "tempfile"];
 
 const LAYERS: &[Layer] = &[
     Layer { folder: "core/types", ours: &[], others: VALUES },

@@ -9,6 +9,7 @@ mod dot;
 mod dotted_version;
 mod hlc;
 mod version_vector;
+pub(crate) mod wire;
 
 pub use actor::{Actor, ActorError, ReplicaId};
 pub use dot::Dot;

@@ -6,7 +6,36 @@
 //! encoding, and hostile bytes cost no more than their own length.
 
 use crate::bytes::Bytes;
-use crate::crdt::DecodeError;
+
+/// Why bytes are no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They end too early.
+    #[error("the encoding ends before its value does")]
+    Truncated,
+    /// They go on after the value.
+    #[error("{bytes} bytes follow the value")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// The first byte is no code of a kind.
+    #[error("{0} is the code of no kind; its sender may be of a newer version")]
+    UnknownKind(u8),
+    /// Something is over its limit.
+    #[error("{what} has {bytes} bytes, over {max}")]
+    TooLarge {
+        /// Which part.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// Something is not written the one way that it can be: out of order, twice, too long.
+    #[error("{0} is not in its canonical form")]
+    NotCanonical(&'static str),
+}
 
 /// Where an encoding goes: a buffer or a digest.
 pub(crate) trait Sink {
@@ -106,10 +135,51 @@ impl<'a> Source<'a> {
         Ok(bytes.into())
     }
 
+    /// Whether something follows that may be missing.
+    pub(crate) fn present(&mut self) -> Result<bool, DecodeError> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::NotCanonical("an option")),
+        }
+    }
+
+    pub(crate) fn option(&mut self, max: usize) -> Result<Option<Bytes>, DecodeError> {
+        if self.present()? { self.bytes(max).map(Some) } else { Ok(None) }
+    }
+
     pub(crate) fn end(self) -> Result<(), DecodeError> {
         match self.rest.len() {
             0 => Ok(()),
             bytes => Err(DecodeError::Trailing { bytes }),
         }
     }
+}
+
+pub(crate) fn put_option(out: &mut impl Sink, value: Option<&Bytes>) {
+    match value {
+        None => out.put(&[0]),
+        Some(bytes) => {
+            out.put(&[1]);
+            put_bytes(out, bytes);
+        }
+    }
+}
+
+/// Keys come in order and once.
+pub(crate) fn ascending<T: Clone + Ord>(
+    key: T,
+    last: &mut Option<T>,
+    what: &'static str,
+) -> Result<T, DecodeError> {
+    if last.as_ref().is_some_and(|last| *last >= key) {
+        return Err(DecodeError::NotCanonical(what));
+    }
+    *last = Some(key.clone());
+    Ok(key)
+}
+
+/// A number whose entry is left out where it is zero.
+pub(crate) fn positive(number: u64, what: &'static str) -> Result<u64, DecodeError> {
+    if number == 0 { Err(DecodeError::NotCanonical(what)) } else { Ok(number) }
 }

@@ -8,22 +8,36 @@
 mod bounded;
 mod error;
 mod gcounter;
+mod gset;
+mod kernel;
 mod kind;
 mod lww;
+mod mv;
+mod ormap;
+mod orset;
+mod place;
+mod pncounter;
 mod reading;
 mod register;
 mod update;
 mod value;
-mod wire;
 
 pub mod limit;
 
-pub use bounded::MintId;
-pub use error::{DecodeError, JoinError, UpdateError};
+pub use bounded::{Bounded, MintId};
+pub use error::{JoinError, UpdateError};
 pub use gcounter::GCounter;
+pub use gset::GSet;
 pub use kind::Kind;
 pub use lww::Lww;
+pub use mv::Mv;
+pub use ormap::OrMap;
+pub use orset::OrSet;
+pub use pncounter::PnCounter;
 pub use reading::{BoundedReading, FieldReading, Reading};
 pub use register::Register;
 pub use update::{Update, Writer};
 pub use value::Value;
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,9 @@ pub use clock::{
     AHEAD_MAX, Actor, ActorError, Causality, Dot, DottedVersion, Hlc, HlcClock,
     ReplicaId, TooFarAhead, VersionVector,
 };
+pub use codec::DecodeError;
 pub use crdt::{
-    BoundedReading, DecodeError, FieldReading, GCounter, JoinError, Kind, Lww, MintId,
-    Reading, Register, Update, UpdateError, Value, Writer, limit,
+    Bounded, BoundedReading, FieldReading, GCounter, GSet, JoinError, Kind, Lww, MintId,
+    Mv, OrMap, OrSet, PnCounter, Reading, Register, Update, UpdateError, Value, Writer,
+    limit,
 };

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 
 use super::Causality;
-use super::actor::Actor;
 use super::dot::Dot;
 
 /// A set of dots, compact where they follow each other.
@@ -34,11 +33,16 @@ impl DottedVersion {
         before.is_some_and(|(after, upto)| after.actor == dot.actor && dot.seq <= *upto)
     }
 
-    /// The highest number of an actor that has been seen; 0 where nothing was.
+    /// The last mutation of the same actor before this one that has been seen; number 0 where
+    /// there is none.
     #[must_use]
-    pub fn last(&self, actor: Actor) -> u64 {
-        let last = self.spans.range(..=Dot::new(actor, u64::MAX)).next_back();
-        last.filter(|(after, _)| after.actor == actor).map_or(0, |(_, upto)| *upto)
+    pub fn before(&self, dot: Dot) -> Dot {
+        let span = self.spans.range(..dot).next_back();
+        let last = span.filter(|(after, _)| after.actor == dot.actor);
+        Dot::new(
+            dot.actor,
+            last.map_or(0, |(_, upto)| *upto).min(dot.seq.saturating_sub(1)),
+        )
     }
 
     /// Sees one mutation. Whether it is new.
@@ -111,5 +115,15 @@ impl DottedVersion {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
+    }
+}
+
+impl FromIterator<Dot> for DottedVersion {
+    fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
+        let mut version = Self::new();
+        for dot in dots {
+            version.add(dot);
+        }
+        version
     }
 }

@@ -1,7 +1,8 @@
-//! Why a value refuses: an update, a join, bytes.
+//! Why a value refuses an update or a join.
 
 use super::bounded::MintId;
 use super::kind::Kind;
+use super::update::Update;
 use crate::clock::Actor;
 
 /// Why an update is not made; the value is as it was.
@@ -50,7 +51,9 @@ pub enum UpdateError {
         siblings: usize,
     },
     /// The kind has no deletion.
-    #[error("a {kind} cannot be deleted: it only grows; choose a kind that can forget")]
+    #[error(
+        "a {kind} cannot be deleted as a whole; choose a kind that can forget, or store nothing in a register"
+    )]
     CannotForget {
         /// The value's kind.
         kind: Kind,
@@ -58,16 +61,19 @@ pub enum UpdateError {
     /// A number of a mutation was used before: a replica that lost what it wrote and goes on
     /// under its old name (F40).
     #[error(
-        "{actor} has written mutation {seq}, but this value has seen its {last}; start the replica under a new incarnation"
+        "mutation {seq} of {actor} was here before; start the replica under a new incarnation"
     )]
     DotReused {
         /// Who writes.
         actor: Actor,
         /// The number it gave.
         seq: u64,
-        /// The highest that was seen.
-        last: u64,
     },
+    /// What a caller says it saw can be no reading.
+    #[error(
+        "what was seen names more values than any reading; pass on what the reading gave, unchanged"
+    )]
+    NotSeen,
     /// Maps within maps within maps.
     #[error("the field lies deeper than {max} maps; use a key of its own")]
     TooDeep {
@@ -124,12 +130,16 @@ pub enum UpdateError {
         /// The operation.
         id: MintId,
     },
-    /// The kind is not made yet.
-    #[error("a {kind} cannot be updated yet")]
-    NotMadeYet {
-        /// The value's kind.
-        kind: Kind,
-    },
+}
+
+impl UpdateError {
+    /// The answer to an update that a kind does not have.
+    pub(super) const fn unfit(kind: Kind, update: &Update) -> Self {
+        if matches!(update, Update::Delete) {
+            return Self::CannotForget { kind };
+        }
+        Self::WrongKind { kind, update: update.name() }
+    }
 }
 
 /// Why two values do not join; neither changes.
@@ -140,34 +150,4 @@ pub struct JoinError {
     pub ours: Kind,
     /// The one that was to be joined.
     pub theirs: Kind,
-}
-
-/// Why bytes are no value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// They end too early.
-    #[error("the encoding ends before its value does")]
-    Truncated,
-    /// They go on after the value.
-    #[error("{bytes} bytes follow the value")]
-    Trailing {
-        /// How many.
-        bytes: usize,
-    },
-    /// The first byte is no code of a kind.
-    #[error("{0} is the code of no kind; its sender may be of a newer version")]
-    UnknownKind(u8),
-    /// Something is over its limit.
-    #[error("{what} has {bytes} bytes, over {max}")]
-    TooLarge {
-        /// Which part.
-        what: &'static str,
-        /// Its size.
-        bytes: usize,
-        /// What is allowed.
-        max: usize,
-    },
-    /// Something is not written the one way that it can be: out of order, twice, too long.
-    #[error("{0} is not in its canonical form")]
-    NotCanonical(&'static str),
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{DecodeError, UpdateError};
+use super::error::UpdateError;
 use super::kind::Kind;
 use super::limit::ACTORS_MAX;
-use super::wire;
-use crate::clock::Actor;
-use crate::codec::{Sink, Source, put_len, put_number};
+use crate::clock::{Actor, wire};
+use crate::codec::{DecodeError, Sink, Source, ascending, positive, put_len, put_number};
 
 /// How much each actor counted.
 ///
@@ -87,8 +86,8 @@ impl GCounter {
         let mut counts = BTreeMap::new();
         let mut last = None;
         for _ in 0..from.len(3)? {
-            let actor = wire::ascending(wire::actor(from)?, &mut last, "an actor")?;
-            let count = wire::positive(from.number()?, "a count")?;
+            let actor = ascending(wire::actor(from)?, &mut last, "an actor")?;
+            let count = positive(from.number()?, "a count")?;
             counts.insert(actor, count);
         }
         Ok(Self { counts })

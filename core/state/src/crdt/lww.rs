@@ -5,13 +5,12 @@
 //! for what has an invariant. Deletion is a stamped absence, so that an older write that comes
 //! late does not bring the bytes back.
 
-use super::error::{DecodeError, UpdateError};
+use super::error::UpdateError;
 use super::limit::WRITTEN_BYTES_MAX;
 use super::update::Writer;
-use super::wire;
 use crate::bytes::Bytes;
-use crate::clock::{Actor, Hlc};
-use crate::codec::{Sink, Source, put_number};
+use crate::clock::{Actor, Hlc, wire};
+use crate::codec::{DecodeError, Sink, Source, put_number, put_option};
 
 /// One write; its order decides.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +32,7 @@ impl Lww {
     /// # Errors
     ///
     /// When the bytes are too many.
-    pub fn set(&self, value: Option<Bytes>, by: &Writer) -> Result<Self, UpdateError> {
+    pub fn write(value: Option<Bytes>, by: &Writer) -> Result<Self, UpdateError> {
         let bytes = value.as_ref().map_or(0, |value| value.len());
         if bytes > WRITTEN_BYTES_MAX {
             let (what, max) = ("the value", WRITTEN_BYTES_MAX);
@@ -68,18 +67,16 @@ impl Lww {
         out.put(&[1]);
         put_number(out, latest.stamp.bits());
         wire::put_actor(out, latest.actor);
-        wire::put_option(out, latest.value.as_ref());
+        put_option(out, latest.value.as_ref());
     }
 
     pub(super) fn decode(from: &mut Source<'_>) -> Result<Self, DecodeError> {
-        match from.byte()? {
-            0 => return Ok(Self::default()),
-            1 => {}
-            _ => return Err(DecodeError::NotCanonical("an option")),
+        if !from.present()? {
+            return Ok(Self::default());
         }
         let stamp = Hlc::from_bits(from.number()?);
         let actor = wire::actor(from)?;
-        let value = wire::option(from, WRITTEN_BYTES_MAX)?;
+        let value = from.option(WRITTEN_BYTES_MAX)?;
         Ok(Self { latest: Some(Write { stamp, actor, value }) })
     }
 }

@@ -4,12 +4,11 @@
 //! the replica's. A deletion stays for good: a majority that forgot it would allow a timestamp
 //! below that of the rest, and the next write would lose against the deletion.
 
-use super::error::{DecodeError, UpdateError};
+use super::error::UpdateError;
 use super::limit::WRITTEN_BYTES_MAX;
-use super::wire;
 use crate::bytes::Bytes;
-use crate::clock::Actor;
-use crate::codec::{Sink, Source, put_number};
+use crate::clock::{Actor, wire};
+use crate::codec::{DecodeError, Sink, Source, put_number, put_option};
 
 /// What was stored under the greatest timestamp.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,16 +74,14 @@ impl Register {
         out.put(&[1]);
         put_number(out, self.lamport);
         wire::put_actor(out, actor);
-        wire::put_option(out, self.value.as_ref());
+        put_option(out, self.value.as_ref());
     }
 
     pub(super) fn decode(from: &mut Source<'_>) -> Result<Self, DecodeError> {
-        match from.byte()? {
-            0 => return Ok(Self::default()),
-            1 => {}
-            _ => return Err(DecodeError::NotCanonical("an option")),
+        if !from.present()? {
+            return Ok(Self::default());
         }
         let (lamport, actor) = (from.number()?, Some(wire::actor(from)?));
-        Ok(Self { lamport, actor, value: wire::option(from, WRITTEN_BYTES_MAX)? })
+        Ok(Self { lamport, actor, value: from.option(WRITTEN_BYTES_MAX)? })
     }
 }
