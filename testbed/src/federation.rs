@@ -26,8 +26,6 @@ use crate::plan::{HostPlan, Plan, RegionPlan};
 use crate::process::Process;
 use crate::wait::until;
 
-/// What is shown of each log when a test fails.
-const LOG_LINES_SHOWN: usize = 15;
 /// Life of the administrator's credential: longer than any test.
 const ADMIN_LIFETIME: Duration = Duration::from_hours(1);
 
@@ -115,7 +113,7 @@ impl Federation {
         let now = SystemClock::new().now();
         let names: Vec<_> = match who {
             Identity::Admin(_) => Vec::new(),
-            Identity::Region(_) | Identity::Host { .. } => {
+            Identity::Region(_) | Identity::Host { .. } | Identity::Engine(_) => {
                 let first = self.sockets.values().next().expect("it has a region");
                 vec![SubjectName::Ip(first.ip())]
             }
@@ -386,10 +384,7 @@ impl Federation {
 
     fn show_logs(&self) {
         for process in self.processes.values() {
-            let log = process.log();
-            let lines: Vec<_> = log.lines().collect();
-            let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
-            complain(&format!("--- {}\n{}", process.name(), lines[from..].join("\n")));
+            process.show_log();
         }
     }
 }

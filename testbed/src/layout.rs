@@ -56,7 +56,7 @@ pub fn workspace() -> &'static Path {
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn skip<T>(why: &str) -> Option<T> {
+pub(crate) fn skip<T>(why: &str) -> Option<T> {
     eprintln!("skipped: {why}");
     None
 }

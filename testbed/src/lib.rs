@@ -10,6 +10,7 @@
 mod address;
 mod ask;
 mod doors;
+mod etcd;
 mod federation;
 mod layout;
 mod plan;
@@ -19,6 +20,7 @@ mod wire;
 
 pub use ask::Ask;
 pub use doors::{Door, refusal};
+pub use etcd::{EtcdCluster, etcd_program};
 pub use federation::Federation;
 pub use layout::{guest_image, program, workspace};
 pub use plan::{HostPlan, Plan, RegionPlan};

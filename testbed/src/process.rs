@@ -8,6 +8,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::until;
 
+/// What is shown of a log when a test fails.
+const LOG_LINES_SHOWN: usize = 15;
+
 /// How a process ended, with what it wrote.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -153,6 +156,15 @@ impl Process {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Shows the end of what it wrote, for the reader of a failed test.
+    #[expect(clippy::print_stderr, reason = "what the reader of a failed test needs")]
+    pub(crate) fn show_log(&self) {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
+        eprintln!("--- {}\n{}", self.name, lines[from..].join("\n"));
     }
 
     fn signal(&self, signal: Signal) {

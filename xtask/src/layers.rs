@@ -44,6 +44,7 @@ const LAYERS: &[Layer] = &[
             "hyper-rustls",
             "hyper-util",
             "jiff",
+            "prost",
             "rcgen",
             "redb",
             "ring",

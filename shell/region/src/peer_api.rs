@@ -52,7 +52,7 @@ pub struct PeerApi {
 fn admit(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Region(_) => Ok(()),
-        Identity::Admin(_) | Identity::Host { .. } => {
+        Identity::Admin(_) | Identity::Host { .. } | Identity::Engine(_) => {
             Err(caller.forbidden("only a region's daemon"))
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything on which two regions must never disagree (who owns a VM, which reservation
 //! became which VM) goes through [`StrongEngine`]. Its promises are those of etcd v3, so that
-//! an etcd adapter can follow without a change above it:
+//! nobody above it knows whether [`EmbeddedEngine`] or [`EtcdEngine`] keeps them:
 //!
 //! - revisions are global and rise by one with every transaction that changes something;
 //! - a transaction is atomic and linearizable, and is answered only when it is durable;
@@ -23,10 +23,13 @@ use futures_util::stream::BoxStream;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod embedded;
+pub mod etcd;
+mod leases;
 mod txn;
 
 pub use embedded::{EmbeddedEngine, OpenError};
-pub use txn::{Compare, Op, OpId, OpIdError, Txn, TxnOutcome};
+pub use etcd::EtcdEngine;
+pub use txn::{Compare, Op, OpId, OpIdError, Txn, TxnOutcome, may_hold_later};
 
 /// Longest key in bytes. Keys are paths of identifiers of at most 63 bytes.
 pub const KEY_LEN_MAX: usize = 512;

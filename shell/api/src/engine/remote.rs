@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dwcp_runtime::strong::{
-    Answer, Compare, Event, EventBatch, KeyValue, LeaseId, OpId, Page, Range,
-    StrongEngine, StrongError, Txn, TxnOutcome, Watch,
+    Answer, Event, EventBatch, KeyValue, LeaseId, OpId, Page, Range, StrongEngine,
+    StrongError, Txn, TxnOutcome, Watch, may_hold_later,
 };
 use futures_util::stream;
 
@@ -240,18 +240,6 @@ fn is_unknown(error: &CallError) -> bool {
 fn is_answer(error: &CallError) -> bool {
     matches!(error, CallError::Api(error)
         if !matches!(error.code, ErrorCode::Indeterminate | ErrorCode::Unavailable | ErrorCode::Busy))
-}
-
-/// Whether the comparisons that failed could hold at another time. A revision that has passed
-/// never comes back; absence and values do.
-fn may_hold_later(compare: &[Compare], current: &[(String, Option<KeyValue>)]) -> bool {
-    let failed = compare
-        .iter()
-        .zip(current)
-        .filter(|(compare, (_, record))| !compare.holds(record.as_ref()));
-    !failed.into_iter().any(|(compare, _)| {
-        matches!(compare, Compare::Revision { mod_revision, .. } if *mod_revision != 0)
-    })
 }
 
 fn translate(error: CallError, op_id: Option<OpId>) -> StrongError {

@@ -162,7 +162,7 @@ fn touches_a_vm(txn: &Txn) -> bool {
 fn only_regions(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Region(_) => Ok(()),
-        Identity::Host { .. } | Identity::Admin(_) => {
+        Identity::Host { .. } | Identity::Engine(_) | Identity::Admin(_) => {
             Err(caller.forbidden("only a region's daemon"))
         }
     }

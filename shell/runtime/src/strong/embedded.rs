@@ -14,20 +14,19 @@ use redb::{Database, ReadableDatabase};
 use tokio::task::JoinHandle;
 
 mod events;
-mod leases;
 mod machine;
 mod tables;
 #[cfg(test)]
 mod tests;
 
 use events::EventLog;
-use leases::LeaseClock;
 use machine::{Reply, Request, TxnMachine};
 
+use super::leases::{LeaseClock, check_ttl};
 use super::txn::check_key;
 use super::{
-    Answer, KEY_LEN_MAX, KeyValue, LEASE_TTL_MAX, LeaseId, OpId, PAGE_ITEMS_MAX,
-    PAGE_LEN_MAX, Page, Range, StrongEngine, StrongError, Txn, TxnOutcome, Watch, bound,
+    Answer, KEY_LEN_MAX, KeyValue, LeaseId, OpId, PAGE_ITEMS_MAX, PAGE_LEN_MAX, Page,
+    Range, StrongEngine, StrongError, Txn, TxnOutcome, Watch, bound,
 };
 use crate::clock::Clock;
 use crate::commit::{CommitError, Fault, Ledger, fault};
@@ -133,12 +132,7 @@ impl StrongEngine for EmbeddedEngine {
 
     fn lease_grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
         Box::pin(async move {
-            if ttl.is_zero() || ttl > LEASE_TTL_MAX {
-                let reason = format!(
-                    "a lease lives more than 0 s and at most {LEASE_TTL_MAX:?}, not {ttl:?}"
-                );
-                return Err(StrongError::Malformed { reason });
-            }
+            check_ttl(ttl)?;
             match self.shared.submit(Request::Grant(ttl), None).await? {
                 Reply::Granted(lease) => Ok(lease),
                 Reply::Txn(_) | Reply::Ended => Err(mismatch()),

@@ -174,7 +174,8 @@ pub struct Txn {
     /// What then happens, as one.
     pub then: Vec<Op>,
     /// Makes asking again safe: a transaction that was committed under this id is answered as
-    /// it was then. The last 65,536 ids are remembered.
+    /// it was then. How long an id is remembered is the adapter's: the last 65,536 by the
+    /// embedded engine, nine minutes at least by etcd.
     pub op_id: Option<OpId>,
 }
 
@@ -265,6 +266,23 @@ impl Txn {
         out.copy_from_slice(context.finish().as_ref());
         out
     }
+}
+
+/// Whether the comparisons that failed could hold at another time. A revision that has passed
+/// never comes back; absence and values do. For adapters that lost an answer: what they lost
+/// may still be on its way, and may yet succeed.
+#[must_use]
+pub fn may_hold_later(
+    compare: &[Compare],
+    current: &[(String, Option<KeyValue>)],
+) -> bool {
+    let failed = compare
+        .iter()
+        .zip(current)
+        .filter(|(compare, (_, record))| !compare.holds(record.as_ref()));
+    !failed.into_iter().any(|(compare, _)| {
+        matches!(compare, Compare::Revision { mod_revision, .. } if *mod_revision != 0)
+    })
 }
 
 /// Refuses keys that are empty or too long.

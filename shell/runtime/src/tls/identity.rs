@@ -1,6 +1,6 @@
 //! Who a certificate says its holder is.
 //!
-//! Exactly one SPIFFE URI of one of three shapes. Common names are ignored: they are for
+//! Exactly one SPIFFE URI of one of four shapes. Common names are ignored: they are for
 //! people, and software that trusts them has been fooled often enough.
 
 use std::fmt;
@@ -26,6 +26,8 @@ pub enum Identity {
         /// Its host.
         host: HostId,
     },
+    /// A member of the strong engine in a region: `spiffe://dwcp/engine/<region>`.
+    Engine(RegionId),
     /// A person: `spiffe://dwcp/admin/<name>`.
     Admin(String),
 }
@@ -33,9 +35,9 @@ pub enum Identity {
 /// Why something is not an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// The URI has none of the three shapes.
+    /// The URI has none of the shapes.
     #[error(
-        "{0:?} is not spiffe://dwcp/region/ID, spiffe://dwcp/host/REGION/HOST or spiffe://dwcp/admin/NAME"
+        "{0:?} is not spiffe://dwcp/region/ID, spiffe://dwcp/host/REGION/HOST, spiffe://dwcp/engine/REGION or spiffe://dwcp/admin/NAME"
     )]
     Uri(String),
     /// The certificate cannot be parsed.
@@ -63,6 +65,9 @@ impl FromStr for Identity {
                 region: RegionId::new(region).map_err(|_| refused())?,
                 host: HostId::new(host).map_err(|_| refused())?,
             }),
+            ["engine", region] => {
+                RegionId::new(region).map(Self::Engine).map_err(|_| refused())
+            }
             // A person's name has the shape of a host's.
             ["admin", name] if HostId::new(name).is_ok() => {
                 Ok(Self::Admin((*name).to_owned()))
@@ -77,6 +82,7 @@ impl fmt::Display for Identity {
         match self {
             Self::Region(region) => write!(f, "{SCHEME}region/{region}"),
             Self::Host { region, host } => write!(f, "{SCHEME}host/{region}/{host}"),
+            Self::Engine(region) => write!(f, "{SCHEME}engine/{region}"),
             Self::Admin(name) => write!(f, "{SCHEME}admin/{name}"),
         }
     }
@@ -148,6 +154,7 @@ mod tests {
         for uri in [
             "spiffe://dwcp/region/us-east-1",
             "spiffe://dwcp/host/us-east-1/host-a",
+            "spiffe://dwcp/engine/us-east-1",
             "spiffe://dwcp/admin/alice",
         ] {
             assert_eq!(uri.parse::<Identity>().unwrap().to_string(), uri);
@@ -162,6 +169,7 @@ mod tests {
             "spiffe://dwcp/region/",
             "spiffe://dwcp/region/a/b",
             "spiffe://dwcp/host/a",
+            "spiffe://dwcp/engine/",
             "spiffe://dwcp/admin/../region",
             "spiffe://dwcp/admin/a%2Fb",
             "SPIFFE://dwcp/region/a",

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
+use super::super::leases::LeaseClock;
 use super::super::{Event, KeyValue, LeaseId, Op, OpId, StrongError, Txn, TxnOutcome};
 use super::events::EventLog;
-use super::leases::LeaseClock;
 use super::tables::{
     FORMAT, FORMAT_VERSION, LAST_LEASE, LEASE_KEYS, LEASES, NUMBERS, OPS, OPS_ORDER,
     RECORDS, REVISION, encode, read_number, read_record,

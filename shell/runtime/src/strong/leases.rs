@@ -3,7 +3,8 @@
 //! Which leases there are is on disk; when each ends is only in memory, because a deadline of
 //! a monotonic clock means nothing after a restart. A lease whose deadline has passed cannot
 //! be kept alive any more, even while its end is not yet written: whoever holds it and whoever
-//! waits for it must never both be right.
+//! waits for it must never both be right. Both adapters keep time by this: etcd lengthens its
+//! leases when its leader changes, and counts from when it heard, not from when it was asked.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +12,19 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::super::LeaseId;
+use super::{LEASE_TTL_MAX, LeaseId, StrongError};
 use crate::clock::Clock;
+
+/// Refuses lives that no lease may have.
+pub(super) fn check_ttl(ttl: Duration) -> Result<(), StrongError> {
+    if ttl.is_zero() || ttl > LEASE_TTL_MAX {
+        let reason = format!(
+            "a lease lives more than 0 s and at most {LEASE_TTL_MAX:?}, not {ttl:?}"
+        );
+        return Err(StrongError::Malformed { reason });
+    }
+    Ok(())
+}
 
 #[derive(Debug)]
 pub(super) struct LeaseClock {
@@ -34,7 +46,12 @@ impl LeaseClock {
 
     /// A lease begins, or begins anew after a restart.
     pub(super) fn begin(&self, id: LeaseId, ttl: Duration) {
-        let deadline = self.clock.monotonic().saturating_add(ttl);
+        self.begin_at(id, ttl, self.clock.monotonic());
+    }
+
+    /// A lease began at a moment that has passed: when it was asked for.
+    pub(super) fn begin_at(&self, id: LeaseId, ttl: Duration, moment: Duration) {
+        let deadline = moment.saturating_add(ttl);
         self.lock().insert(id, Lease { ttl, deadline });
         self.changed.notify_one();
     }
@@ -52,11 +69,26 @@ impl LeaseClock {
     }
 
     pub(super) fn keep_alive(&self, id: LeaseId) -> Option<Duration> {
+        self.keep_alive_at(id, self.clock.monotonic())
+    }
+
+    /// Keeps a lease alive from a moment that has passed: when that was asked for. Nothing when
+    /// the lease is not known or was over before now.
+    pub(super) fn keep_alive_at(
+        &self,
+        id: LeaseId,
+        moment: Duration,
+    ) -> Option<Duration> {
         let mut leases = self.lock();
         let now = self.clock.monotonic();
         let lease = leases.get_mut(&id).filter(|lease| lease.deadline > now)?;
-        lease.deadline = now.saturating_add(lease.ttl);
+        lease.deadline = moment.saturating_add(lease.ttl);
         Some(lease.ttl)
+    }
+
+    /// Whether this lease's time is kept here.
+    pub(super) fn knows(&self, id: LeaseId) -> bool {
+        self.lock().contains_key(&id)
     }
 
     /// Whether a lease's time is up though its end is not written yet.

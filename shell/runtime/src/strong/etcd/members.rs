@@ -1,0 +1,177 @@
+//! The members as one: asks the nearest that works, and goes on to the next when one fails.
+//!
+//! A member that failed rests for a moment while others are asked. What was certainly not done
+//! is asked again until [`NOT_DONE_TIME_MAX`], which covers an election on the longest WAN;
+//! what may have been done is asked again only when the caller says that this is harmless.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::grpc::{Failure, Messages, Method};
+use super::member::{ClusterId, Member, MemberAddress};
+
+/// How long one member may take: a round trip to the farthest leader (322 ms), its round to a
+/// majority, and a lost packet.
+const TRY_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a call is tried while it is certain that nothing was done.
+const NOT_DONE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a call is tried in all. Above it lies the time of a client's call (30 s).
+const TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a member that failed is not asked while others are there.
+const REST: Duration = Duration::from_secs(1);
+/// Pause before the second try; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(20);
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_millis(320);
+
+/// Whether a call that may have been done may be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Asking twice is as good as asking once.
+    Harmless,
+    /// Only what was certainly not done is asked again.
+    OnlyIfNotDone,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) struct Answer<T> {
+    /// What was answered last.
+    pub(super) result: Result<T, Failure>,
+    /// Whether an earlier try may still be on its way.
+    pub(super) lost: bool,
+}
+
+/// The members, the preferred first.
+#[derive(Debug)]
+pub(super) struct Members {
+    members: Vec<Arc<Member>>,
+    /// Until when each rests.
+    resting: Mutex<Vec<Instant>>,
+}
+
+impl Members {
+    pub(super) fn new(addresses: Vec<MemberAddress>) -> Self {
+        let cluster = ClusterId::default();
+        let member = |address| Arc::new(Member::new(address, cluster.clone()));
+        let members: Vec<_> = addresses.into_iter().map(member).collect();
+        let resting = Mutex::new(vec![Instant::now(); members.len()]);
+        Self { members, resting }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.iter()
+    }
+
+    /// Asks until there is an answer or the time is up.
+    pub(super) async fn call<M: Method>(
+        &self,
+        message: &M::Request,
+        again: Again,
+    ) -> Answer<M::Response> {
+        let mut course = Course::new(again);
+        loop {
+            let Some((at, member)) = self.next(course.tries) else { return none() };
+            let result = member.call::<M>(message, course.deadline()).await;
+            let Err(failure) = result else {
+                return Answer { result, lost: course.lost };
+            };
+            if let Some(failure) = course.failed(failure) {
+                return Answer { result: Err(failure), lost: course.lost };
+            }
+            self.rest(at);
+            course.pause().await;
+        }
+    }
+
+    /// Opens a stream at the first member that takes it.
+    pub(super) async fn open<M: Method>(
+        &self,
+        message: &M::Request,
+    ) -> Result<Messages, Failure> {
+        let mut course = Course::new(Again::Harmless);
+        loop {
+            let Some((at, member)) = self.next(course.tries) else {
+                return none().result;
+            };
+            let failure = match member.open::<M>(message, course.deadline()).await {
+                Ok(messages) => return Ok(messages),
+                Err(failure) => failure,
+            };
+            if let Some(failure) = course.failed(failure) {
+                return Err(failure);
+            }
+            self.rest(at);
+            course.pause().await;
+        }
+    }
+
+    /// The nearest member that does not rest. When all rest, each in its turn.
+    fn next(&self, tries: u32) -> Option<(usize, Arc<Member>)> {
+        let now = Instant::now();
+        let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let awake = resting.iter().position(|until| *until <= now);
+        let turn = usize::try_from(tries).unwrap_or(0).checked_rem(self.members.len())?;
+        let at = awake.unwrap_or(turn);
+        self.members.get(at).map(|member| (at, Arc::clone(member)))
+    }
+
+    fn rest(&self, at: usize) {
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = resting.get_mut(at) {
+            *until = Instant::now() + REST;
+        }
+    }
+}
+
+fn none<T>() -> Answer<T> {
+    let reason = "there is no member to ask".to_owned();
+    Answer { result: Err(Failure::NotDone(reason)), lost: false }
+}
+
+/// The tries of one call.
+struct Course {
+    again: Again,
+    start: Instant,
+    tries: u32,
+    lost: bool,
+}
+
+impl Course {
+    fn new(again: Again) -> Self {
+        Self { again, start: Instant::now(), tries: 0, lost: false }
+    }
+
+    /// Until when the next try may take. One that cannot be repeated gets all the time.
+    fn deadline(&self) -> Instant {
+        let end = self.start + TIME_MAX;
+        match self.again {
+            Again::Harmless => end.min(Instant::now() + TRY_TIME_MAX),
+            Again::OnlyIfNotDone => end,
+        }
+    }
+
+    /// Takes a failure in; gives it back when it is the last word.
+    fn failed(&mut self, failure: Failure) -> Option<Failure> {
+        self.tries += 1;
+        let over = self.start.elapsed();
+        match &failure {
+            Failure::Refused(_) => return Some(failure),
+            Failure::Unknown(_) if self.again == Again::OnlyIfNotDone => {
+                self.lost = true;
+                return Some(failure);
+            }
+            Failure::Unknown(_) => self.lost = true,
+            Failure::NotDone(_) => {}
+        }
+        let time_max = if self.lost { TIME_MAX } else { NOT_DONE_TIME_MAX };
+        (over >= time_max).then_some(failure)
+    }
+
+    async fn pause(&self) {
+        let doubled = PAUSE.saturating_mul(1 << self.tries.saturating_sub(1).min(8));
+        sleep_until(Instant::now() + doubled.min(PAUSE_MAX)).await;
+    }
+}
