@@ -8,6 +8,7 @@ mod actor;
 mod dot;
 mod dotted_version;
 mod hlc;
+mod token;
 mod version_vector;
 pub(crate) mod wire;
 
@@ -15,6 +16,7 @@ pub use actor::{Actor, ActorError, ReplicaId};
 pub use dot::Dot;
 pub use dotted_version::DottedVersion;
 pub use hlc::{AHEAD_MAX, Hlc, HlcClock, TooFarAhead};
+pub use token::TokenError;
 pub use version_vector::VersionVector;
 
 /// How two versions relate (F41).
@@ -41,3 +43,6 @@ impl Causality {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,3 +183,6 @@ pub(crate) fn ascending<T: Clone + Ord>(
 pub(crate) fn positive(number: u64, what: &'static str) -> Result<u64, DecodeError> {
     if number == 0 { Err(DecodeError::NotCanonical(what)) } else { Ok(number) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,3 +74,6 @@ fn fold(a: u64, b: u64) -> u64 {
     let half = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     half(low) ^ half(high)
 }
+
+#[cfg(test)]
+mod tests;

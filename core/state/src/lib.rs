@@ -9,13 +9,14 @@
 mod bytes;
 mod clock;
 mod codec;
+pub mod conflict;
 mod crdt;
 mod digest;
 
 pub use bytes::Bytes;
 pub use clock::{
     AHEAD_MAX, Actor, ActorError, Causality, Dot, DottedVersion, Hlc, HlcClock,
-    ReplicaId, TooFarAhead, VersionVector,
+    ReplicaId, TokenError, TooFarAhead, VersionVector,
 };
 pub use codec::DecodeError;
 pub use crdt::{

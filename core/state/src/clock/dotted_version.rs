@@ -37,7 +37,8 @@ impl DottedVersion {
     /// there is none.
     #[must_use]
     pub fn before(&self, dot: Dot) -> Dot {
-        let span = self.spans.range(..dot).next_back();
+        let earlier = Dot::new(dot.actor, dot.seq.saturating_sub(1));
+        let span = self.spans.range(..earlier).next_back();
         let last = span.filter(|(after, _)| after.actor == dot.actor);
         Dot::new(
             dot.actor,

@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, event: &Event) {
+    pub(super) fn step(&mut self, event: &Event) {
         match event {
             Event::Write { at, pick } => self.write(usize::from(*at) % REPLICAS, *pick),
             Event::Deliver { delta, to } if !self.deltas.is_empty() => {
