@@ -12,6 +12,14 @@ mod codec;
 pub mod conflict;
 mod crdt;
 mod digest;
+pub mod frame;
+mod frontier;
+mod level;
+pub mod membership;
+pub mod policy;
+pub mod reconcile;
+mod replica;
+pub mod shard;
 
 pub use bytes::Bytes;
 pub use clock::{
@@ -23,4 +31,16 @@ pub use crdt::{
     Bounded, BoundedReading, FieldReading, GCounter, GSet, JoinError, Kind, Lww, MintId,
     Mv, OrMap, OrSet, PnCounter, Reading, Register, Update, UpdateError, Value, Writer,
     limit,
+};
+pub use frame::Frame;
+pub use frontier::{Frontier, Position};
+pub use level::Level;
+pub use membership::{ClusterId, Member, Membership, Phase};
+pub use policy::{Policies, Policy};
+pub use replica::{
+    Answer, BEAT_EVERY, BatchId, Command, Counts, Input, KEY_LEN_MAX, Key, Listed,
+    Notice, Now, Op, OpId, Outcome, PAGE_ITEMS_MAX, PeerStats, QuorumPhase,
+    RECONCILE_EVERY, Read, RecoverError, Refusal, Replica, ReplicaConfig, Request,
+    RequestId, Row, RowChange, SILENT_AFTER, Sabotage, Stats, Token, Unsent, WITHIN_MAX,
+    Written,
 };

@@ -1,0 +1,95 @@
+//! Coming and going: nothing that was deleted comes back, nothing that was acknowledged by a
+//! majority is lost, and what only an evicted replica had is reported.
+
+use super::net::{Net, bytes, id, latest, membership, region, written};
+use crate::clock::ReplicaId;
+use crate::crdt::Update;
+use crate::replica::{Notice, Refusal};
+
+fn stats(net: &Net, of: ReplicaId) -> crate::replica::Stats {
+    net.replica(of).stats()
+}
+
+#[test]
+fn what_was_deleted_is_forgotten_when_everybody_knows_and_not_before() {
+    let mut net = Net::new(1, membership(&["a", "b", "c"]));
+    net.run_secs(1);
+    net.set(id(1), "lww/x", "one");
+    net.run_secs(1);
+    net.cut_off(id(3));
+    written(net.update(id(1), "lww/x", Update::Delete, None));
+    net.run_secs(30);
+    assert_eq!(stats(&net, id(1)).keys, 1);
+    assert_eq!(stats(&net, id(1)).collection_blocked_by, vec![id(3)]);
+    net.heal();
+    net.run_secs(5);
+    for at in 1..=3 {
+        assert_eq!(stats(&net, id(at)).keys, 0, "at {at}");
+        assert_eq!(
+            net.nodes[&id(at)].disk.keys().filter(|row| row.starts_with("s/")).count(),
+            0
+        );
+    }
+    net.run_secs(20);
+    assert_eq!(net.see(id(2), "lww/x"), None);
+}
+
+#[test]
+fn an_evicted_replica_blocks_nothing_and_brings_nothing_back() {
+    let mut net = Net::new(1, membership(&["a", "b", "c"]));
+    net.run_secs(1);
+    net.set(id(3), "lww/old", "one");
+    net.run_secs(1);
+    net.cut_off(id(3));
+    net.set(id(3), "lww/unsent", "two");
+    written(net.update(id(1), "lww/old", Update::Delete, None));
+    let evicted = net.view.evicting(id(3));
+    let (shown, away) = (net.view.may_follow(&evicted), id(3));
+    shown.unwrap();
+    net.view = std::sync::Arc::new(evicted);
+    for at in [1, 2] {
+        let view = std::sync::Arc::clone(&net.view);
+        net.give(id(at), crate::replica::Input::View(view));
+    }
+    net.run_secs(10);
+    assert_eq!(stats(&net, id(1)).keys, 0);
+    assert_eq!(stats(&net, id(1)).settled, 2);
+    net.heal();
+    net.run_secs(10);
+    assert_eq!(net.see(id(1), "lww/old"), None);
+    assert_eq!(net.see(id(1), "lww/unsent"), None);
+    let refused = net.get(away, "lww/old", None).unwrap_err();
+    assert!(matches!(refused, Refusal::NotServing { .. }), "{refused}");
+    assert!(net.notices.contains(&(away, Notice::Evicted { epoch: 2 })));
+}
+
+#[test]
+fn it_comes_back_empty_and_reports_what_nobody_else_had() {
+    let mut net = Net::new(1, membership(&["a", "b", "c"]));
+    net.run_secs(1);
+    net.set(id(3), "lww/shared", "zero");
+    net.run_secs(1);
+    net.cut_off(id(3));
+    net.set(id(3), "lww/unsent", "two");
+    net.follow(net.view.evicting(id(3)));
+    net.run_secs(5);
+    net.heal();
+    net.follow(net.view.admitting(id(3), region("c")));
+    net.run_secs(10);
+    let reported = net.notices.iter().find_map(|(of, notice)| {
+        let Notice::Unsent(unsent) = notice else { return None };
+        (*of == id(3)).then(|| unsent.clone())
+    });
+    let keys: Vec<_> =
+        reported.unwrap().iter().map(|unsent| unsent.key.to_string()).collect();
+    assert_eq!(keys, vec!["lww/unsent"]);
+    assert_eq!(stats(&net, id(3)).settled, 3);
+    net.follow(net.view.activating(id(3)));
+    net.run_secs(5);
+    assert_eq!(net.see(id(3), "lww/shared"), latest("zero"));
+    assert_eq!(net.see(id(1), "lww/unsent"), None);
+    written(net.update(id(3), "lww/new", Update::Set(bytes("new")), None));
+    net.run_secs(1);
+    assert_eq!(net.see(id(1), "lww/new"), latest("new"));
+    net.assert_alike();
+}
