@@ -12,6 +12,7 @@
 //! - Each VM has at most one live reservation here.
 //! - A ledger that is loaded from what was stored equals the one that said what to store.
 //! - A reservation that is being committed never ends by time: the engine may know its VM.
+//! - What VMs free that make room for another goes to that one and to nobody else (`room`).
 //!
 //! Decides again, with the same [`crate::host_refusal`] as the chooser: what it is handed is a
 //! proposal. Rejected: answering a retry of a lapsed id with its old place. The place may be
@@ -25,6 +26,7 @@ mod park;
 mod reach;
 mod reconcile;
 mod reservation;
+mod room;
 mod stages;
 mod view;
 
@@ -37,8 +39,8 @@ pub use lint::Finding;
 pub use park::ParkDenied;
 pub use reconcile::{Mark, Reconciled};
 pub use reservation::{
-    Bounds, EXCLUSIONS_MAX, HOLD_FOR, HOLD_FOR_MAX, Proposal, RULES_MAX, Reservation,
-    Reserve, Stage,
+    Bounds, EXCLUSIONS_MAX, HOLD_FOR, HOLD_FOR_MAX, Proposal, ROOM_HOLD_FOR, RULES_MAX,
+    Reservation, Reserve, Stage,
 };
 pub use stages::EXPIRED_PER_CALL_MAX;
 pub use view::Totals;
@@ -47,11 +49,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dwcp_types::{
-    GroupId, HostId, RegionId, ReservationId, TenantId, Timestamp, VmId, ZoneId,
+    Capacity, GroupId, HostId, RegionId, ReservationId, TenantId, Timestamp, VmId, ZoneId,
 };
 
 use hosts::HostTable;
 use reach::Reach;
+
+use crate::placement::VICTIMS_MAX;
 
 /// Most reservations of one region: the million of the claims benchmark, rounded up to a power
 /// of two. Re-adopted VMs are counted beyond it.
@@ -61,8 +65,17 @@ pub const RESERVATIONS_MAX: usize = 1 << 20;
 #[derive(Clone, Debug)]
 struct Live {
     row: Arc<Reservation>,
-    /// When it was confirmed, in the order of this ledger's confirmations.
-    confirmed: Mark,
+    /// When it was confirmed, or parked or unparked since, in this ledger's order of these.
+    settled: Mark,
+}
+
+/// Where a reservation goes.
+#[derive(Debug)]
+struct Place {
+    zone: ZoneId,
+    host: HostId,
+    /// Who makes room for it there first.
+    awaits: BTreeMap<VmId, Capacity>,
 }
 
 /// The reservations of one region.
@@ -74,7 +87,9 @@ pub struct Ledger {
     by_vm: BTreeMap<VmId, ReservationId>,
     groups: BTreeMap<(TenantId, GroupId), BTreeSet<ReservationId>>,
     deadlines: BTreeSet<(Timestamp, ReservationId)>,
-    confirmations: Mark,
+    /// For each VM that makes room, the reservation that awaits it.
+    waiters: BTreeMap<VmId, ReservationId>,
+    settlements: Mark,
 }
 
 impl Ledger {
@@ -88,7 +103,8 @@ impl Ledger {
             by_vm: BTreeMap::new(),
             groups: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            confirmations: Mark::START,
+            waiters: BTreeMap::new(),
+            settlements: Mark::START,
         }
     }
 
@@ -190,7 +206,8 @@ impl Ledger {
     }
 
     /// Holds capacity for a VM: on the proposed host if it fits, else on the tightest host of
-    /// its zone, else on the tightest of the other zones; never outside the bounds. Asking
+    /// its zone, else on the tightest of the other zones, else on the proposed host in the room
+    /// that its victims are to make; never outside the bounds. Asking
     /// again with the same id and content gives the same answer. A later attempt for the same
     /// VM of the same tenant takes the place of one that is only held, so that a coordinator
     /// that died does not block its VM until the hold lapses.
@@ -218,7 +235,7 @@ impl Ledger {
             return Err(ReserveDenied::Full { max: RESERVATIONS_MAX });
         }
         let removed: Vec<_> = superseded.iter().filter_map(|id| self.take(id)).collect();
-        let (zone, host) = match self.choose(&ask) {
+        let Place { zone, host, awaits } = match self.place(&ask) {
             Ok(place) => place,
             Err(denied) => {
                 removed.into_iter().for_each(|live| self.insert(live.row));
@@ -226,8 +243,9 @@ impl Ledger {
             }
         };
         let stage = Stage::Held { expires_at: now.plus(ask.hold_for) };
+        let (made_at, parked) = (now, false);
         let row =
-            Arc::new(Reservation { ask, zone, host, made_at: now, stage, parked: false });
+            Arc::new(Reservation { ask, zone, host, made_at, stage, parked, awaits });
         self.insert(Arc::clone(&row));
         let mut changes: Vec<_> = superseded.iter().map(Change::delete).collect();
         changes.push(Change::put(&row));
@@ -256,10 +274,21 @@ impl Ledger {
         Err(ReserveDenied::VmReserved { vm: ask.vm.clone(), by: by.clone() })
     }
 
-    fn choose(&self, ask: &Reserve) -> Result<(ZoneId, HostId), ReserveDenied> {
+    fn place(&self, ask: &Reserve) -> Result<Place, ReserveDenied> {
         let Some(reach) = Reach::of(self, ask) else {
             return Err(ReserveDenied::RulesContradict { vm: ask.vm.clone() });
         };
+        match self.choose(ask, &reach) {
+            Ok((zone, host)) => Ok(Place { zone, host, awaits: BTreeMap::new() }),
+            Err(full) => self.room_of_victims(ask, &reach, full),
+        }
+    }
+
+    fn choose(
+        &self,
+        ask: &Reserve,
+        reach: &Reach,
+    ) -> Result<(ZoneId, HostId), ReserveDenied> {
         let need = ask.need();
         let mut proposed_refusal = None;
         let Proposal { zone: mut near, host: proposed } = ask.proposal.clone();
@@ -318,7 +347,10 @@ impl Ledger {
         if let Some(at) = row.expires_at() {
             self.deadlines.insert((at, id.clone()));
         }
-        self.live.insert(id.clone(), Live { row, confirmed: Mark::START });
+        for victim in row.awaits.keys() {
+            self.waiters.insert(victim.clone(), id.clone());
+        }
+        self.live.insert(id.clone(), Live { row, settled: Mark::START });
     }
 
     /// Takes a row out of every index.
@@ -338,6 +370,9 @@ impl Ledger {
         if let Some(at) = row.expires_at() {
             self.deadlines.remove(&(at, id.clone()));
         }
+        for victim in row.awaits.keys() {
+            self.waiters.remove(victim);
+        }
         Some(live)
     }
 }
@@ -356,6 +391,9 @@ fn check_ranges(ask: &Reserve) -> Result<(), ReserveDenied> {
     }
     if ask.rules.len() > RULES_MAX {
         return refuse("the affinity rules of a VM", "at most 32");
+    }
+    if ask.victims.len() > VICTIMS_MAX {
+        return refuse("the VMs that make room for one", "at most 8");
     }
     Ok(())
 }

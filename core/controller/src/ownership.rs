@@ -151,7 +151,8 @@ pub enum PowerDenied {
 ///
 /// # Errors
 ///
-/// When the VM is being deleted, or a stopped one is to be paused.
+/// When the VM is being deleted, or a stopped one is to be paused: also one that is wanted
+/// again and waits for the capacity that it gave to a more urgent one.
 pub fn set_power(
     record: &VmRecord,
     wanted: Power,
@@ -164,6 +165,9 @@ pub fn set_power(
     match (record.power, wanted) {
         (Power::Deleted, _) => Err(PowerDenied::Deleted { vm, wanted }),
         (Power::Stopped, Power::Paused) => Err(PowerDenied::PauseOfStopped { vm }),
+        (Power::Running, Power::Paused) if record.preempted_by.is_some() => {
+            Err(PowerDenied::PauseOfStopped { vm })
+        }
         _ => Ok(VmRecord {
             power: wanted,
             generation: record.generation.next(),
@@ -191,22 +195,31 @@ pub fn preempt(
     Ok(VmRecord { preempted_by: Some(urgent.clone()), ..stopped })
 }
 
-/// The record of a VM that has its capacity back.
+/// The record of a VM that was wanted again and has its capacity back. Its generation rises,
+/// because its host was told to keep it stopped under the one before. One that is to stay
+/// stopped has nothing back.
 #[must_use]
 pub fn reinstate(record: &VmRecord) -> VmRecord {
-    VmRecord { preempted_by: None, ..record.clone() }
+    if record.preempted_by.is_none() || record.is_parked() {
+        return record.clone();
+    }
+    let generation = record.generation.next();
+    VmRecord { preempted_by: None, generation, ..record.clone() }
 }
 
-/// What the agent of the owning host is to be told.
+/// What the agent of the owning host is to be told. One that was pre-empted stays stopped until
+/// it is reinstated, whatever is wanted of it: its capacity is another's.
 #[must_use]
 pub fn instruction_for(record: &VmRecord) -> Instruction {
+    let gave_way = record.preempted_by.is_some() && record.power != Power::Deleted;
+    let power = if gave_way { Power::Stopped } else { record.power };
     Instruction {
         vm: record.request.id.clone(),
         tenant: record.request.tenant.clone(),
         host: record.owner.host.clone(),
         epoch: record.owner.epoch,
         generation: record.generation,
-        power: record.power,
+        power,
         shape: record.request.shape,
         image: record.image.clone(),
     }

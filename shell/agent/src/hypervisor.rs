@@ -107,7 +107,12 @@ pub async fn perform(
         Action::Adopt => hypervisor.adopt(vm).await,
         Action::Cont => hypervisor.resume(vm).await,
         Action::Pause => hypervisor.pause(vm).await,
-        Action::PowerDown => hypervisor.power_down(vm).await,
+        Action::PowerDown => {
+            crash_point("agent-before-stop");
+            let stopped = hypervisor.power_down(vm).await;
+            crash_point("agent-after-stop");
+            stopped
+        }
         Action::Kill { clean } => hypervisor.kill(vm, clean).await,
         Action::DeleteDisk => hypervisor.delete(vm).await,
     }

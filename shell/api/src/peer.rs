@@ -79,6 +79,9 @@ pub struct ReserveBody {
     pub zone: ZoneId,
     /// The host that the chooser prefers.
     pub host: HostId,
+    /// The VMs of that host that are to make room where the VM does not fit without (F32).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub victims: Vec<VmId>,
 }
 
 /// Capacity that is held.
@@ -93,6 +96,10 @@ pub struct HeldReply {
     pub host: HostId,
     /// When it lapses if it is not committed, by the region's clock.
     pub expires_at: Timestamp,
+    /// The VMs that have to stop before it can be committed; nobody else gets their room
+    /// meanwhile. Asking again says who is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<VmId>,
 }
 
 /// Names a reservation.

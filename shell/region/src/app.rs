@@ -30,6 +30,7 @@ use tracing::{info, warn};
 
 use crate::books::{Books, BooksTask, Shown};
 use crate::capacity::CapacityPlanner;
+use crate::claims::Claims;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineConfig, Federation, RegionSpec};
 use crate::events::Events;
@@ -352,23 +353,35 @@ impl Core {
         }
     }
 
-    /// The doors of operators and of peers.
-    fn routes(&self) -> Routes {
-        let lifecycle = self.lifecycle();
-        let public = Arc::new(PublicApi {
+    fn placer(&self) -> Placer {
+        let claims = Arc::new(Claims {
             region: self.region.clone(),
-            placer: Placer {
-                region: self.region.clone(),
+            own: self.reservations.clone(),
+            peers: self.peers.clone(),
+        });
+        Placer {
+            fleet: self.fleet.clone(),
+            policy: self.policy,
+            engine: self.engine.clone(),
+            mirror: self.mirror.clone(),
+            claims: claims.clone(),
+            preemptor: Preemptor {
+                lifecycle: self.lifecycle(),
                 fleet: self.fleet.clone(),
                 policy: self.policy,
-                engine: self.engine.clone(),
                 mirror: self.mirror.clone(),
-                own: self.reservations.clone(),
-                peers: self.peers.clone(),
-                preemptor: Preemptor { lifecycle: lifecycle.clone() },
-                clock: self.clock.clone(),
+                claims,
             },
-            lifecycle,
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// The doors of operators and of peers.
+    fn routes(&self) -> Routes {
+        let public = Arc::new(PublicApi {
+            region: self.region.clone(),
+            placer: self.placer(),
+            lifecycle: self.lifecycle(),
             capacity: CapacityPlanner {
                 fleet: self.fleet.clone(),
                 mirror: self.mirror.clone(),

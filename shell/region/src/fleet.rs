@@ -257,8 +257,8 @@ fn counts(record: &VmRecord) -> bool {
 fn placed(record: &VmRecord) -> Arc<PlacedVm> {
     let request = &record.request;
     let groups = request.constraints.affinity.iter().map(|rule| rule.group.clone());
-    // A parked VM has given back all but its disk, and cannot give more.
-    let shape = if record.is_parked() {
+    // One that gives way has given all but its disk, or is giving it, and cannot give more.
+    let shape = if record.preempted_by.is_some() {
         VmShape { storage: request.shape.storage, ..VmShape::default() }
     } else {
         request.shape

@@ -365,39 +365,51 @@ impl HostLink {
         }
     }
 
-    /// Brings about a pre-empted VM: stopped, it gives its capacity back once its guest has
-    /// stopped; wanted again, it starts only after it has its capacity again.
+    /// Brings about a pre-empted VM: it gives its capacity back once its guest has stopped;
+    /// wanted again, it starts only after it has its capacity again, and one that has not given
+    /// it yet gives it first when someone waits for it.
     async fn make_room(&self, record: &VmRecord, standing: Standing) {
-        let vm = &record.request.id;
-        let id = record.reservation.clone();
-        if record.is_parked() {
-            if standing == Standing::Behind {
-                return self.send(record).await;
-            }
-            let (_, guest) = self.shared.world.guest(&self.shared.region, vm);
-            // Only this very wish seen fulfilled frees capacity: an older stop says nothing.
-            let stopped = guest.is_some_and(|guest| {
-                guest.phase == VmPhase::Stopped
-                    && (guest.epoch, guest.generation) == record.version()
-            });
-            if stopped
-                && standing == Standing::Obeyed
-                && let Ok(Err(reason)) = self.shared.books.park(id).await
-            {
-                warn!(%vm, %reason, "a pre-empted VM's capacity is not given back");
-            }
+        if !record.is_parked() && self.has_room_again(record).await {
             return;
         }
-        match self.shared.books.unpark(id).await {
+        if standing == Standing::Behind {
+            return self.send(record).await;
+        }
+        let vm = &record.request.id;
+        let (_, guest) = self.shared.world.guest(&self.shared.region, vm);
+        // Only this very wish seen fulfilled frees capacity: an older stop says nothing.
+        let stopped = guest.is_some_and(|guest| {
+            guest.phase == VmPhase::Stopped
+                && (guest.epoch, guest.generation) == record.version()
+        });
+        if !stopped || standing != Standing::Obeyed {
+            return;
+        }
+        crash_point("owner-before-park");
+        if let Ok(Err(reason)) = self.shared.books.park(record.reservation.clone()).await
+        {
+            warn!(%vm, %reason, "a pre-empted VM's capacity is not given back");
+        }
+    }
+
+    /// Takes the capacity of a pre-empted VM again, if it can be had.
+    async fn has_room_again(&self, record: &VmRecord) -> bool {
+        let vm = &record.request.id;
+        match self.shared.books.unpark(record.reservation.clone()).await {
             Ok(Ok(_)) => {
-                if let Err(reason) = self.shared.lifecycle.reinstate(vm).await {
+                if let Err(reason) = self.shared.lifecycle.reinstate(record).await {
                     info!(%vm, %reason, "a pre-empted VM starts later");
                 }
+                true
             }
             Ok(Err(reason)) => {
                 self.note_once(vm, format!("waits to start again: {reason}")).await;
+                false
             }
-            Err(reason) => info!(%vm, %reason, "a pre-empted VM starts later"),
+            Err(reason) => {
+                info!(%vm, %reason, "a pre-empted VM starts later");
+                false
+            }
         }
     }
 

@@ -57,13 +57,17 @@ impl Lifecycle {
         .await
     }
 
-    /// Marks that a pre-empted VM has its capacity back.
+    /// Marks that a pre-empted VM has its capacity back, if it is still as it was when it got
+    /// it: it may have been pre-empted again.
     ///
     /// # Errors
     ///
     /// As [`Self::want`].
-    pub async fn reinstate(&self, vm: &VmId) -> Result<VmRecord, ApiError> {
-        self.change(vm, |record, _| Ok(reinstate(record))).await
+    pub async fn reinstate(&self, was: &VmRecord) -> Result<VmRecord, ApiError> {
+        let back = |record: &VmRecord, _| {
+            Ok(if record == was { reinstate(record) } else { record.clone() })
+        };
+        self.change(&was.request.id, back).await
     }
 
     /// Wants a VM to be so; gives the record as it is then.

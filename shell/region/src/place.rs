@@ -4,16 +4,12 @@
 //! Any daemon coordinates. It keeps nothing: a coordinator that dies leaves at most a
 //! reservation that lapses, or one that its region brings to an end by itself.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_api::peer::{
-    Commit, CommitBody, CommitReply, HeldReply, Release, ReservationParams, Reserve,
-    ReserveBody,
-};
+use dwcp_api::peer::{CommitBody, ReserveBody};
 use dwcp_api::public::{PlaceReply, PlaceVm};
-use dwcp_api::{ApiError, CallError, Client, ErrorCode, NoParams};
+use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ownership::{
     ClientToken, DecisionSummary, TokenRecord, VmRecord, token_key, vm_key,
 };
@@ -22,16 +18,15 @@ use dwcp_controller::placement::{
     explain, need, plan_preemption, validate, validate_names,
 };
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::crash::crash_point;
-use dwcp_runtime::strong::{OpId, StrongEngine};
-use dwcp_types::{PlacementRequest, RegionId, ReservationId, VmId};
+use dwcp_runtime::strong::StrongEngine;
+use dwcp_types::{PlacementRequest, RegionId, VmId};
 use serde::de::DeserializeOwned;
-use tracing::{info, warn};
+use tracing::info;
 
+use crate::claims::{Claims, Missed, attempt, random_name};
 use crate::fleet::FleetKeeper;
 use crate::mirror::Mirror;
 use crate::preempt::Preemptor;
-use crate::reservations::Reservations;
 
 /// Rounds of deciding anew when every alternative was taken in the meantime.
 const ROUNDS_MAX: u32 = 3;
@@ -39,25 +34,12 @@ const ROUNDS_MAX: u32 = 3;
 /// The image that a request gets that names none: the host's own default.
 const DEFAULT_IMAGE: &str = "";
 
-/// How often, and after what pause, a commit whose answer was lost is asked about again.
-const COMMIT_TRIES_MAX: u32 = 3;
-const COMMIT_PAUSE: Duration = Duration::from_millis(200);
-
-/// How long victims may take to stop before the caller is told to ask again: less than a call
-/// may take.
-const ROOM_WITHIN: Duration = Duration::from_secs(20);
-
 /// Pause before a fleet without room is looked at again: a report between regions takes less.
 const VIEW_PAUSE: Duration = Duration::from_millis(400);
-
-/// How often it is looked at meanwhile.
-const ROOM_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Places VMs.
 #[derive(Debug)]
 pub struct Placer {
-    /// This daemon's region.
-    pub region: RegionId,
     /// The fleet.
     pub fleet: Arc<FleetKeeper>,
     /// The operator's choices.
@@ -66,10 +48,8 @@ pub struct Placer {
     pub engine: Arc<dyn StrongEngine>,
     /// The records, to see what names are taken.
     pub mirror: Arc<Mirror>,
-    /// This region's own reservations.
-    pub own: Arc<Reservations>,
-    /// The daemons of the other regions.
-    pub peers: BTreeMap<RegionId, Client>,
+    /// Claims capacity at its region.
+    pub claims: Arc<Claims>,
     /// Makes room.
     pub preemptor: Preemptor,
     /// The clock.
@@ -83,14 +63,6 @@ pub struct Placed {
     pub record: Option<VmRecord>,
     /// The reply without the VM's current state.
     pub reply: PlaceReply,
-}
-
-/// Why one alternative did not take the VM.
-enum Missed {
-    /// It is full, closed or away; the next may do.
-    TryNext(ApiError),
-    /// No other will do either.
-    Final(ApiError),
 }
 
 impl Placer {
@@ -214,15 +186,17 @@ impl Placer {
     ) -> Result<(VmRecord, bool, Vec<VmId>), ApiError> {
         let mut decision = explanation.decision.clone();
         let mut missed = Vec::new();
-        let mut victims = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            if decision.chosen.is_none() && ask.preempt && victims.is_empty() {
-                victims = self.make_room(&ask.request, explanation).await?;
-                decision =
-                    self.fleet.look(|fleet| decide(fleet, &ask.request, &self.policy));
-            } else if decision.chosen.is_none() && !lacks_room(&decision) {
-                break;
-            } else if decision.chosen.is_none() {
+            if decision.chosen.is_none() {
+                match self.displace(ask, token, explanation).await {
+                    Ok(Some(placed)) => return Ok(placed),
+                    Ok(None) => {}
+                    Err((_, Missed::Final(error))) => return Err(error),
+                    Err((region, Missed::TryNext(why))) => missed.push((region, why)),
+                }
+                if !lacks_room(&decision) {
+                    break;
+                }
                 // The view is late, and what others took ahead of a reservation that they
                 // did not get may stand in it: look again before refusing for want of room.
                 tokio::time::sleep(VIEW_PAUSE).await;
@@ -233,20 +207,17 @@ impl Placer {
                     request: ask.request.clone(),
                     zone,
                     host,
+                    victims: Vec::new(),
                 };
                 let at = body.host.clone();
                 self.fleet.take(&region, &at, &need(&ask.request));
-                let commit = CommitBody {
-                    request: ask.request.clone(),
-                    token: token.clone(),
-                    image: ask.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
-                    decision: summary(&decision, explanation, &region),
-                };
-                let missed_here = match self.try_at(&region, body, commit).await {
+                let summary = summary(&decision, explanation, &region);
+                let commit = commit_body(ask, token, summary);
+                let missed_here = match self.claims.claim(&region, body, commit).await {
                     Ok(reply) => {
                         let host = &reply.record.owner.host;
                         self.fleet.settle(&region, &at, host, &need(&ask.request));
-                        return Ok((reply.record, reply.repeated, victims));
+                        return Ok((reply.record, reply.repeated, Vec::new()));
                     }
                     Err(missed_here) => missed_here,
                 };
@@ -264,150 +235,30 @@ impl Placer {
         Err(none_took(&ask.request.id, &missed))
     }
 
-    async fn make_room(
+    /// Places a VM in the room that less urgent ones make for it, if it may have that.
+    async fn displace(
         &self,
-        request: &PlacementRequest,
+        ask: &PlaceVm,
+        token: &ClientToken,
         explanation: &Explanation,
-    ) -> Result<Vec<VmId>, ApiError> {
-        let plan = self.fleet.look(|fleet| plan_preemption(fleet, request, &self.policy));
-        let Some(plan) = plan else { return Err(refused(explanation)) };
-        self.preemptor.stop(&plan, request.priority).await?;
-        self.wait_for_room(request).await?;
-        Ok(names(&plan.victims))
-    }
-
-    /// Waits until the victims have stopped and their region's report shows the room.
-    async fn wait_for_room(&self, request: &PlacementRequest) -> Result<(), ApiError> {
-        let room = async {
-            loop {
-                let decision =
-                    self.fleet.look(|fleet| decide(fleet, request, &self.policy));
-                if decision.chosen.is_some() {
-                    return;
-                }
-                tokio::time::sleep(ROOM_LOOK_EVERY).await;
-            }
-        };
-        tokio::time::timeout(ROOM_WITHIN, room).await.map_err(|_| {
-            let message =
-                format!("the VMs that make room for {} have not stopped yet", request.id);
-            ApiError::new(ErrorCode::Busy, message)
-                .with_remedy("ask again with the same client token in a while")
-        })
-    }
-
-    async fn try_at(
-        &self,
-        region: &RegionId,
-        body: ReserveBody,
-        commit: CommitBody,
-    ) -> Result<CommitReply, Missed> {
-        crash_point("coordinator-before-reserve");
-        let held = self.reserve(region, body).await?;
-        crash_point("coordinator-after-reserve");
-        let reply = self.commit(region, &held.id, commit).await?;
-        crash_point("coordinator-after-commit");
-        Ok(reply)
-    }
-
-    async fn reserve(
-        &self,
-        region: &RegionId,
-        body: ReserveBody,
-    ) -> Result<HeldReply, Missed> {
-        let reply = if *region == self.region {
-            self.own.reserve(body).await.map_err(CallError::Api)
-        } else {
-            self.peer(region)?.call::<Reserve>(&NoParams {}, &body).await
-        };
-        // Whatever came of it: what is held without a commit lapses.
-        reply.map_err(missed)
-    }
-
-    async fn commit(
-        &self,
-        region: &RegionId,
-        id: &ReservationId,
-        body: CommitBody,
-    ) -> Result<CommitReply, Missed> {
-        let params = ReservationParams { reservation: id.clone() };
-        let mut tries = 1;
-        loop {
-            let reply = if *region == self.region {
-                self.own.commit(id, body.clone()).await.map_err(CallError::Api)
-            } else {
-                self.peer(region)?.call::<Commit>(&params, &body).await
-            };
-            match reply {
-                Ok(reply) => return Ok(reply),
-                Err(error) if is_open(&error) && tries < COMMIT_TRIES_MAX => {
-                    warn!(%region, reservation = %id, %error, "a commit's outcome is open");
-                    tries += 1;
-                    tokio::time::sleep(COMMIT_PAUSE).await;
-                }
-                Err(error) if is_open(&error) => {
-                    return Err(Missed::Final(open(region, &error)));
-                }
-                Err(error) => {
-                    self.give_back(region, params).await;
-                    return Err(missed(error));
-                }
-            }
+    ) -> Result<Option<(VmRecord, bool, Vec<VmId>)>, (RegionId, Missed)> {
+        if !ask.preempt {
+            return Ok(None);
         }
-    }
-
-    /// Gives back what will not be committed, ahead of its expiry.
-    async fn give_back(&self, region: &RegionId, params: ReservationParams) {
-        let given = if *region == self.region {
-            self.own.release(&params.reservation).await.map_err(CallError::Api)
-        } else {
-            match self.peer(region) {
-                Ok(peer) => peer.call::<Release>(&params, &()).await,
-                Err(_) => return,
-            }
+        let Some(room) = self.preemptor.make_room(&ask.request).await? else {
+            return Ok(None);
         };
-        if let Err(reason) = given {
-            info!(%region, reservation = %params.reservation, %reason, "a hold lapses by itself");
+        let summary = summary(&room.decision, explanation, &room.region);
+        let commit = commit_body(ask, token, summary);
+        match self.claims.commit(&room.region, &room.id, commit).await {
+            Ok(reply) => Ok(Some((reply.record, reply.repeated, room.victims))),
+            Err(missed) => Err((room.region, missed)),
         }
-    }
-
-    fn peer(&self, region: &RegionId) -> Result<&Client, Missed> {
-        self.peers.get(region).ok_or_else(|| {
-            let message = "its daemon's address is not known here";
-            Missed::TryNext(ApiError::new(ErrorCode::Unavailable, message).with_remedy(
-                "add its endpoint to federation.yaml and restart this daemon",
-            ))
-        })
     }
 }
 
 fn names(victims: &[Victim]) -> Vec<VmId> {
     victims.iter().map(|victim| victim.vm.clone()).collect()
-}
-
-/// Whether nobody knows if it was done.
-fn is_open(error: &CallError) -> bool {
-    if let CallError::Api(error) = error {
-        return error.code == ErrorCode::Indeterminate;
-    }
-    error.may_have_been_done()
-}
-
-fn open(region: &RegionId, error: &CallError) -> ApiError {
-    let message = format!(
-        "{region} holds the capacity and did not say whether it owns the VM: {error}"
-    );
-    ApiError::new(ErrorCode::Indeterminate, message)
-        .with_remedy("ask again with the same client token: the VM is made at most once")
-}
-
-fn missed(error: CallError) -> Missed {
-    let error = error.or_unavailable("its daemon", "try again when it is back");
-    let is_final = matches!(
-        error.code,
-        ErrorCode::Conflict | ErrorCode::Invalid | ErrorCode::Indeterminate
-    );
-    if is_final { Missed::Final(error) } else { Missed::TryNext(error) }
 }
 
 /// Every place said no: for want of room, or because none of them works.
@@ -469,22 +320,25 @@ fn summary(
     )
 }
 
+fn commit_body(
+    ask: &PlaceVm,
+    token: &ClientToken,
+    decision: DecisionSummary,
+) -> CommitBody {
+    CommitBody {
+        request: ask.request.clone(),
+        token: token.clone(),
+        image: ask.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
+        decision,
+    }
+}
+
 fn token_of(ask: &PlaceVm) -> Result<ClientToken, ApiError> {
     match &ask.client_token {
         Some(token) => Ok(token.clone()),
         None => ClientToken::new(&random_name("once"))
             .map_err(|reason| ApiError::new(ErrorCode::Internal, reason.to_string())),
     }
-}
-
-/// A reservation id that nobody else has.
-fn attempt() -> Result<ReservationId, ApiError> {
-    ReservationId::new(&random_name("r"))
-        .map_err(|reason| ApiError::new(ErrorCode::Internal, reason.to_string()))
-}
-
-fn random_name(prefix: &str) -> String {
-    format!("{prefix}-{}", OpId::random())
 }
 
 fn micros(span: Duration) -> u64 {

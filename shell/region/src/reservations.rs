@@ -5,7 +5,9 @@
 
 use dwcp_api::peer::{CommitBody, CommitReply, HeldReply, ReserveBody};
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_controller::ledger::{CommitDenied, Proposal, Reserve, ReserveDenied, Stage};
+use dwcp_controller::ledger::{
+    CommitDenied, Proposal, ROOM_HOLD_FOR, Reserve, ReserveDenied, Stage,
+};
 use dwcp_runtime::crash::crash_point;
 use dwcp_types::ReservationId;
 
@@ -34,6 +36,10 @@ impl Reservations {
     pub async fn reserve(&self, body: ReserveBody) -> Result<HeldReply, ApiError> {
         let mut ask = Reserve::of(body.id, &body.request);
         ask.proposal = Proposal { zone: Some(body.zone), host: Some(body.host) };
+        if !body.victims.is_empty() {
+            ask.hold_for = ROOM_HOLD_FOR;
+            ask.victims = body.victims.into_iter().collect();
+        }
         let row = self.books.reserve(ask).await.map_err(not_stored)?;
         let row = match row {
             Ok(row) => row,
@@ -49,6 +55,7 @@ impl Reservations {
             zone: row.zone.clone(),
             host: row.host.clone(),
             expires_at,
+            waits_for: row.awaits.keys().cloned().collect(),
         })
     }
 
@@ -109,6 +116,8 @@ fn reserve_denied(denied: &ReserveDenied) -> ApiError {
             ErrorCode::Conflict
         }
         ReserveDenied::NoHost { .. }
+        | ReserveDenied::VictimGuarded { .. }
+        | ReserveDenied::VictimTaken { .. }
         | ReserveDenied::RulesContradict { .. }
         | ReserveDenied::Full { .. } => ErrorCode::Refused,
     };
@@ -118,9 +127,9 @@ fn reserve_denied(denied: &ReserveDenied) -> ApiError {
 fn commit_error(error: &CommitError) -> ApiError {
     let message = error.to_string();
     match error {
-        CommitError::Denied(CommitDenied::Unknown { .. }) => {
-            ApiError::new(ErrorCode::Refused, message)
-        }
+        CommitError::Denied(
+            CommitDenied::Unknown { .. } | CommitDenied::AwaitsRoom { .. },
+        ) => ApiError::new(ErrorCode::Refused, message),
         CommitError::Denied(CommitDenied::OtherRecord { .. }) => {
             ApiError::new(ErrorCode::Invalid, message)
         }

@@ -8,10 +8,11 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use dwcp_api::CallError;
+use dwcp_api::public::PlaceReply;
+use dwcp_api::{CallError, ErrorCode};
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{Ask, Door, Federation, HostPlan, Plan, RegionPlan, until};
-use dwcp_types::VmPhase;
+use dwcp_types::{Power, VmPhase};
 
 /// The engine's host, the coordinator and the owner are three daemons.
 async fn walk(who: &str, steps: &[&str]) {
@@ -41,7 +42,7 @@ async fn crash_at(federation: &mut Federation, who: &str, step: &str) {
     let ask = Ask::new(step).only_in("owner");
 
     let asking = ask.clone();
-    let first = tokio::spawn(async move { coordinator.place(&asking).await });
+    let first = tokio::spawn(async move { asked_first(&coordinator, &asking).await });
     let ended = federation.process(who).ended().await;
     assert_eq!(
         ended.status.signal(),
@@ -69,6 +70,18 @@ async fn crash_at(federation: &mut Federation, who: &str, step: &str) {
     assert_eq!(list.iter().filter(|vm| vm.id.as_str() == step).count(), 1);
     let console = coordinator.console(step).await.unwrap().text;
     assert_eq!(console.matches("READY").count(), 1, "{step} was started: {console}");
+}
+
+/// What came of asking. Not a refusal: the view in which the region was healthy may be older
+/// than the kill, and then the next one refuses for a moment.
+async fn asked_first(at: &Door, ask: &Ask) -> Result<PlaceReply, CallError> {
+    until("it is not refused", || async {
+        match at.place(ask).await {
+            Err(CallError::Api(error)) if error.code == ErrorCode::Refused => Err(error),
+            told => Ok(told),
+        }
+    })
+    .await
 }
 
 /// When the VM was placed, or why it is not yet.
@@ -116,6 +129,79 @@ async fn the_agent_may_be_killed_at_every_step() {
         "agent-after-start",
     ];
     walk("owner-h1", &steps).await;
+}
+
+/// An urgent VM displaces another, whoever dies on the way: the room that the victim makes is
+/// kept for it through the crash, against others and against the victim, until it asks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn everyone_in_a_pre_emption_may_be_killed_and_its_room_is_kept() {
+    let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(1));
+    let regions = ["engine", "coordinator", "owner"].map(region).to_vec();
+    let mut federation = Federation::start(Plan::simulated(regions).preempting()).await;
+    for (who, step) in [
+        ("coordinator", "coordinator-after-room"),
+        ("owner", "owner-before-park"),
+        ("owner-h1", "agent-before-stop"),
+        ("owner-h1", "agent-after-stop"),
+    ] {
+        displaced_through(&mut federation, who, step).await;
+    }
+    federation.end();
+}
+
+async fn displaced_through(federation: &mut Federation, who: &str, step: &str) {
+    let engine = federation.at("engine");
+    let victim = format!("victim-of-{step}");
+    engine.place(&Ask::new(&victim).only_in("owner").priority(2)).await.unwrap();
+    federation.in_phase("engine", &victim, VmPhase::Running).await;
+    federation.process(who).kill_9();
+    federation.process(who).start_with(&[(CRASH_AT, step)]);
+    federation.healthy().await;
+
+    let urgent = Ask::new(step).only_in("owner").priority(9).preempting();
+    let (asking, coordinator) = (urgent.clone(), federation.at("coordinator"));
+    let first = tokio::spawn(async move { asked_first(&coordinator, &asking).await });
+    let ended = federation.process(who).ended().await;
+    assert_eq!(ended.status.signal(), Some(9), "{who} ends at {step}");
+    // Its user wants the victim back, and others want the room, before anyone recovers.
+    engine.want(&victim, Power::Running).await.unwrap();
+    federation.process(who).start();
+    let other = Ask::new(&format!("other-than-{step}")).only_in("owner").priority(1);
+    let squatting = {
+        let engine = engine.clone();
+        tokio::spawn(async move { while engine.place(&other).await.is_err() {} })
+    };
+    let _lost = first.await.unwrap();
+    let coordinator = federation.at("coordinator");
+    let placed = until(&format!("{step} is placed when asked for again"), || async {
+        coordinator.place(&urgent).await
+    })
+    .await;
+    assert!(!squatting.is_finished(), "{step}: another took the room");
+    squatting.abort();
+    assert_eq!(placed.vm.unwrap().host.as_str(), "owner-h1");
+    stands_in_for(federation, step, &victim).await;
+}
+
+/// The urgent VM runs, the victim was not started meanwhile, and comes back after it.
+async fn stands_in_for(federation: &Federation, urgent: &str, victim: &str) {
+    let engine = federation.at("engine");
+    federation.in_phase("engine", urgent, VmPhase::Running).await;
+    let seen = federation.at("owner").vm(victim).await.unwrap().observed.unwrap();
+    assert_eq!(seen.phase, VmPhase::Stopped, "{victim} runs in the room that it gave");
+    let console = engine.console(victim).await.unwrap().text;
+    assert_eq!(
+        console.matches("READY").count(),
+        1,
+        "it was started meanwhile: {console}"
+    );
+
+    // Where it was stopped only after its user had wanted it.
+    engine.want(victim, Power::Running).await.unwrap();
+    engine.delete(urgent).await.unwrap();
+    federation.in_phase("engine", victim, VmPhase::Running).await;
+    engine.delete(victim).await.unwrap();
+    federation.nothing_reserved("owner").await;
 }
 
 /// A walk over steps that are never reached would prove nothing.

@@ -144,6 +144,52 @@ async fn rules_about_groups_hold_however_many_ask_at_once() {
     federation.end();
 }
 
+/// What victims free is for the VM that they were stopped for, however many others want it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_the_room_that_a_pre_emption_makes() {
+    const SLOTS: usize = 6;
+    let host = HostPlan::of_slots(u64::try_from(SLOTS).unwrap());
+    let regions = vec![
+        RegionPlan::new("full").host(host),
+        RegionPlan::new("other").host(HostPlan::of_slots(1)),
+    ];
+    let federation = Federation::start(Plan::simulated(regions).preempting()).await;
+    let lows: Vec<_> = (0..SLOTS).map(|n| format!("low-{n}")).collect();
+    for low in &lows {
+        let ask = Ask::new(low).only_in("full").priority(2);
+        federation.at("full").place(&ask).await.unwrap();
+        federation.in_phase("other", low, VmPhase::Running).await;
+    }
+    let mut pressure = JoinSet::new();
+    for (n, region) in ["full", "other", "full", "other"].iter().enumerate() {
+        let door = federation.at(region);
+        let ask = Ask::new(&format!("squatter-{n}")).only_in("full").priority(1);
+        pressure.spawn(async move { while door.place(&ask).await.is_err() {} });
+    }
+    let door = federation.at("other");
+    let wanted = lows.clone();
+    pressure.spawn(async move {
+        for low in wanted.iter().cycle() {
+            door.want(low, Power::Running).await.unwrap();
+        }
+    });
+    let mut victims = BTreeSet::new();
+    for n in 0..SLOTS {
+        let door = federation.at(if n % 2 == 0 { "full" } else { "other" });
+        let ask = Ask::new(&format!("urgent-{n}")).only_in("full").priority(9);
+        let placed = door.place(&ask.preempting()).await.unwrap();
+        victims.extend(placed.victims.iter().map(ToString::to_string));
+    }
+    assert_eq!(victims, lows.iter().cloned().collect(), "each was stopped for one");
+    assert!(pressure.try_join_next().is_none(), "another took the room");
+    pressure.abort_all();
+    for n in 0..SLOTS {
+        federation.in_phase("other", &format!("urgent-{n}"), VmPhase::Running).await;
+    }
+    federation.reserved("full", u64::try_from(SLOTS).unwrap()).await;
+    federation.end();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn less_urgent_vms_give_way_and_come_back_and_protected_ones_never_do() {
     let regions = vec![RegionPlan::new("only").host(HostPlan::of_slots(3))];

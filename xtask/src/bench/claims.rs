@@ -11,7 +11,7 @@
 
 mod durable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -147,5 +147,6 @@ fn ask(number: u32) -> anyhow::Result<Reserve> {
         hold_for: HOLD_FOR_MAX,
         priority: 5,
         tier: Tier::Standard,
+        victims: BTreeSet::new(),
     })
 }

@@ -45,6 +45,22 @@ pub enum ReserveDenied {
         /// The VM.
         vm: VmId,
     },
+    /// A VM that is to make room may not be stopped for this one.
+    #[error(
+        "VM {vm} need not make room: it is protected, or not less urgent; make another plan"
+    )]
+    VictimGuarded {
+        /// The VM.
+        vm: VmId,
+    },
+    /// A VM that is to make room makes it for another already.
+    #[error("VM {vm} makes room for VM {to} already; make another plan")]
+    VictimTaken {
+        /// The VM.
+        vm: VmId,
+        /// For which.
+        to: VmId,
+    },
     /// The region's ledger has no room for another row.
     #[error("this region holds {max} reservations, its limit; try the next region")]
     Full {
@@ -64,6 +80,16 @@ pub enum ReserveDenied {
 /// Why a reservation cannot be committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitDenied {
+    /// Others have not made room for it yet.
+    #[error(
+        "reservation {id} waits for the room of {vms} VMs; commit it when they stopped"
+    )]
+    AwaitsRoom {
+        /// The id.
+        id: ReservationId,
+        /// How many VMs have not given theirs yet.
+        vms: usize,
+    },
     /// There is none by that id: it lapsed, was cancelled or superseded, or never was.
     #[error("reservation {id} is not held any more; reserve again with a new id")]
     Unknown {

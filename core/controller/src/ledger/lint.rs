@@ -33,6 +33,17 @@ pub enum Finding {
     /// The deadlines are not those of the rows.
     #[error("the deadlines kept are not those of the held reservations")]
     Deadlines,
+    /// A reservation counts on room that its victim does not hold.
+    #[error("reservation {reservation} awaits room that VM {victim} does not hold so")]
+    Room {
+        /// The reservation.
+        reservation: ReservationId,
+        /// The VM.
+        victim: VmId,
+    },
+    /// The VMs that make room are not those that the rows name.
+    #[error("the victims kept are not those of the reservations")]
+    Victims,
     /// The groups are not those of the rows.
     #[error("the group members kept are not those of the reservations")]
     Groups,
@@ -56,6 +67,7 @@ impl Ledger {
         if deadlines != self.deadlines {
             findings.push(Finding::Deadlines);
         }
+        findings.extend(self.lint_room());
         let mut groups: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for row in self.iter() {
             for rule in &row.ask.rules {
@@ -65,6 +77,29 @@ impl Ledger {
         }
         if groups != self.groups {
             findings.push(Finding::Groups);
+        }
+        findings
+    }
+
+    fn lint_room(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut waiters = BTreeMap::new();
+        for row in self.iter() {
+            for (victim, frees) in &row.awaits {
+                waiters.insert(victim.clone(), row.ask.id.clone());
+                let as_said = |other: &super::Reservation| {
+                    (&other.ask.vm, &other.host) == (victim, &row.host)
+                        && (other.stage == super::Stage::Confirmed && !other.parked)
+                        && other.frees() == *frees
+                };
+                if !self.iter().any(|other| as_said(other)) {
+                    let (reservation, victim) = (row.ask.id.clone(), victim.clone());
+                    findings.push(Finding::Room { reservation, victim });
+                }
+            }
+        }
+        if waiters != self.waiters {
+            findings.push(Finding::Victims);
         }
         findings
     }

@@ -1,11 +1,13 @@
 //! Pre-emption in the books: a VM that was stopped for a more urgent one gives back all but
 //! its disk's storage, and takes it again when there is room (F32).
 //!
-//! Only what is confirmed can be parked: what is held or being committed has no guest yet.
+//! Only what is confirmed can be parked: what is held or being committed has no guest yet. What
+//! it gives back goes to the reservation that awaits it (`room`), and a VM that has not given
+//! its room yet does not get it back before that reservation has it or has ended.
 
 use std::sync::Arc;
 
-use dwcp_types::{Capacity, Gib, ReservationId};
+use dwcp_types::{ReservationId, VmId};
 
 use super::{Change, Changed, Ledger, Reservation, Stage};
 use crate::HostRefusal;
@@ -18,6 +20,12 @@ pub enum ParkDenied {
     NotConfirmed {
         /// The id.
         id: ReservationId,
+    },
+    /// It makes room for another VM first.
+    #[error("it makes room for VM {to} first")]
+    MakesRoom {
+        /// The VM that waits for it.
+        to: VmId,
     },
     /// Its host has no room.
     #[error("its host has no room for it now: {refusal}")]
@@ -41,24 +49,29 @@ impl Ledger {
         if row.parked {
             return Ok(Changed::nothing(row));
         }
-        Ok(self.reparked(&row, true))
+        let mut done = self.reparked(&row, true);
+        done.changes.extend(self.hand_over(&row.ask.vm));
+        Ok(done)
     }
 
     /// Takes the rest again, on the same host, where its disk is.
     ///
     /// # Errors
     ///
-    /// When it is not confirmed, or the host has no room; then nothing is changed.
+    /// When it is not confirmed, still makes room for another, or the host has no room; then
+    /// nothing is changed.
     pub fn unpark(
         &mut self,
         id: &ReservationId,
     ) -> Result<Changed<Arc<Reservation>>, ParkDenied> {
         let row = self.confirmed(id)?;
+        if let Some(waiter) = self.waiter_for(&row.ask.vm) {
+            return Err(ParkDenied::MakesRoom { to: waiter.ask.vm.clone() });
+        }
         if !row.parked {
             return Ok(Changed::nothing(row));
         }
-        let missing = Capacity { storage: Gib::ZERO, ..row.ask.need() };
-        if let Some(refusal) = self.hosts.refusal(&row.host, &missing) {
+        if let Some(refusal) = self.hosts.refusal(&row.host, &row.frees()) {
             return Err(ParkDenied::NoRoom { refusal });
         }
         Ok(self.reparked(&row, false))
@@ -79,11 +92,9 @@ impl Ledger {
         let id = &row.ask.id;
         let row = Arc::new(Reservation { parked, ..row.clone() });
         // Taken out and put in whole, so that every index and sum follows.
-        let mark = self.take(id).map(|live| live.confirmed);
+        drop(self.take(id));
         self.insert(Arc::clone(&row));
-        if let (Some(mark), Some(live)) = (mark, self.live.get_mut(id)) {
-            live.confirmed = mark;
-        }
+        self.settle_now(id);
         let changes = vec![Change::put(&row)];
         Changed { value: row, changes }
     }

@@ -9,8 +9,9 @@
 //! was asked for is missing from it with every right: the caller takes a [`Mark`] before it
 //! asks, and only what was confirmed by then is given back. What is being committed is never
 //! given back here: only the outcome of its transaction decides, since the list may show an
-//! earlier incarnation of the VM. A stale list can at worst take a deleted VM in again, which
-//! errs to the safe side and is undone by the next list.
+//! earlier incarnation of the VM. The same holds for a VM that was parked after the list was
+//! asked for. A stale list can at worst take a deleted VM in again, which errs to the safe side
+//! and is undone by the next list.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use dwcp_types::{HostId, ReservationId, Timestamp};
 use super::{Change, Changed, Ledger, Reservation, Reserve, Stage};
 use crate::ownership::VmRecord;
 
-/// A moment in the order of confirmations.
+/// A moment in the order in which reservations were confirmed, parked and unparked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
 
@@ -52,7 +53,15 @@ impl Ledger {
     /// Take this before asking the engine for the records of [`Self::reconcile`].
     #[must_use]
     pub const fn mark(&self) -> Mark {
-        self.confirmations
+        self.settlements
+    }
+
+    /// Notes that a reservation became what it is just now.
+    pub(super) fn settle_now(&mut self, id: &ReservationId) {
+        self.settlements = self.settlements.next();
+        if let Some(live) = self.live.get_mut(id) {
+            live.settled = self.settlements;
+        }
     }
 
     /// Brings the ledger in line with every VM record of this region, as the engine listed
@@ -69,7 +78,7 @@ impl Ledger {
         let mut report = Reconciled::default();
         let mut changes = self.release_unrecorded(mark, &ours, &mut report);
         for (id, record) in ours {
-            changes.extend(self.settle(now, id, record, &mut report));
+            changes.extend(self.settle((now, mark), id, record, &mut report));
         }
         report.overcommitted = self.overcommitted();
         Changed { value: report, changes }
@@ -83,7 +92,7 @@ impl Ledger {
     ) -> Vec<Change> {
         let unrecorded = |(id, live): &(&ReservationId, &super::Live)| {
             matches!(live.row.stage, Stage::Confirmed)
-                && live.confirmed <= mark
+                && live.settled <= mark
                 && !ours.contains_key(*id)
         };
         report.released =
@@ -93,7 +102,7 @@ impl Ledger {
 
     fn settle(
         &mut self,
-        now: Timestamp,
+        (now, mark): (Timestamp, Mark),
         id: &ReservationId,
         record: &VmRecord,
         report: &mut Reconciled,
@@ -102,7 +111,10 @@ impl Ledger {
             return self.adopt(now, id, record, report);
         };
         let row = Arc::clone(&live.row);
-        let same_place = row.host == record.owner.host
+        let settled = live.settled;
+        // What awaits room has no record that it was committed by, so that is another one's.
+        let same_place = row.awaits.is_empty()
+            && row.host == record.owner.host
             && row.ask.vm == record.request.id
             && row.ask.shape == record.request.shape;
         if !same_place {
@@ -111,8 +123,10 @@ impl Ledger {
             return changes;
         }
         if matches!(row.stage, Stage::Confirmed) {
-            // A VM that is not pre-empted holds all that it needs, whatever came between.
-            return if row.parked && record.preempted_by.is_none() {
+            // A VM that is not pre-empted holds all that it needs, whatever came between; but
+            // a list that is older than its parking says nothing about it.
+            let stands = record.preempted_by.is_none() && settled <= mark;
+            return if row.parked && stands {
                 self.reparked(&row, false).changes
             } else {
                 Vec::new()
@@ -145,12 +159,10 @@ impl Ledger {
             made_at: now,
             stage: Stage::Confirmed,
             parked: record.is_parked(),
+            awaits: BTreeMap::new(),
         });
         self.insert(Arc::clone(&row));
-        self.confirmations = self.confirmations.next();
-        if let Some(live) = self.live.get_mut(id) {
-            live.confirmed = self.confirmations;
-        }
+        self.settle_now(id);
         report.adopted.push(id.clone());
         changes.push(Change::put(&row));
         changes

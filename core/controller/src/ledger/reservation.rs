@@ -9,13 +9,14 @@
 //! ```
 //!
 //! Only `Held` ends by time. From `Committing` on the strong engine may know the VM, and only
-//! what the engine says ends the reservation.
+//! what the engine says ends the reservation. One that awaits room (`room`) cannot be committed
+//! before all of it is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dwcp_types::{
-    Affinity, Capacity, HostId, PlacementRequest, ReservationId, TenantId, Tier,
+    Affinity, Capacity, Gib, HostId, PlacementRequest, ReservationId, TenantId, Tier,
     Timestamp, VmId, VmShape, ZoneId,
 };
 use schemars::JsonSchema;
@@ -33,6 +34,11 @@ pub const HOLD_FOR_MAX: Duration = Duration::from_secs(300);
 /// Most hosts or zones that one request may exclude by name: ten times the hosts of a region
 /// in the placement benchmark. Rules exclude without naming.
 pub const EXCLUSIONS_MAX: usize = 1_000;
+
+/// How long room is held that others make first: three times a host's patience with a guest that
+/// shuts down (30 s), for the guest, for a client that was told to ask again, and for its second
+/// attempt.
+pub const ROOM_HOLD_FOR: Duration = Duration::from_secs(90);
 
 /// Most affinity rules of one VM.
 pub const RULES_MAX: usize = 32;
@@ -97,6 +103,10 @@ pub struct Reserve {
     pub priority: u8,
     /// How well guarded.
     pub tier: Tier,
+    /// The VMs on the proposed host that are to make room for it where it does not fit without
+    /// (F32): the plan of a pre-emption.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub victims: BTreeSet<VmId>,
 }
 
 impl Reserve {
@@ -114,6 +124,7 @@ impl Reserve {
             hold_for: HOLD_FOR,
             priority: request.priority,
             tier: request.tier,
+            victims: BTreeSet::new(),
         }
     }
 
@@ -160,17 +171,28 @@ pub struct Reservation {
     /// Its VM was pre-empted: only its disk's storage is held (F32).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
+    /// The VMs that still have to make room for it, and what each will free (F32).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub awaits: BTreeMap<VmId, Capacity>,
 }
 
 impl Reservation {
-    /// What it holds of its host.
+    /// What it holds of its host: all that it needs, but for what is not there yet.
     #[must_use]
     pub fn holds(&self) -> Capacity {
         let need = self.ask.need();
         if self.parked {
             return Capacity { storage: need.storage, ..Capacity::default() };
         }
-        need
+        let awaited = self.awaits.values();
+        let awaited = awaited.fold(Capacity::default(), |sum, part| sum.plus(part));
+        need.saturating_sub(&awaited)
+    }
+
+    /// What it frees when it is parked: all but its disk's storage.
+    #[must_use]
+    pub fn frees(&self) -> Capacity {
+        Capacity { storage: Gib::ZERO, ..self.ask.need() }
     }
 
     /// When it ends by itself; never once it is being committed.

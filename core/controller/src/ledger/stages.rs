@@ -21,7 +21,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// When it is not held any more, or the record is not what was reserved.
+    /// When it is not held any more, others have not made their room for it yet, or the record
+    /// is not what was reserved.
     pub fn begin_commit(
         &mut self,
         now: Timestamp,
@@ -32,6 +33,12 @@ impl Ledger {
         let row = Arc::clone(&self.live.get(id).ok_or_else(unknown)?.row);
         if row.is_lapsed(now) {
             return Err(unknown());
+        }
+        if !row.awaits.is_empty() {
+            return Err(CommitDenied::AwaitsRoom {
+                id: id.clone(),
+                vms: row.awaits.len(),
+            });
         }
         self.check_record(&row, &record)?;
         match &row.stage {
@@ -72,11 +79,10 @@ impl Ledger {
     /// attempt has the VM, or its record is gone. Only for the region itself; a coordinator
     /// cancels. Releasing what is gone does nothing.
     pub fn release(&mut self, id: &ReservationId) -> Changed<()> {
-        let gone = self.take(id);
-        Changed {
-            value: (),
-            changes: gone.map(|_| Change::delete(id)).into_iter().collect(),
-        }
+        let Some(gone) = self.take(id) else { return Changed::nothing(()) };
+        let mut changes = vec![Change::delete(id)];
+        changes.extend(self.hand_over(&gone.row.ask.vm));
+        Changed { value: (), changes }
     }
 
     /// A coordinator takes back what it only holds. Cancelling what is gone does nothing.
@@ -134,16 +140,12 @@ impl Ledger {
         if let Some(at) = row.expires_at() {
             self.deadlines.remove(&(at, id.clone()));
         }
-        let confirmed = match stage {
-            Stage::Confirmed => {
-                self.confirmations = self.confirmations.next();
-                self.confirmations
-            }
-            Stage::Held { .. } | Stage::Committing { .. } => Mark::START,
-        };
         let row = Arc::new(Reservation { stage, ..row.clone() });
-        let live = super::Live { row: Arc::clone(&row), confirmed };
+        let live = super::Live { row: Arc::clone(&row), settled: Mark::START };
         self.live.insert(id.clone(), live);
+        if matches!(row.stage, Stage::Confirmed) {
+            self.settle_now(id);
+        }
         let changes = vec![Change::put(&row)];
         Changed { value: row, changes }
     }

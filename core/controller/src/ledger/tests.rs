@@ -1,6 +1,7 @@
 //! The ledger by its transitions; `model` runs it against a naive one.
 
 mod model;
+mod room;
 
 use super::*;
 use crate::HostRefusal;
@@ -77,6 +78,7 @@ fn ask(reservation: &str, vm: &str, cpu: u32) -> Reserve {
         hold_for: HOLD_FOR,
         priority: 5,
         tier: Tier::Standard,
+        victims: BTreeSet::new(),
     }
 }
 

@@ -84,6 +84,26 @@ fn a_stopped_vm_cannot_be_paused() {
 }
 
 #[test]
+fn a_vm_that_gave_way_stays_stopped_until_it_has_its_capacity_again() {
+    let urgent = VmId::new("urgent").unwrap();
+    let gave_way = preempt(&record("vm-1", "r-1"), &urgent, LATER).unwrap();
+    assert!(gave_way.is_parked());
+    assert_eq!(reinstate(&gave_way), gave_way, "it is to stay stopped");
+    let wanted = set_power(&gave_way, Power::Running, LATER).unwrap();
+    assert_eq!(instruction_for(&wanted).power, Power::Stopped, "it has no capacity");
+    assert!(set_power(&wanted, Power::Paused, LATER).is_err());
+    let back = reinstate(&wanted);
+    assert_eq!(instruction_for(&back).power, Power::Running);
+    assert!(
+        back.version() > wanted.version(),
+        "its host was told to stop under that one"
+    );
+    assert_eq!(reinstate(&back), back);
+    let deleted = set_power(&wanted, Power::Deleted, LATER).unwrap();
+    assert_eq!(instruction_for(&deleted).power, Power::Deleted);
+}
+
+#[test]
 fn a_higher_epoch_is_newer_than_any_generation() {
     let mut moved = record("vm-1", "r-2");
     moved.owner.epoch = Epoch::new(2);

@@ -247,7 +247,9 @@ fn may_stop(vm: &PlacedVm, request: &PlacementRequest, policy: &Policy) -> bool 
         Tier::Standard => !policy.preemption,
         Tier::Protected => true,
     };
-    !guarded && vm.priority < request.priority && vm.id != request.id
+    // One that gave way before holds only its disk, not even a slot.
+    let has_room = vm.shape.cpu > 0;
+    !guarded && has_room && vm.priority < request.priority && vm.id != request.id
 }
 
 /// For 0, 1, 2 … VMs and each resource: the most that so many can free of it.

@@ -1,10 +1,10 @@
 //! Random sequences against a naive ledger: a list of reservations that is scanned for every
-//! answer. After each step the two agree, the ledger agrees with itself, and a ledger that is
+//! answer, pre-emption and all. After each step the two agree, the ledger agrees with itself, and a ledger that is
 //! loaded from what was stored so far equals it.
 
 use std::collections::BTreeMap;
 
-use dwcp_types::HostView;
+use dwcp_types::{HostView, Power};
 use proptest::prelude::*;
 
 use super::*;
@@ -23,6 +23,16 @@ enum Step {
         bound: Option<u8>,
         secs: u64,
     },
+    /// An urgent VM, in the room of these VMs.
+    Displace {
+        attempt: u8,
+        vm: u8,
+        cpu: u32,
+        host: u8,
+        victims: BTreeSet<u8>,
+    },
+    Park(u8),
+    Unpark(u8),
     Begin(u8),
     Confirm(u8),
     Release(u8),
@@ -46,6 +56,9 @@ fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(attempt, vm, cpu, wish, bound, secs)| Step::Reserve {
                 attempt, vm, cpu, wish, bound, secs
             }),
+        5 => any_displacement(),
+        4 => (0..30u8).prop_map(Step::Park),
+        2 => (0..30u8).prop_map(Step::Unpark),
         5 => (0..30u8).prop_map(Step::Begin),
         4 => (0..30u8).prop_map(Step::Confirm),
         2 => (0..30u8).prop_map(Step::Release),
@@ -60,6 +73,45 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn any_displacement() -> impl Strategy<Value = Step> {
+    let victims = prop::collection::btree_set(0..VMS, 0..8);
+    // Some of VMs that are there already.
+    (VMS..30u8, VMS - 2..VMS + 4, 1..9u32, 0..5u8, victims).prop_map(
+        |(attempt, vm, cpu, host, victims)| Step::Displace {
+            attempt,
+            vm,
+            cpu,
+            host,
+            victims,
+        },
+    )
+}
+
+/// VMs that run, the n-th by the n-th reservation, so that most hosts are nearly full.
+fn crowd() -> impl Strategy<Value = Vec<Step>> {
+    let vms = prop::collection::vec((2..5u32, 0..5u8), usize::from(VMS));
+    vms.prop_map(|vms| {
+        let vm = |(n, (cpu, host)): (u8, (u32, u8))| {
+            let wish = Some(host);
+            let reserve =
+                Step::Reserve { attempt: n, vm: n, cpu, wish, bound: None, secs: 30 };
+            [reserve, Step::Begin(n), Step::Confirm(n)]
+        };
+        (0..VMS).zip(vms).flat_map(vm).collect()
+    })
+}
+
+/// What happens to a crowd when urgent VMs come.
+fn any_crowded_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => any_displacement(),
+        6 => (0..VMS).prop_map(Step::Park),
+        3 => (0..VMS).prop_map(Step::Unpark),
+        2 => (VMS..30u8).prop_map(Step::Begin),
+        4 => any_step(),
+    ]
+}
+
 /// What the naive ledger keeps of a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Naive {
@@ -69,6 +121,13 @@ struct Naive {
     /// Nothing once it is being committed.
     expires_at: Option<Timestamp>,
     confirmed: bool,
+    parked: bool,
+    /// The VMs whose room it still waits for.
+    waits_for: BTreeSet<VmId>,
+}
+
+fn all_but_storage(need: Capacity) -> Capacity {
+    Capacity { storage: Gib::ZERO, ..need }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -124,7 +183,39 @@ impl Both {
 
     fn allocated(&self, host: &HostId) -> Capacity {
         let here = self.naive.iter().filter(|row| row.host == *host);
-        here.fold(Capacity::default(), |sum, row| sum.plus(&row.ask.need()))
+        here.fold(Capacity::default(), |sum, row| sum.plus(&self.holds(row)))
+    }
+
+    fn holds(&self, row: &Naive) -> Capacity {
+        let need = row.ask.need();
+        if row.parked {
+            return need.saturating_sub(&all_but_storage(need));
+        }
+        need.saturating_sub(&self.freed_by(&row.waits_for))
+    }
+
+    fn freed_by(&self, vms: &BTreeSet<VmId>) -> Capacity {
+        let rows = self.naive.iter().filter(|row| vms.contains(&row.ask.vm));
+        let frees = rows.map(|row| all_but_storage(row.ask.need()));
+        frees.fold(Capacity::default(), |sum, part| sum.plus(&part))
+    }
+
+    /// Nobody waits for this VM any more.
+    fn gave_room(&mut self, vm: &VmId) {
+        for row in &mut self.naive {
+            row.waits_for.remove(vm);
+        }
+    }
+
+    fn remove(&mut self, gone: impl Fn(&Naive) -> bool) {
+        let vms: Vec<_> = self
+            .naive
+            .iter()
+            .filter(|row| gone(row))
+            .map(|row| row.ask.vm.clone())
+            .collect();
+        self.naive.retain(|row| !gone(row));
+        vms.iter().for_each(|vm| self.gave_room(vm));
     }
 
     fn fits(&self, ask: &Reserve, id: &HostId) -> bool {
@@ -159,6 +250,50 @@ impl Both {
             .or_else(|| self.tightest(ask, None))
     }
 
+    /// The host and the fewest VMs of it that make room there: of all sets, the one that is
+    /// left when the most urgent are spared first. Nothing when some may not be stopped.
+    fn displace(&self, ask: &Reserve) -> Option<(HostId, BTreeSet<VmId>)> {
+        let host = ask.proposal.host.clone().filter(|id| self.hosts.contains_key(id))?;
+        let zone = ask.bounds.zone.as_ref();
+        if zone.is_some_and(|zone| zone.as_str() != self.hosts[&host].zone) {
+            return None;
+        }
+        let there = |row: &&Naive| {
+            row.host == host
+                && row.confirmed
+                && !row.parked
+                && ask.victims.contains(&row.ask.vm)
+        };
+        let mut victims: Vec<_> = self.naive.iter().filter(there).collect();
+        let taken = |vm: &VmId| self.naive.iter().any(|row| row.waits_for.contains(vm));
+        let free_to_go =
+            |row: &&Naive| row.ask.priority < ask.priority && !taken(&row.ask.vm);
+        if !victims.iter().all(free_to_go) {
+            return None;
+        }
+        victims.sort_by_key(|row| (row.ask.priority, row.ask.vm.clone()));
+        let names: Vec<_> = victims.iter().map(|row| row.ask.vm.clone()).collect();
+        let fits = |vms: &BTreeSet<VmId>| {
+            let host = &self.hosts[&host];
+            let free = capacity(host.cpu)
+                .saturating_sub(&self.allocated(ask.proposal.host.as_ref().unwrap()));
+            let missing = ask.need().saturating_sub(&self.freed_by(vms));
+            host.ready && !host.closed && free.fits(&missing)
+        };
+        let mut needed: BTreeSet<_> = names.iter().cloned().collect();
+        if !fits(&needed) {
+            return None;
+        }
+        for vm in names.iter().rev() {
+            let mut without = needed.clone();
+            without.remove(vm);
+            if fits(&without) {
+                needed = without;
+            }
+        }
+        Some((host, needed))
+    }
+
     /// The answer that the naive ledger gives, after doing it.
     fn naive_reserve(&mut self, ask: &Reserve) -> Option<HostId> {
         let lapsed = |row: &Naive| row.expires_at.is_some_and(|at| at <= self.now);
@@ -172,7 +307,8 @@ impl Both {
         }
         let before = self.naive.clone();
         self.naive.retain(|row| row.id != ask.id && row.ask.vm != ask.vm);
-        let Some(host) = self.choose(ask) else {
+        let fits = self.choose(ask).map(|host| (host, BTreeSet::new()));
+        let Some((host, waits_for)) = fits.or_else(|| self.displace(ask)) else {
             self.naive = before;
             return None;
         };
@@ -182,6 +318,8 @@ impl Both {
             host: host.clone(),
             expires_at: Some(self.now.plus(ask.hold_for)),
             confirmed: false,
+            parked: false,
+            waits_for,
         });
         Some(host)
     }
@@ -201,10 +339,12 @@ impl Both {
     fn begin(&mut self, id: &ReservationId) {
         let now = self.now;
         let naive = self.naive.iter_mut().find(|row| row.id == *id);
-        let naive = naive.filter(|row| row.expires_at.is_none_or(|at| at > now));
+        let alive = |row: &&mut Naive| row.expires_at.is_none_or(|at| at > now);
+        let naive = naive.filter(alive);
         let Some(row) = self.ledger.get(id).cloned() else {
             return assert!(naive.is_none(), "{id} was lost");
         };
+        let naive = naive.filter(|row| row.waits_for.is_empty());
         let begun = self.ledger.begin_commit(now, id, record_for(&row));
         assert_eq!(begun.is_ok(), naive.is_some());
         if let (Ok(done), Some(naive)) = (begun, naive) {
@@ -221,6 +361,37 @@ impl Both {
         if let (Ok(done), Some(naive)) = (done, naive) {
             naive.confirmed = true;
             self.store(done.changes);
+        }
+    }
+
+    fn park(&mut self, id: &ReservationId) {
+        let at = self.naive.iter().position(|row| row.id == *id && row.confirmed);
+        let done = self.ledger.park(id);
+        assert_eq!(done.is_ok(), at.is_some());
+        if let (Ok(done), Some(at)) = (done, at) {
+            self.store(done.changes);
+            self.naive[at].parked = true;
+            let vm = self.naive[at].ask.vm.clone();
+            self.gave_room(&vm);
+        }
+    }
+
+    fn unpark(&mut self, id: &ReservationId) {
+        let at = self.naive.iter().position(|row| row.id == *id && row.confirmed);
+        let at = at.filter(|at| {
+            let row = &self.naive[*at];
+            let waited_for =
+                self.naive.iter().any(|other| other.waits_for.contains(&row.ask.vm));
+            let host = &self.hosts[&row.host];
+            let free = capacity(host.cpu).saturating_sub(&self.allocated(&row.host));
+            let room = free.fits(&all_but_storage(row.ask.need()));
+            !waited_for && (!row.parked || (host.ready && !host.closed && room))
+        });
+        let done = self.ledger.unpark(id);
+        assert_eq!(done.is_ok(), at.is_some());
+        if let (Ok(done), Some(at)) = (done, at) {
+            self.store(done.changes);
+            self.naive[at].parked = false;
         }
     }
 
@@ -244,12 +415,18 @@ impl Both {
         for row in rows {
             let stored = self.ledger.get(&row.id).cloned().unwrap();
             if number(&row) % lost == 0 {
-                self.naive.retain(|other| other.id != row.id);
+                self.remove(|other| other.id == row.id);
             } else {
-                records.push(record_for(&stored));
+                let mut record = record_for(&stored);
+                if row.parked {
+                    record.power = Power::Stopped;
+                    record.preempted_by = Some(VmId::new("urgent").unwrap());
+                }
+                records.push(record);
                 if !kept_rows {
                     let gone = self.ledger.release(&row.id);
                     self.store(gone.changes);
+                    self.gave_room(&row.ask.vm);
                 }
             }
         }
@@ -273,17 +450,28 @@ impl Both {
                 ask.hold_for = Duration::from_secs(secs);
                 self.reserve(ask);
             }
+            Step::Displace { attempt, vm, cpu, host, ref victims } => {
+                let mut ask = ask(&format!("r{attempt}"), &format!("vm{vm}"), cpu);
+                ask.proposal.host = Some(host_id(HOSTS[usize::from(host)].0));
+                ask.priority = 9;
+                let others = victims.iter().filter(|victim| **victim != vm);
+                ask.victims =
+                    others.map(|n| VmId::new(&format!("vm{n}")).unwrap()).collect();
+                self.reserve(ask);
+            }
+            Step::Park(n) => self.park(&id(&format!("r{n}"))),
+            Step::Unpark(n) => self.unpark(&id(&format!("r{n}"))),
             Step::Begin(n) => self.begin(&id(&format!("r{n}"))),
             Step::Confirm(n) => self.confirm(&id(&format!("r{n}"))),
             Step::Release(n) => {
                 let id = id(&format!("r{n}"));
-                self.naive.retain(|row| row.id != id);
+                self.remove(|row| row.id == id);
                 let gone = self.ledger.release(&id);
                 self.store(gone.changes);
             }
             Step::Cancel(n) => {
                 let id = id(&format!("r{n}"));
-                self.naive.retain(|row| row.id != id || row.expires_at.is_none());
+                self.remove(|row| row.id == id && row.expires_at.is_some());
                 if let Ok(gone) = self.ledger.cancel(&id) {
                     self.store(gone.changes);
                 }
@@ -305,7 +493,7 @@ impl Both {
                 let ended = self.ledger.expire(self.now);
                 self.store(ended.changes);
                 let now = self.now;
-                self.naive.retain(|row| row.expires_at.is_none_or(|at| at > now));
+                self.remove(|row| row.expires_at.is_some_and(|at| at <= now));
             }
             Step::Crash => self.crash(),
             Step::Reconcile { lost, kept_rows } => self.reconcile(lost, kept_rows),
@@ -320,13 +508,15 @@ impl Both {
             rows.insert(Change::Put(row.clone()).key(), row);
         }
         assert_eq!(rows.into_values().collect::<Vec<_>>(), stored, "memory equals disk");
-        let mut live: Vec<_> = self
+        let waits = |row: &Reservation| row.awaits.keys().cloned().collect();
+        let mut live: Vec<(_, _, BTreeSet<VmId>)> = self
             .ledger
             .iter()
-            .map(|row| (row.ask.id.clone(), row.host.clone()))
+            .map(|row| (row.ask.id.clone(), row.host.clone(), waits(row)))
             .collect();
-        let mut expected: Vec<_> =
-            self.naive.iter().map(|row| (row.id.clone(), row.host.clone())).collect();
+        let known =
+            |row: &Naive| (row.id.clone(), row.host.clone(), row.waits_for.clone());
+        let mut expected: Vec<_> = self.naive.iter().map(known).collect();
         live.sort();
         expected.sort();
         assert_eq!(live, expected);
@@ -351,6 +541,18 @@ proptest! {
     ) {
         let mut both = Both::new();
         for step in steps {
+            both.run(&step);
+            both.check();
+        }
+    }
+
+    #[test]
+    fn room_goes_to_those_it_is_made_for_as_in_a_naive_ledger(
+        crowd in crowd(),
+        steps in prop::collection::vec(any_crowded_step(), 1..80),
+    ) {
+        let mut both = Both::new();
+        for step in crowd.into_iter().chain(steps) {
             both.run(&step);
             both.check();
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dwcp_types::{
     Capacity, Constraints, FleetView, Health, HealthState, Mib, PlacedVm,
-    PlacementRequest, RegionId, Tier, VmId,
+    PlacementRequest, RegionId, Tier, VmId, VmShape,
 };
 use proptest::prelude::*;
 
@@ -135,6 +135,23 @@ fn the_crowded_fleets_do_need_victims_often_enough_to_mean_something() {
     });
     let plans = plans.count();
     assert!(plans >= 50, "{plans}");
+}
+
+#[test]
+fn a_vm_that_gave_way_is_not_asked_again() {
+    let mut view = fleet();
+    let slotless = |host: &mut dwcp_types::HostView| host.free.vms = 0;
+    view.regions.iter_mut().flat_map(|region| &mut region.hosts).for_each(slotless);
+    let mut low = placed("low", ("eu-west-1", "eu-west-1a", "a1"));
+    low.priority = 1;
+    let (mut urgent, policy) =
+        (request(), Policy { preemption: true, ..Policy::default() });
+    urgent.priority = 9;
+    view.vms = vec![Arc::new(low.clone())];
+    assert!(plan_preemption(&Fleet::new(&view), &urgent, &policy).is_some());
+    low.shape = VmShape { storage: low.shape.storage, ..VmShape::default() };
+    view.vms = vec![Arc::new(low)];
+    assert_eq!(plan_preemption(&Fleet::new(&view), &urgent, &policy), None);
 }
 
 #[test]
