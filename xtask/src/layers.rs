@@ -45,6 +45,7 @@ const LAYERS: &[Layer] = &[
             "hyper-util",
             "jiff",
             "prost",
+            "quinn",
             "rcgen",
             "redb",
             "ring",
@@ -60,6 +61,7 @@ const LAYERS: &[Layer] = &[
             "tracing",
             "tracing-subscriber",
             "x509-parser",
+            "zstd",
         ],
     },
     Layer {
@@ -170,9 +172,11 @@ const LAYERS: &[Layer] = &[
             "dwcp-agent",
             "dwcp-vm",
             "dwcp-sim",
+            "dwcp-state",
         ],
         others: &[
             "anyhow",
+            "bytes",
             "clap",
             "futures-util",
             "rustix",
@@ -180,6 +184,7 @@ const LAYERS: &[Layer] = &[
             "serde_json",
             "tokio",
             "toml",
+            "zstd",
         ],
     },
 ];

@@ -9,6 +9,7 @@
 
 mod bench;
 mod check;
+mod dictionary;
 mod docs;
 mod files;
 mod layers;
@@ -37,6 +38,8 @@ enum Command {
     Bench(bench::Options),
     /// Make the checks that no lint can make.
     Check,
+    /// Train the compression dictionary of the frames between regions.
+    Dictionary(dictionary::Options),
     /// Run the cores in seeded worlds with faults; exit 1 when an invariant breaks.
     Sim(sim::SimOptions),
     /// Write the example federations of deploy/ from tables of real inputs.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Bench(options) => bench::run(&options),
         Command::Check => check::run(),
+        Command::Dictionary(options) => dictionary::run(&options),
         Command::Sim(options) => sim::run_seeds(&options),
         Command::Topology(options) => topology::run(&options),
     };

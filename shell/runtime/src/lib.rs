@@ -9,6 +9,7 @@ mod commit;
 pub mod crash;
 pub mod http;
 pub mod lock;
+pub mod mesh;
 pub mod records;
 pub mod report_log;
 pub mod shutdown;
