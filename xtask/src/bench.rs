@@ -9,6 +9,7 @@ mod engine;
 mod federation;
 mod inventory;
 mod latency;
+mod mesh;
 mod placement;
 mod usage;
 
@@ -28,6 +29,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("claims", claims::measure),
     ("engine", engine::run),
     ("inventory", inventory::measure),
+    ("mesh", mesh::measure),
     ("placement", placement::measure),
 ];
 
