@@ -7,6 +7,7 @@
 pub mod clock;
 mod commit;
 pub mod crash;
+pub mod digest;
 pub mod http;
 pub mod lock;
 pub mod mesh;
