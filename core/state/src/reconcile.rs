@@ -66,6 +66,14 @@ impl Sums {
         }
     }
 
+    /// One number for all of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let mixed =
+            |total: u64, sum: &u64| crate::shard::mix(total ^ *sum).wrapping_add(1);
+        self.0.iter().fold(0, mixed)
+    }
+
     /// The sums from a bucket on.
     #[must_use]
     pub fn from(&self, bucket: usize) -> &[u64] {

@@ -163,6 +163,7 @@ impl Replica {
             Input::PeerDown(peer) => self.peer_down(peer),
             Input::View(membership) => self.follow(membership),
             Input::Tick => self.tick(),
+            Input::Reconcile => self.pull_all(),
         }
         out.append(&mut self.out);
     }
@@ -189,6 +190,16 @@ impl Replica {
     #[must_use]
     pub const fn actor(&self) -> Actor {
         self.me
+    }
+
+    /// A digest of the keys that every member may hold: equal contents, equal digests. Sums are
+    /// brought up to date first, so it costs as much as a comparison with a peer.
+    #[must_use]
+    pub fn digest(&mut self) -> u64 {
+        let view = &self.view;
+        let all = view.everybody();
+        let held = |class| view.at(class).is_some_and(|class| class.holders == all);
+        self.store.sums(held).total()
     }
 
     /// What it has received of every log.

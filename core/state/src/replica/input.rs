@@ -151,4 +151,6 @@ pub enum Input {
     View(Arc<Membership>),
     /// Time has passed.
     Tick,
+    /// Somebody wants every peer compared with now, in turn.
+    Reconcile,
 }

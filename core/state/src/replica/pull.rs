@@ -125,6 +125,12 @@ impl Replica {
         self.check_pulls();
     }
 
+    /// Pulls from every peer, one after the other.
+    pub(super) fn pull_all(&mut self) {
+        self.pulls.returned.extend(self.view.others());
+        self.check_pulls();
+    }
+
     /// Begins the most urgent pull, if none runs.
     pub(super) fn check_pulls(&mut self) {
         if self.pulls.running.is_some() || !self.standing.is_member() {

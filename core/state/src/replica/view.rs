@@ -207,6 +207,11 @@ impl View {
         self.ids.binary_search(&replica).ok().map(|index| 1 << index)
     }
 
+    /// All members.
+    pub(crate) fn everybody(&self) -> Mask {
+        self.mask(|_| true)
+    }
+
     /// The members of a set.
     pub(crate) fn members(&self, mask: Mask) -> impl Iterator<Item = ReplicaId> + '_ {
         let all = self.ids.iter().enumerate();
