@@ -1,6 +1,6 @@
 //! The HTTP API: operations, wire types, the OpenAPI document and the typed client.
 //!
-//! Three doors, one style: the operator's API (`public`), what daemons ask of each other
+//! Three doors, one style: the operator's API (`public`, `state`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
@@ -13,6 +13,7 @@ mod params;
 pub mod peer;
 pub mod public;
 mod server;
+pub mod state;
 
 pub use client::{AddressError, CallError, Client};
 pub use error::{ApiError, ErrorCode};

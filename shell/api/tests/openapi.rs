@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dwcp_api::{Described, document, engine, host, peer, public};
+use dwcp_api::{Described, document, engine, host, peer, public, state};
 
 fn compare(name: &str, title: &str, described: &[Described]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openapi").join(name);
@@ -21,12 +21,15 @@ fn compare(name: &str, title: &str, described: &[Described]) {
 
 #[test]
 fn the_operators_document_is_current() {
-    compare("dwcp-v1.json", "DWCP Federation", &public::described());
+    let mut described = public::described();
+    described.extend(state::described());
+    compare("dwcp-v1.json", "DWCP Federation", &described);
 }
 
 #[test]
 fn the_internal_document_is_current() {
     let mut described = peer::described();
+    described.extend(state::peer::described());
     described.extend(engine::described());
     described.extend(host::described());
     compare("dwcp-internal-v1.json", "DWCP Federation, between daemons", &described);

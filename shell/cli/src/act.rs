@@ -4,6 +4,7 @@ mod console;
 mod place;
 mod region;
 mod request;
+mod state;
 mod status;
 mod vm;
 mod wait;
@@ -34,6 +35,7 @@ pub(crate) async fn act(
         FederationCommand::Explain(args) => place::explain(run, *args).await,
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,
+        FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
     }
 }
 

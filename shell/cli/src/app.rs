@@ -33,6 +33,13 @@ impl Run<'_> {
         Session::open(self.global, &self.surroundings)
     }
 
+    /// The federation, asked at one address.
+    pub(crate) fn session_at(&self, address: &str) -> Result<Session, Failure> {
+        let mut global = self.global.clone();
+        global.endpoint = vec![address.to_owned()];
+        Session::open(&global, &self.surroundings)
+    }
+
     /// How answers are printed.
     pub(crate) const fn format(&self) -> Format {
         self.global.output

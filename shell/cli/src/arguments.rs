@@ -5,6 +5,7 @@
 
 mod region;
 mod request;
+mod state;
 mod vm;
 
 use std::path::PathBuf;
@@ -16,6 +17,10 @@ pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
     ExplainArgs, LimitArgs, PlaceArgs, RequestArgs, SizeArgs, StrategyArg, TierArg,
     TypeArg,
+};
+pub(crate) use state::{
+    ChangeCommand, ConfigureArgs, GetArgs, HowArgs, InitArgs, ListArgs, PutArgs,
+    StateArgs, StateCommand, VerifyArgs, WatchKeysArgs,
 };
 pub(crate) use vm::{
     ConsoleArgs, DeleteArgs, PowerArgs, VmCommand, VmEventsArgs, VmListArgs, VmName,
@@ -134,6 +139,8 @@ pub(crate) enum FederationCommand {
     Events(EventsArgs),
     /// Show the federation at a glance
     Status(StatusArgs),
+    /// Read and write replicated state; see how far regions are behind each other
+    State(Box<StateArgs>),
 }
 
 /// Arguments of `events`.

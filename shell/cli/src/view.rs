@@ -3,12 +3,17 @@
 mod event;
 mod place;
 mod region;
+mod state;
 mod status;
 mod vm;
 
 pub(crate) use event::events;
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
+pub(crate) use state::{
+    conflicts, key, key_changes, key_written, keys, lag_matrix, latency_matrix, policies,
+    queue_depth, replicas, rule,
+};
 pub(crate) use status::{global_status, status};
 pub(crate) use vm::{vm, vm_changed, vms};
 

@@ -14,5 +14,7 @@ mod help;
 mod refusals;
 mod snapshot;
 mod stage;
+mod state;
+mod state_fixtures;
 mod tables;
 mod wire;

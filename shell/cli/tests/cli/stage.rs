@@ -15,6 +15,10 @@ use dwcp_api::public::{
     GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListRegions,
     PutVmPower,
 };
+use dwcp_api::state::{
+    ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, ListStateKeys,
+    PostStateKey, PutStatePolicy, WatchStateKeys,
+};
 use dwcp_api::{ApiError, ErrorCode, Operation, Routes};
 use dwcp_cli::{Pace, Surroundings, Terminal};
 use dwcp_runtime::clock::{Clock, SystemClock};
@@ -132,6 +136,12 @@ impl Stage {
     /// What was asked so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.script.lock().unwrap().asked.clone()
+    }
+
+    /// The bodies that an operation was sent.
+    pub(crate) fn sent(&self, operation: &str) -> Vec<Value> {
+        let asked = self.asked().into_iter().filter(|asked| asked.operation == operation);
+        asked.map(|asked| asked.body).collect()
     }
 
     /// Completes when so many questions were asked.
@@ -253,7 +263,23 @@ fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = bind::<PutVmPower>(routes, script, count);
     let routes = bind::<DeleteVm>(routes, script, count);
     let routes = bind::<GetConsole>(routes, script, count);
-    bind::<GetEvents>(routes, script, count)
+    let routes = bind::<GetEvents>(routes, script, count);
+    state_routes(routes, script, count)
+}
+
+fn state_routes(
+    routes: Routes,
+    script: &Arc<Mutex<Script>>,
+    count: &watch::Sender<usize>,
+) -> Routes {
+    let routes = bind::<GetStateKey>(routes, script, count);
+    let routes = bind::<PostStateKey>(routes, script, count);
+    let routes = bind::<ListStateKeys>(routes, script, count);
+    let routes = bind::<WatchStateKeys>(routes, script, count);
+    let routes = bind::<GetReplicas>(routes, script, count);
+    let routes = bind::<ForceStateSync>(routes, script, count);
+    let routes = bind::<GetStatePolicies>(routes, script, count);
+    bind::<PutStatePolicy>(routes, script, count)
 }
 
 fn bind<O: Operation>(

@@ -1,0 +1,308 @@
+//! `state`: the replicated key space (O3, O14, O15, O33).
+
+use std::time::Duration;
+
+use dwcp_api::NoParams;
+use dwcp_api::public::ListRegions;
+use dwcp_api::state::{
+    ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, KEYS_MAX, KeyChanges,
+    KeyPage, KeyParams, ListKeys, ListStateKeys, PostStateKey, PutStatePolicy, ReadKey,
+    StatePolicy, StateUpdate, Text, WATCH_MAX_MS, WatchKeys, WatchStateKeys, WriteKey,
+};
+use dwcp_types::RegionId;
+
+use super::{View, show, show_or_watch, written};
+use crate::app::Run;
+use crate::arguments::{
+    ChangeCommand, ConfigureArgs, GetArgs, HowArgs, InitArgs, ListArgs, PutArgs,
+    StateArgs, StateCommand, VerifyArgs, WatchArgs, WatchKeysArgs,
+};
+use crate::failure::{Failure, Kind};
+use crate::session::Session;
+use crate::view;
+
+/// How often in a row the federation may not answer before watching ends: a daemon that
+/// restarts is back within this many looks of half a second.
+const MISSED_MAX: u32 = 60;
+
+/// Carries a state command out.
+pub(super) async fn state(run: &mut Run<'_>, args: StateArgs) -> Result<(), Failure> {
+    let session = at(run, args.at.as_ref()).await?;
+    match args.command {
+        StateCommand::Init(args) => init(run, &session, args).await,
+        StateCommand::Get(args) => get(run, &session, args).await,
+        StateCommand::List(args) => list(run, &session, args).await,
+        StateCommand::Watch(args) => watch(run, &session, args).await,
+        StateCommand::LatencyMatrix(w) => {
+            replicas(run, &session, w, view::latency_matrix).await
+        }
+        StateCommand::LagMatrix(w) => replicas(run, &session, w, view::lag_matrix).await,
+        StateCommand::QueueDepth(w) => {
+            replicas(run, &session, w, view::queue_depth).await
+        }
+        StateCommand::Replicas(w) => replicas(run, &session, w, view::replicas).await,
+        StateCommand::Conflicts(w) => replicas(run, &session, w, view::conflicts).await,
+        StateCommand::VerifySync(args) => verify(run, &session, &args).await,
+        StateCommand::ForceSync => {
+            session.call::<ForceStateSync>(&NoParams {}, &()).await?;
+            run.terminal.print("every peer is compared with now\n")
+        }
+        StateCommand::Policies => {
+            let reply = session.call::<GetStatePolicies>(&NoParams {}, &()).await?;
+            show(run, &reply, view::policies)
+        }
+        StateCommand::Configure(args) => configure(run, &session, args).await,
+        StateCommand::Change(change) => {
+            let (key, write) = changed(change);
+            let params = KeyParams { key };
+            let reply = session.call::<PostStateKey>(&params, &write).await?;
+            show(run, &reply, view::key_written)
+        }
+    }
+}
+
+/// The federation, by the daemon of one region when one is named.
+async fn at(run: &Run<'_>, region: Option<&RegionId>) -> Result<Session, Failure> {
+    let session = run.session()?;
+    let Some(region) = region else { return Ok(session) };
+    let list = session.call::<ListRegions>(&NoParams {}, &()).await?;
+    let found = list.items.iter().find(|item| item.region.id == *region);
+    let found = found.ok_or_else(|| {
+        let known = list.items.iter().map(|item| item.region.id.to_string());
+        let known = known.collect::<Vec<_>>().join(", ");
+        Failure::usage(format!("there is no region {region}"))
+            .with_remedy(format!("name one of {known}"))
+    })?;
+    run.session_at(&format!("https://{}", found.endpoint))
+}
+
+/// The change that a command means.
+fn changed(command: ChangeCommand) -> (String, WriteKey) {
+    let texts = |elements: Vec<String>| elements.into_iter().map(Text::Plain).collect();
+    match command {
+        ChangeCommand::Put(args) => put(args),
+        ChangeCommand::Increment(args) => {
+            (args.key, how(StateUpdate::Increment { by: args.by }, args.how))
+        }
+        ChangeCommand::Add(args) => {
+            let elements = texts(args.elements);
+            (args.key, how(StateUpdate::Add { elements }, args.how))
+        }
+        ChangeCommand::Remove(args) => {
+            let elements = texts(args.elements);
+            (args.key, how(StateUpdate::Remove { elements }, args.how))
+        }
+        ChangeCommand::Spend(args) => {
+            (args.key, how(StateUpdate::Spend { amount: args.amount }, args.how))
+        }
+        ChangeCommand::Mint(args) => {
+            (args.key, how(StateUpdate::Mint { amount: args.amount }, args.how))
+        }
+        ChangeCommand::Transfer(args) => {
+            let update = StateUpdate::Transfer { amount: args.amount, to: args.to };
+            (args.key, how(update, args.how))
+        }
+        ChangeCommand::Delete(args) => (args.key, how(StateUpdate::Delete, args.how)),
+    }
+}
+
+fn put(args: PutArgs) -> (String, WriteKey) {
+    let update = StateUpdate::Set { value: Text::Plain(args.value) };
+    let write = WriteKey {
+        if_revision: args.if_revision,
+        context: args.context,
+        ..how(update, args.how)
+    };
+    (args.key, write)
+}
+
+fn how(update: StateUpdate, how: HowArgs) -> WriteKey {
+    WriteKey {
+        update,
+        level: how.level.map(Into::into),
+        op_id: how.op_id,
+        session: how.session,
+        context: None,
+        if_revision: None,
+        timeout_ms: None,
+    }
+}
+
+async fn get(run: &mut Run<'_>, session: &Session, args: GetArgs) -> Result<(), Failure> {
+    let params = ReadKey {
+        key: args.key,
+        level: args.level.map(Into::into),
+        session: args.session,
+        max_staleness_ms: args.max_staleness.map(millis),
+        timeout_ms: None,
+    };
+    let ask = async |_: &Run<'_>| session.call::<GetStateKey>(&params, &()).await;
+    show_or_watch(run, args.watch, ask, view::key).await
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Every key that is asked for, page by page.
+async fn list(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: ListArgs,
+) -> Result<(), Failure> {
+    let most = args.limit.unwrap_or(u64::MAX);
+    let mut filter = ListKeys { prefix: args.prefix, after: None, limit: None };
+    let mut all = KeyPage { items: Vec::new(), next: None };
+    loop {
+        let left = most - u64::try_from(all.items.len()).unwrap_or(u64::MAX).min(most);
+        filter.limit = Some(u32::try_from(left).unwrap_or(KEYS_MAX).min(KEYS_MAX));
+        let page = session.call::<ListStateKeys>(&filter, &()).await?;
+        all.items.extend(page.items);
+        // Keys rise from page to page, so that a service that repeats one cannot keep this
+        // going for ever.
+        all.next = page.next.filter(|next| filter.after.as_ref() < Some(next));
+        let enough = u64::try_from(all.items.len()).unwrap_or(u64::MAX) >= most;
+        if all.next.is_none() || enough {
+            return show(run, &all, view::keys);
+        }
+        filter.after.clone_from(&all.next);
+    }
+}
+
+/// Prints what changes until Ctrl-C; a federation that does not answer is asked again.
+async fn watch(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: WatchKeysArgs,
+) -> Result<(), Failure> {
+    let mut interrupt = run.surroundings.take_interrupt();
+    let mut params =
+        WatchKeys { prefix: args.prefix, token: args.token, wait_ms: Some(0) };
+    let mut missed = 0;
+    let mut pause = Duration::ZERO;
+    loop {
+        let next = async {
+            session.pause(pause).await;
+            session.call::<WatchStateKeys>(&params, &()).await
+        };
+        let changes: Result<KeyChanges, Failure> = tokio::select! {
+            () = &mut interrupt => return Ok(()),
+            changes = next => changes,
+        };
+        match changes {
+            Ok(changes) => {
+                missed = 0;
+                pause = Duration::ZERO;
+                if changes.reset || !changes.items.is_empty() {
+                    let text = written(run, &changes, view::key_changes)?;
+                    run.terminal.print(&text)?;
+                }
+                params.token = Some(changes.token);
+                params.wait_ms = Some(WATCH_MAX_MS);
+            }
+            Err(failure) if failure.may_pass() && missed < MISSED_MAX => {
+                missed += 1;
+                pause = session.pace.poll;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+async fn replicas(
+    run: &mut Run<'_>,
+    session: &Session,
+    watch: WatchArgs,
+    view: View<dwcp_api::state::ReplicaReports>,
+) -> Result<(), Failure> {
+    let ask = async |_: &Run<'_>| session.call::<GetReplicas>(&NoParams {}, &()).await;
+    show_or_watch(run, watch, ask, view).await
+}
+
+/// Whether all regions hold the same: the exit code says it too.
+async fn verify(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: &VerifyArgs,
+) -> Result<(), Failure> {
+    let mut reply = session.call::<GetReplicas>(&NoParams {}, &()).await?;
+    if let Some(region) = &args.region
+        && !reply.items.iter().any(|item| item.region == *region)
+    {
+        let message = format!("region {region} did not answer for its replica");
+        return Err(Failure::new(Kind::Failed, message)
+            .with_remedy("see `dwcp-cli federation state replicas`"));
+    }
+    reply.items.sort_by(|a, b| a.region.cmp(&b.region));
+    show(run, &reply, view::replicas)?;
+    let digests: std::collections::BTreeSet<_> =
+        reply.items.iter().map(|item| &item.digest).collect();
+    if digests.len() <= 1 && reply.missing.is_empty() {
+        return Ok(());
+    }
+    let message = if digests.len() > 1 {
+        "the regions do not hold the same"
+    } else {
+        "not all regions answered"
+    };
+    Err(Failure::new(Kind::Failed, message).with_remedy(
+        "writes under way make them differ for a moment: ask again; if it stays so, \
+         `dwcp-cli federation state force-sync`",
+    ))
+}
+
+async fn configure(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: ConfigureArgs,
+) -> Result<(), Failure> {
+    let policy = StatePolicy {
+        prefix: args.prefix,
+        kind: args.kind.into(),
+        level: args.level.into(),
+        regions: args.regions,
+        ttl_ms: args.ttl.map(millis),
+    };
+    let reply = session.call::<PutStatePolicy>(&NoParams {}, &policy).await?;
+    show(run, &reply, view::policies)
+}
+
+/// The source's `state init`: the replicas are there already, so it checks what is asked for
+/// against them and sets the rule of all keys that have none of their own.
+async fn init(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: InitArgs,
+) -> Result<(), Failure> {
+    let list = session.call::<ListRegions>(&NoParams {}, &()).await?;
+    let known: Vec<&RegionId> = list.items.iter().map(|item| &item.region.id).collect();
+    let named = args.local_region.iter().chain(&args.regions);
+    if let Some(unknown) = named.into_iter().find(|region| !known.contains(region)) {
+        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+        return Err(Failure::usage(format!("there is no region {unknown}"))
+            .with_remedy(format!("name some of {}", known.join(", "))));
+    }
+    let regions = if args.regions.is_empty() { known.len() } else { args.regions.len() };
+    if let Some(factor) = args.replication_factor
+        && usize::try_from(factor).unwrap_or(usize::MAX) != regions
+    {
+        return Err(Failure::usage(format!(
+            "--replication-factor is {factor} and there are {regions} regions to hold the keys"
+        ))
+        .with_remedy("every named region holds every key: name as many with --regions"));
+    }
+    let policy = StatePolicy {
+        prefix: String::new(),
+        kind: args.kind.into(),
+        level: args.consistency.into(),
+        regions: args.regions,
+        ttl_ms: None,
+    };
+    if args.dry_run {
+        return show(run, &policy, |policy, _| {
+            format!("would set the rule of all keys: {}\n", view::rule(policy))
+        });
+    }
+    let reply = session.call::<PutStatePolicy>(&NoParams {}, &policy).await?;
+    show(run, &reply, view::policies)
+}
