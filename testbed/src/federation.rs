@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::address::Claim;
 use crate::doors::Door;
 use crate::layout::{Layout, program};
-use crate::plan::{HostPlan, Plan, RegionPlan};
+use crate::plan::{HostPlan, Plan, RegionPlan, replica_name};
 use crate::process::Process;
 use crate::wait::until;
 
@@ -71,7 +71,7 @@ impl Federation {
         let claim = Claim::new(sockets_needed);
         let names = plan.regions.iter().flat_map(|region| {
             let hosts = (0..region.hosts.len()).map(|index| region.host_id(index));
-            std::iter::once(region.id.clone()).chain(hosts)
+            [region.id.clone(), replica_name(&region.id)].into_iter().chain(hosts)
         });
         let sockets = names.zip((0..).map(|n| claim.socket(n))).collect();
         let ca = DevelopmentCa::create(&layout.ca(), SystemClock::new().now());

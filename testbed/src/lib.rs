@@ -15,6 +15,7 @@ mod federation;
 mod layout;
 mod plan;
 mod process;
+mod state_door;
 mod wait;
 mod wire;
 
@@ -25,5 +26,6 @@ pub use federation::Federation;
 pub use layout::{guest_image, program, workspace};
 pub use plan::{HostPlan, Plan, RegionPlan};
 pub use process::{Ended, Process};
+pub use state_door::{add, change, content, elements, increment, remove, report_of, set};
 pub use wait::{PATIENCE, until};
 pub use wire::{Knock, knock_without_certificate};

@@ -166,9 +166,9 @@ impl Plan {
         region.map(RegionPlan::total).unwrap_or_default()
     }
 
-    /// Sockets that it needs: one a daemon and one an agent.
+    /// Sockets that it needs: two a daemon, for its doors and its replica, and one an agent.
     pub(crate) fn sockets(&self) -> usize {
-        self.regions.iter().map(|region| 1 + region.hosts.len()).sum()
+        self.regions.iter().map(|region| 2 + region.hosts.len()).sum()
     }
 
     /// `federation.yaml`; `socket` gives the address of a daemon or agent by its name.
@@ -228,9 +228,15 @@ impl Plan {
             "priority": 50,
             "enabled": true,
             "endpoint": socket(&region.id).to_string(),
+            "state_endpoint": socket(&replica_name(&region.id)).to_string(),
             "hosts": hosts.collect::<Vec<_>>(),
         })
     }
+}
+
+/// The name of a region's replica among sockets.
+pub(crate) fn replica_name(region: &str) -> String {
+    format!("{region}/state")
 }
 
 fn location(country: &str, continent: &str) -> Value {

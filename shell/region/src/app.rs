@@ -51,6 +51,7 @@ use crate::records::{REGIONS_PREFIX, RegionRecord};
 use crate::region_records::RegionRecords;
 use crate::removal::Remover;
 use crate::reservations::Reservations;
+use crate::state::{self, Opening, Plane};
 use crate::status::{EngineHost, Status};
 use crate::tokens;
 use crate::world::World;
@@ -140,7 +141,9 @@ impl App {
         let tls = ServerTls::load(credentials)?;
         let server =
             BoundServer::bind(address(endpoint).await?, tls, Limits::default()).await?;
-        let parts = Parts { federation, spec, net, store, engine, clock };
+        let plane =
+            state_plane(&federation, &spec, options, &net, (&engine, &clock)).await?;
+        let parts = Parts { federation, spec, net, store, engine, clock, plane };
         parts.assemble(server, engine_door)
     }
 
@@ -191,19 +194,28 @@ struct Parts {
     store: Arc<LocalStore>,
     engine: Arc<dyn StrongEngine>,
     clock: Arc<dyn Clock>,
+    plane: Option<Plane>,
 }
 
 impl Parts {
     fn assemble(
-        self,
+        mut self,
         server: BoundServer,
         engine_door: Option<Routes>,
     ) -> anyhow::Result<App> {
         let record = record(&self.spec)?;
         let mut tasks = JoinSet::new();
+        let plane = self.plane.take();
         let core = Core::open(self, &mut tasks)?;
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
+        if let Some(plane) = plane {
+            plane
+                .tasks
+                .into_iter()
+                .for_each(|(name, task)| spawn(&mut tasks, name, task));
+            routes = routes.merge(state::routes(&plane.api));
+        }
         if let Some(door) = engine_door {
             let sweep = tokens::sweep(core.engine.clone(), core.clock.clone());
             spawn(&mut tasks, "the token sweep", sweep);
@@ -212,6 +224,28 @@ impl Parts {
         let Core { region, meter, clock, .. } = core;
         Ok(App { region, server, routes, meter, clock, tasks })
     }
+}
+
+/// This region's part in replicated state; none for a region without a `state_endpoint`.
+async fn state_plane(
+    federation: &Federation,
+    spec: &RegionSpec,
+    options: &Options,
+    net: &Net,
+    (engine, clock): (&Arc<dyn StrongEngine>, &Arc<dyn Clock>),
+) -> anyhow::Result<Option<Plane>> {
+    let Some(endpoint) = &spec.state_endpoint else { return Ok(None) };
+    let opening = Opening {
+        federation,
+        region: &options.region,
+        listen: address(endpoint).await?,
+        data: &options.data,
+        credentials: net.credentials.clone(),
+        engine: engine.clone(),
+        peers: peers(federation, &options.region, net)?,
+        clock: clock.clone(),
+    };
+    state::open(opening).await.map(Some)
 }
 
 /// The parts that others hold on to.
@@ -238,7 +272,7 @@ struct Core {
 impl Core {
     /// Opens the books and events, starts their tasks, and makes the rest.
     fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
-        let Parts { federation, spec, net, store, engine, clock } = parts;
+        let Parts { federation, spec, net, store, engine, clock, .. } = parts;
         let region = spec.region.id.clone();
         let (task, books) =
             BooksTask::open(region.clone(), store.clone(), clock.clone())?;

@@ -30,6 +30,7 @@ pub mod region_records;
 pub mod removal;
 pub mod reservations;
 pub mod selector;
+mod state;
 pub mod status;
 pub mod tokens;
 pub mod world;

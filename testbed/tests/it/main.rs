@@ -13,3 +13,4 @@ mod lifecycle;
 mod outages;
 mod placing;
 mod starting;
+mod state;

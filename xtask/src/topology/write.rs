@@ -113,6 +113,7 @@ fn region(
     writeln!(text, "    priority: {}", row.priority)?;
     writeln!(text, "    enabled: true")?;
     writeln!(text, "    endpoint: 127.0.0.{}:8443", row.address)?;
+    writeln!(text, "    state_endpoint: 127.0.0.{}:8445", row.address)?;
     writeln!(text, "    hosts:")?;
     writeln!(text, "      - id: {id}-host-1")?;
     writeln!(text, "        zone: {}", zones[0])?;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_state::{Kind, Level};
 use dwcp_types::{
     Capacity, HostId, Location, Region, RegionId, Strategy, UserZoneView, ZoneId,
 };
@@ -26,6 +27,8 @@ pub struct Federation {
     pub failover: FailoverConfig,
     /// Where its strong records are.
     pub engine: EngineConfig,
+    /// How its state is replicated.
+    pub state: StateConfig,
 }
 
 impl Federation {
@@ -46,6 +49,8 @@ pub struct RegionSpec {
     /// Where its `dwcpd` listens. A region without one is only described: nothing can be placed
     /// there.
     pub endpoint: Option<Endpoint>,
+    /// Where its replica listens, by UDP and TCP. A region without one has no replica.
+    pub state_endpoint: Option<Endpoint>,
     /// Its hosts; together never more than `capacity`.
     pub hosts: Vec<HostSpec>,
 }
@@ -238,5 +243,74 @@ mod tests {
         assert_eq!(timing.kill_after(), seconds(5));
         assert_eq!(timing.take_after(), seconds(7));
         assert_eq!(timing.total(), seconds(25));
+    }
+}
+
+/// How state is replicated (O36, S8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateConfig {
+    /// Names the federation's state: two federations that share a CA need two names.
+    pub cluster: String,
+    /// By what replicas reach each other.
+    pub transport: StateTransport,
+    /// The rules that replicated state begins with; later ones are set while it runs.
+    pub rules: Vec<StateRule>,
+}
+
+/// By what replicas reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateTransport {
+    /// QUIC, and TLS over TCP where UDP does not get through.
+    Auto,
+    /// Only QUIC.
+    Quic,
+    /// Only TLS over TCP.
+    Tcp,
+}
+
+/// The rule of a key prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateRule {
+    /// Keys that begin with this; the longest counts.
+    pub prefix: String,
+    /// What they hold; records of the strong engine have no kind.
+    pub kind: Option<Kind>,
+    /// The weakest level of a write.
+    pub level: Level,
+    /// Only these regions may hold them; all when empty (F45).
+    pub regions: Vec<RegionId>,
+    /// How long a value lives after its last write.
+    pub ttl: Option<Duration>,
+}
+
+impl Default for StateConfig {
+    /// The classes of the source (S9 to S12) under the key names of the source (S18), with the
+    /// kinds that its corrections ask for (F38, F39, F90).
+    fn default() -> Self {
+        let rule = |prefix: &str, kind, level| StateRule {
+            prefix: prefix.to_owned(),
+            kind,
+            level,
+            regions: Vec::new(),
+            ttl: None,
+        };
+        Self {
+            cluster: "dwcp".to_owned(),
+            transport: StateTransport::Auto,
+            rules: vec![
+                rule("", Some(Kind::Register), Level::Quorum),
+                rule("billing:", None, Level::Strong),
+                rule("cache:", Some(Kind::Lww), Level::Eventual),
+                rule("counter:", Some(Kind::PnCounter), Level::Eventual),
+                rule("metrics:", Some(Kind::GCounter), Level::Eventual),
+                rule("preferences:", Some(Kind::OrMap), Level::Local),
+                rule("quota:", Some(Kind::Bounded), Level::Local),
+                rule("session:", Some(Kind::Lww), Level::Local),
+                rule("tags:", Some(Kind::OrSet), Level::Eventual),
+                rule("text:", Some(Kind::Mv), Level::Local),
+                rule("vm:config:", Some(Kind::Register), Level::Quorum),
+            ],
+        }
     }
 }

@@ -22,6 +22,7 @@ mod problem;
 mod quantity;
 mod region;
 mod section;
+mod state;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ use dwcp_types::RegionId;
 pub use endpoint::{Endpoint, EndpointError};
 pub use federation::{
     ControllerConfig, EngineConfig, FailoverConfig, FailoverTiming, Federation, HostSpec,
-    RegionSpec, UserZoneSpec,
+    RegionSpec, StateConfig, StateRule, StateTransport, UserZoneSpec,
 };
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
@@ -65,6 +66,7 @@ const KEYS: &[&str] = &[
     "placement",
     "failover",
     "engine",
+    "state",
 ];
 
 /// Why a file was not loaded.
@@ -161,6 +163,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let controller = controller::controller(&root, report);
     let failover = failover::failover(&root, regions.as_deref(), &mut names, report);
     let engine = engine(&root, regions.as_deref(), &mut names, report);
+    let state = state::state(&root, &mut names, report);
     if let Some(regions) = &regions {
         region::check_host_count(regions, root.at, report);
     }
@@ -172,6 +175,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
         controller: controller?,
         failover: failover?,
         engine: engine?,
+        state: state?,
     })
 }
 

@@ -32,6 +32,7 @@ const KEYS: &[&str] = &[
     "priority",
     "enabled",
     "endpoint",
+    "state_endpoint",
     "hosts",
 ];
 
@@ -63,6 +64,7 @@ pub(super) fn region(
     let whole = whole(&section, overcommit, report);
     let hosts = hosts(&section, whole.as_ref(), zones.as_deref(), names, report);
     let endpoint = endpoint(&section, names, report);
+    let state_endpoint = state_endpoint(&section, names, report);
     let region = description(&section, id, zones, names, report);
     let mut region = region?;
     region.overcommit = overcommit?;
@@ -71,6 +73,7 @@ pub(super) fn region(
         region: Arc::new(region),
         capacity,
         endpoint: endpoint?,
+        state_endpoint: state_endpoint?,
         hosts: hosts?,
     })
 }
@@ -261,6 +264,20 @@ fn endpoint(
         );
         return Some(None);
     };
+    let endpoint: Endpoint = field.parsed(report)?;
+    names.endpoint(&endpoint, field.at(), report);
+    Some(Some(endpoint))
+}
+
+/// A region without one takes no part in replicated state, which is allowed: a region may be
+/// only described.
+#[expect(clippy::option_option, reason = "absent, wrong and right are three states")]
+fn state_endpoint(
+    section: &Section<'_>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<Option<Endpoint>> {
+    let Some(field) = section.get("state_endpoint") else { return Some(None) };
     let endpoint: Endpoint = field.parsed(report)?;
     names.endpoint(&endpoint, field.at(), report);
     Some(Some(endpoint))

@@ -1,0 +1,230 @@
+//! Reads the block `state` (O36, S8, DETAILS 2.2): rules of key prefixes, and how replicas reach
+//! each other.
+//!
+//! The tunings of the source that ours does not need are accepted and told so: pushes follow
+//! each write, batches form by themselves, and every peer has a stream of its own.
+
+use std::time::Duration;
+
+use dwcp_state::{Kind, Level};
+
+use super::federation::{StateConfig, StateRule, StateTransport};
+use super::field::Field;
+use super::names::Names;
+use super::problem::Report;
+use super::section::Section;
+use super::yaml::Node;
+
+const KEYS: &[&str] = &[
+    "cluster",
+    "transport",
+    "consistency_level",
+    "policies",
+    "sync_interval",
+    "replication_workers",
+    "batch_size",
+    "compression",
+];
+const RULE_KEYS: &[&str] = &["prefix", "kind", "level", "regions", "ttl"];
+/// Keys of the source that have no effect.
+const WITHOUT_EFFECT: [(&str, &str); 4] = [
+    (
+        "sync_interval",
+        "writes are pushed as they are made; replicas compare every 5 s besides",
+    ),
+    ("replication_workers", "every peer has a stream and a queue of its own"),
+    (
+        "batch_size",
+        "what is written while the disk or the line is busy goes as one batch",
+    ),
+    ("compression", "frames are compressed wherever that makes them smaller"),
+];
+/// Most rules in a file; more are set while the federation runs.
+const RULES_MAX: usize = 256;
+/// Longest prefix, in bytes.
+const PREFIX_LEN_MAX: usize = 256;
+
+/// Levels by their names (S9 to S12).
+const LEVELS: [(&str, Level); 4] = [
+    ("eventual", Level::Eventual),
+    ("local", Level::Local),
+    ("quorum", Level::Quorum),
+    ("strong", Level::Strong),
+];
+/// Kinds by their names; a record of the strong engine has none.
+const KINDS: [(&str, Option<Kind>); 10] = [
+    ("counter", Some(Kind::GCounter)),
+    ("up-down-counter", Some(Kind::PnCounter)),
+    ("grow-set", Some(Kind::GSet)),
+    ("set", Some(Kind::OrSet)),
+    ("last", Some(Kind::Lww)),
+    ("siblings", Some(Kind::Mv)),
+    ("map", Some(Kind::OrMap)),
+    ("bounded", Some(Kind::Bounded)),
+    ("register", Some(Kind::Register)),
+    ("strong", None),
+];
+
+/// Reads the block.
+pub(super) fn state(
+    root: &Section<'_>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<StateConfig> {
+    let default = StateConfig::default();
+    let Some(field) = root.get("state") else { return Some(default) };
+    let section = Section::open(field.node, "`state`", KEYS, report)?;
+    for (key, instead) in WITHOUT_EFFECT {
+        if let Some(field) = section.get(key) {
+            let reason = format!("`{key}` has no effect: {instead}");
+            report.warn(field.key_at, reason, "leave it out");
+        }
+    }
+    let cluster = section.get("cluster").map(|field| field.text(report));
+    let transport = section.get("transport").map(|field| {
+        let words = [
+            ("auto", StateTransport::Auto),
+            ("quic", StateTransport::Quic),
+            ("tcp", StateTransport::Tcp),
+        ];
+        field.choice(&words, report)
+    });
+    let level =
+        section.get("consistency_level").map(|field| field.choice(&LEVELS, report));
+    let rules = match section.get("policies") {
+        None => Some(default.rules.clone()),
+        Some(field) => rules(field, names, report),
+    };
+    let mut rules = rules?;
+    if let Some(level) = level {
+        let level = level?;
+        rules.retain(|rule| !rule.prefix.is_empty());
+        rules.insert(0, usual(level));
+    }
+    Some(StateConfig {
+        cluster: cluster.map_or(Some(default.cluster), |name| name.map(str::to_owned))?,
+        transport: transport.unwrap_or(Some(default.transport))?,
+        rules,
+    })
+}
+
+/// The rule of keys that have none of their own, by the level that the source's key names.
+fn usual(level: Level) -> StateRule {
+    let kind = match level {
+        Level::Strong => None,
+        Level::Quorum => Some(Kind::Register),
+        Level::Eventual | Level::Local => Some(Kind::Lww),
+    };
+    StateRule { prefix: String::new(), kind, level, regions: Vec::new(), ttl: None }
+}
+
+fn rules(
+    field: Field<'_>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<Vec<StateRule>> {
+    let items = field.list(0..=RULES_MAX, report)?;
+    let read: Vec<Option<StateRule>> =
+        items.iter().map(|item| rule(item.node, names, report)).collect();
+    let rules: Option<Vec<StateRule>> = read.into_iter().collect();
+    let rules = rules?;
+    for (at, rule) in rules.iter().enumerate() {
+        if rules.iter().take(at).any(|before| before.prefix == rule.prefix) {
+            let place = items.get(at).map_or_else(|| field.at(), Field::at);
+            let reason = format!("two policies are of the prefix {:?}", rule.prefix);
+            report.error(place, reason, "keep one of the two");
+            return None;
+        }
+    }
+    Some(rules)
+}
+
+fn rule(node: &Node, names: &mut Names, report: &mut Report<'_>) -> Option<StateRule> {
+    let section = Section::open(node, "a policy", RULE_KEYS, report)?;
+    let prefix = section.need("prefix", "\"vm:config:\"", report);
+    let prefix = prefix.and_then(|field| prefix_of(field, report));
+    let kind = section.need("kind", "register", report);
+    let kind = kind.and_then(|field| field.choice(&KINDS, report));
+    let level = section.need("level", "quorum", report);
+    let level = level.and_then(|field| Some((field, field.choice(&LEVELS, report)?)));
+    let regions = match section.get("regions") {
+        None => Some(Vec::new()),
+        Some(field) => regions(field, names, report),
+    };
+    let day = Duration::from_secs(86_400);
+    let ttl = section
+        .get("ttl")
+        .map(|field| field.duration(Duration::from_secs(1)..=day * 366, report));
+    let (level_field, level) = level?;
+    let kind = kind?;
+    fits(level_field, kind, level, report)?;
+    Some(StateRule {
+        prefix: prefix?.to_owned(),
+        kind,
+        level,
+        regions: regions?,
+        ttl: match ttl {
+            None => None,
+            Some(ttl) => Some(ttl?),
+        },
+    })
+}
+
+/// Some kinds need their level.
+fn fits(
+    field: Field<'_>,
+    kind: Option<Kind>,
+    level: Level,
+    report: &mut Report<'_>,
+) -> Option<()> {
+    let needed = match kind {
+        None => Level::Strong,
+        Some(Kind::Register) => Level::Quorum,
+        Some(_) if level == Level::Strong => {
+            return field.refuse(
+                "weaker than `strong`: values that join are not in the strong engine",
+                "write `kind: strong` as well, or a level of `quorum` or weaker",
+                report,
+            );
+        }
+        Some(_) => return Some(()),
+    };
+    if level == needed {
+        return Some(());
+    }
+    let kind = kind.map_or("strong", |_| "register");
+    field.refuse(
+        format!("`{needed}` for the kind `{kind}`"),
+        format!("write `level: {needed}`, or choose another kind"),
+        report,
+    )
+}
+
+/// A prefix may be empty: then the rule is of all keys that have none of their own.
+fn prefix_of<'n>(field: Field<'n>, report: &mut Report<'_>) -> Option<&'n str> {
+    if let super::yaml::Content::Text(text) = &field.node.content
+        && text.len() <= PREFIX_LEN_MAX
+    {
+        return Some(text);
+    }
+    field.refuse(
+        format!("a text of at most {PREFIX_LEN_MAX} bytes"),
+        "put it in quotes, for example `prefix: \"vm:config:\"`",
+        report,
+    )
+}
+
+fn regions(
+    field: Field<'_>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<Vec<dwcp_types::RegionId>> {
+    let items = field.list(1..=super::REGIONS_MAX, report)?;
+    let mut read = Vec::new();
+    for item in items {
+        let id: dwcp_types::RegionId = item.parsed(report)?;
+        names.refer(&id, item.at(), "state.policies.regions");
+        read.push(id);
+    }
+    Some(read)
+}

@@ -1,0 +1,389 @@
+//! Answers the state plane's door: which plane a key lives in, and the API's words for what the
+//! replica or the engine say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_api::state::peer::GetReplica;
+use dwcp_api::state::{
+    BATCH_MAX, Batch, BatchItem, BatchReply, BatchResult, ForceStateSync, GetReplicas,
+    GetStateKey, GetStatePolicies, KEYS_MAX, KeyChanges, KeyPage, KeyParams, ListKeys,
+    ListStateKeys, PostStateBatch, PostStateKey, PutStatePolicy, ReadKey, ReplicaReport,
+    ReplicaReports, StateEntry, StateKind, StateLevel, StatePolicies, StatePolicy,
+    StateUpdate, WATCH_MAX_MS, WatchKeys, WatchStateKeys, WriteKey, Written,
+};
+use dwcp_api::{ApiError, Caller, Client, ErrorCode, NoParams, Routes};
+use dwcp_runtime::mesh::MeshHandle;
+use dwcp_runtime::tls::Identity;
+use dwcp_state::policy::Plane;
+use dwcp_state::{
+    Actor, Answer, Key, Kind, Listed, Membership, Op, Outcome, Policy, Request,
+    RequestId, Update,
+};
+use dwcp_types::RegionId;
+use futures_util::future::join_all;
+
+use super::engine_keys::EngineKeys;
+use super::policies::{self, Rules};
+use super::task::{Handle, Stopping};
+use super::{report, translate};
+use crate::bind::bind;
+
+/// Time for another region to answer for its replica.
+const PEER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Everything behind the state plane's door.
+#[derive(Debug)]
+pub(crate) struct StateApi {
+    pub(crate) region: RegionId,
+    pub(crate) handle: Handle,
+    pub(crate) mesh: MeshHandle,
+    pub(crate) engine: EngineKeys,
+    pub(crate) rules: Rules,
+    pub(crate) peers: BTreeMap<RegionId, Client>,
+}
+
+fn admit(caller: &Caller) -> Result<(), ApiError> {
+    match caller.identity {
+        Identity::Admin(_) | Identity::Region(_) => Ok(()),
+        Identity::Host { .. } | Identity::Engine(_) => {
+            Err(caller.forbidden("an administrator or a region's daemon"))
+        }
+    }
+}
+
+fn admit_region(caller: &Caller) -> Result<(), ApiError> {
+    match caller.identity {
+        Identity::Region(_) => Ok(()),
+        Identity::Admin(_) | Identity::Host { .. } | Identity::Engine(_) => {
+            Err(caller.forbidden("only a region's daemon"))
+        }
+    }
+}
+
+/// The routes of operators and of peers.
+pub(crate) fn routes(api: &Arc<StateApi>) -> Routes {
+    let public = bind! { api, admit,
+        GetStateKey => get;
+        PostStateKey => write;
+        PostStateBatch => batch;
+        ListStateKeys => list;
+        WatchStateKeys => watch;
+        GetReplicas => replicas;
+        ForceStateSync => force_sync;
+        PutStatePolicy => set_policy;
+        GetStatePolicies => policies;
+    };
+    public.merge(bind! { api, admit_region, GetReplica => replica; })
+}
+
+impl StateApi {
+    async fn get(&self, ask: ReadKey, (): ()) -> Result<StateEntry, ApiError> {
+        let policy = self.policy(&ask.key)?;
+        if policy.plane == Plane::Engine {
+            return self.engine.read(&self.region, ask).await;
+        }
+        let key = Key::from(ask.key.as_str());
+        let max_staleness = ask.max_staleness_ms.map(Duration::from_millis);
+        let request = Request {
+            id: RequestId(0),
+            op: Op::Get { key, max_staleness },
+            level: ask.level.map(translate::level),
+            session: ask.session.as_deref().map(translate::token).transpose()?,
+            within: translate::within(ask.timeout_ms),
+        };
+        match answer(self.handle.ask(request).await, None)? {
+            Answer::Read(read) => {
+                let kind = translate::shown_kind(policy.kind);
+                Ok(self.entry(ask.key, kind, &read))
+            }
+            Answer::Written(_) | Answer::Listed(_) => Err(confused()),
+        }
+    }
+
+    fn entry(&self, key: String, kind: StateKind, read: &dwcp_state::Read) -> StateEntry {
+        let shown = read.reading.as_ref().map(|it| translate::shown(it, self.me()));
+        let (value, context) = shown.unwrap_or_default();
+        StateEntry {
+            key,
+            kind,
+            value,
+            level: translate::shown_level(read.level),
+            served_by: self.region.clone(),
+            staleness_ms: millis(read.staleness),
+            revision: None,
+            context,
+            session: translate::token_text(&read.token),
+        }
+    }
+
+    async fn write(&self, params: KeyParams, ask: WriteKey) -> Result<Written, ApiError> {
+        let policy = self.policy(&params.key)?;
+        if policy.plane == Plane::Engine {
+            return self.engine.write(&self.region, params.key, ask).await;
+        }
+        if ask.if_revision.is_some() {
+            let key = params.key;
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("compare-and-set of {key:?} needs one order of all writes"),
+            )
+            .with_remedy(
+                "give its prefix the rule `strong`, or leave out --if-revision",
+            ));
+        }
+        let op_id = ask.op_id.clone().unwrap_or_else(policies::fresh_op_id);
+        let updates = self.updates(&params.key, policy.kind, &ask, &op_id).await?;
+        let mut last = None;
+        // Most updates are one; the elements of a set are one each, under ids of their own.
+        for (number, update) in updates.into_iter().enumerate() {
+            let id = match number {
+                0 => translate::op_id(&op_id),
+                number => translate::op_id(&format!("{op_id}/{number}")),
+            };
+            let request = Request {
+                id: RequestId(0),
+                op: Op::Update {
+                    key: Key::from(params.key.as_str()),
+                    update,
+                    op_id: Some(id),
+                },
+                level: ask.level.map(translate::level),
+                session: ask.session.as_deref().map(translate::token).transpose()?,
+                within: translate::within(ask.timeout_ms),
+            };
+            match answer(self.handle.ask(request).await, Some(&op_id))? {
+                Answer::Written(written) => last = Some(written),
+                Answer::Read(_) | Answer::Listed(_) => return Err(confused()),
+            }
+        }
+        let written = last.ok_or_else(|| {
+            ApiError::new(ErrorCode::Invalid, "there is no element to change")
+                .with_remedy("name at least one")
+        })?;
+        Ok(Written {
+            key: params.key,
+            level: translate::shown_level(written.level),
+            region: self.region.clone(),
+            op_id,
+            revision: None,
+            session: translate::token_text(&written.token),
+        })
+    }
+
+    /// The changes that are meant. Rights are minted in the strong engine first.
+    async fn updates(
+        &self,
+        key: &str,
+        kind: Kind,
+        ask: &WriteKey,
+        op_id: &str,
+    ) -> Result<Vec<Update>, ApiError> {
+        let me = self.me();
+        if let StateUpdate::Mint { amount } = ask.update {
+            return Ok(vec![self.rules.mint(key, amount, op_id, me).await?]);
+        }
+        let around = translate::Around { context: ask.context.as_deref(), me };
+        let StateUpdate::Transfer { to, .. } = &ask.update else {
+            return translate::update(&ask.update, kind, around, &|_| None);
+        };
+        let other = self.actor_of(to).await?;
+        translate::update(&ask.update, kind, around, &|_| other)
+    }
+
+    /// Who the replica of a region is now, as far as it was heard of here.
+    async fn actor_of(&self, region: &RegionId) -> Result<Option<Actor>, ApiError> {
+        let view = self.view()?;
+        let found = view.members.iter().find(|(_, member)| member.region == *region);
+        let Some((id, _)) = found else { return Ok(None) };
+        let report = self.handle.report().await.map_err(stopping)?;
+        let incarnation = report.frontier.get(*id).incarnation;
+        Ok((incarnation > 0).then(|| Actor::new(*id, incarnation)))
+    }
+
+    fn me(&self) -> Actor {
+        *self.handle.actor.borrow()
+    }
+
+    async fn batch(&self, _: NoParams, ask: Batch) -> Result<BatchReply, ApiError> {
+        if ask.items.len() > BATCH_MAX {
+            let message =
+                format!("the batch has {} items, more than {BATCH_MAX}", ask.items.len());
+            return Err(ApiError::new(ErrorCode::Invalid, message)
+                .with_remedy("send several batches"));
+        }
+        let items = ask.items.into_iter().map(|item| async {
+            let result = match item {
+                BatchItem::Read(read) => self.get(read, ()).await.map(BatchResult::Read),
+                BatchItem::Write { key, write } => {
+                    let params = KeyParams { key };
+                    self.write(params, write).await.map(BatchResult::Written)
+                }
+            };
+            result.unwrap_or_else(BatchResult::Error)
+        });
+        Ok(BatchReply { items: join_all(items).await })
+    }
+
+    async fn list(&self, ask: ListKeys, (): ()) -> Result<KeyPage, ApiError> {
+        let prefix = ask.prefix.unwrap_or_default();
+        let limit = ask.limit.unwrap_or(KEYS_MAX).min(KEYS_MAX);
+        let request = Request {
+            id: RequestId(0),
+            op: Op::List {
+                prefix: Key::from(prefix.as_str()),
+                after: ask.after.as_deref().map(Key::from),
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            },
+            level: None,
+            session: None,
+            within: translate::within(None),
+        };
+        match answer(self.handle.ask(request).await, None)? {
+            Answer::Listed(listed) => self.page(&listed),
+            Answer::Read(_) | Answer::Written(_) => Err(confused()),
+        }
+    }
+
+    fn page(&self, listed: &Listed) -> Result<KeyPage, ApiError> {
+        let mut items = Vec::new();
+        for (key, reading) in &listed.items {
+            let policy = self.policy(key)?;
+            let (value, context) = translate::shown(reading, self.me());
+            items.push(StateEntry {
+                key: key.to_string(),
+                kind: translate::shown_kind(policy.kind),
+                value,
+                level: StateLevel::Eventual,
+                served_by: self.region.clone(),
+                staleness_ms: millis(listed.staleness),
+                revision: None,
+                context,
+                session: translate::token_text(&listed.token),
+            });
+        }
+        let next = listed.more.then(|| items.last().map(|item| item.key.clone()));
+        Ok(KeyPage { items, next: next.flatten() })
+    }
+
+    async fn watch(&self, ask: WatchKeys, (): ()) -> Result<KeyChanges, ApiError> {
+        let prefix = ask.prefix.unwrap_or_default();
+        let patience = Duration::from_millis(ask.wait_ms.unwrap_or(0).min(WATCH_MAX_MS));
+        let mut news = self.handle.feed.follow();
+        let most = usize::try_from(KEYS_MAX).unwrap_or(usize::MAX);
+        let mut token = ask.token;
+        let waited = tokio::time::timeout(patience, async {
+            loop {
+                let page = self.handle.feed.since(&prefix, token.as_deref(), most);
+                if page.reset || !page.keys.is_empty() {
+                    return page;
+                }
+                token = Some(page.token);
+                if news.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+        .await;
+        let page = match waited {
+            Ok(page) => page,
+            Err(_) => self.handle.feed.since(&prefix, token.as_deref(), most),
+        };
+        let mut items = Vec::new();
+        for key in page.keys {
+            let ask = ReadKey {
+                key: key.to_string(),
+                level: Some(StateLevel::Eventual),
+                session: None,
+                max_staleness_ms: None,
+                timeout_ms: None,
+            };
+            items.push(self.get(ask, ()).await?);
+        }
+        Ok(KeyChanges { items, reset: page.reset, token: page.token })
+    }
+
+    async fn replica(&self, _: NoParams, (): ()) -> Result<ReplicaReport, ApiError> {
+        let view = self.view()?;
+        let report = self.handle.report().await.map_err(stopping)?;
+        Ok(report::shown(&self.region, &view, &report, &self.mesh.stats()))
+    }
+
+    async fn replicas(&self, _: NoParams, (): ()) -> Result<ReplicaReports, ApiError> {
+        let mut all = ReplicaReports::default();
+        all.items.push(self.replica(NoParams {}, ()).await?);
+        let replies = join_all(self.peers.iter().map(|(region, peer)| async {
+            let call = peer.call::<GetReplica>(&NoParams {}, &());
+            (region.clone(), tokio::time::timeout(PEER_TIME_MAX, call).await)
+        }))
+        .await;
+        for (region, reply) in replies {
+            match reply {
+                Ok(Ok(report)) => all.items.push(report),
+                _ => all.missing.push(region),
+            }
+        }
+        all.items.sort_by(|a, b| a.region.cmp(&b.region));
+        Ok(all)
+    }
+
+    async fn force_sync(&self, _: NoParams, (): ()) -> Result<(), ApiError> {
+        self.handle.reconcile().await.map_err(stopping)
+    }
+
+    async fn set_policy(
+        &self,
+        _: NoParams,
+        policy: StatePolicy,
+    ) -> Result<StatePolicies, ApiError> {
+        self.rules.set(&policy).await.map(|membership| policies::shown(&membership))
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn policies(&self, _: NoParams, (): ()) -> Result<StatePolicies, ApiError> {
+        Ok(policies::shown(self.view()?.as_ref()))
+    }
+
+    fn view(&self) -> Result<Arc<Membership>, ApiError> {
+        self.handle.view.borrow().clone().ok_or_else(no_membership)
+    }
+
+    fn policy(&self, key: &str) -> Result<Policy, ApiError> {
+        let view = self.view()?;
+        view.policies.of(key).cloned().ok_or_else(|| {
+            ApiError::new(ErrorCode::Refused, format!("no rule covers the key {key:?}"))
+                .with_remedy(
+                    "set one: dwcp-cli federation state configure --prefix PREFIX --kind KIND \
+                     --level LEVEL",
+                )
+        })
+    }
+}
+
+fn answer(
+    outcome: Result<Outcome, Stopping>,
+    op_id: Option<&str>,
+) -> Result<Answer, ApiError> {
+    outcome.map_err(stopping)?.map_err(|refusal| translate::refused(&refusal, op_id))
+}
+
+fn stopping(stopping: Stopping) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, stopping.to_string())
+        .with_remedy("ask another region, or again when the daemon is back")
+}
+
+fn confused() -> ApiError {
+    ApiError::new(ErrorCode::Internal, "the replica answered another question")
+}
+
+fn no_membership() -> ApiError {
+    let message = "this region's replica does not know the membership yet";
+    ApiError::new(ErrorCode::Unavailable, message).with_remedy(
+        "wait until the strong engine was reached once: see `dwcp-cli federation status`",
+    )
+}
+
+fn millis(span: Duration) -> Option<u64> {
+    u64::try_from(span.as_millis()).ok()
+}
