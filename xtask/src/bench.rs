@@ -11,6 +11,7 @@ mod inventory;
 mod latency;
 mod mesh;
 mod placement;
+mod state;
 mod usage;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("inventory", inventory::measure),
     ("mesh", mesh::measure),
     ("placement", placement::measure),
+    ("state", state::measure),
 ];
 
 /// What to measure and how.
