@@ -68,12 +68,9 @@ async fn run(federation: Federation, quick: bool) -> anyhow::Result<Vec<Measurem
 
 /// Clients with connections of their own, one region after the other.
 fn clients(federation: &Federation, count: usize) -> anyhow::Result<Vec<Client>> {
-    federation
-        .regions()
-        .cycle()
-        .take(count)
-        .map(|region| federation.client(region))
-        .collect()
+    let regions: Vec<_> = federation.regions().collect();
+    let round = regions.iter().cycle().take(count);
+    round.map(|region| federation.client(region)).collect()
 }
 
 /// Waits until every replica hears every other.
