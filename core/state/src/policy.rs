@@ -44,21 +44,9 @@ pub enum Conflict {
     LastWriterWins,
     /// All of them are shown to the reader, who writes one over them.
     Siblings,
-    /// All are kept, and the reader sees what this rule makes of them.
-    Merge(Merge),
-}
-
-/// A rule that makes one value of several, whatever their order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Merge {
-    /// The greatest as bytes.
-    Greatest,
-    /// The one that comes first in this list; those that are not in it come last, the
-    /// greatest of them first. For states such as running over paused over stopped.
-    Ranked(Vec<String>),
-    /// The lines of all, each once, sorted.
-    Lines,
+    /// All of them are kept, and the reader is shown what the rule of this name makes of them
+    /// (see [`crate::conflict`]). Every replica must know the rule.
+    Merge(String),
 }
 
 /// The rules of one prefix.

@@ -7,7 +7,7 @@ use dwcp_types::RegionId;
 use crate::clock::ReplicaId;
 use crate::membership::{MEMBERS_MAX, Membership, Phase};
 use crate::policy::{Plane, Policy, PolicyError};
-use crate::shard::{Placement, ShardError, Slot};
+use crate::shard::{JurisdictionName, Placement, ShardError, Slot};
 
 /// Why a membership cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,18 @@ pub enum ChangeDenied {
         slot: Slot,
         /// By how many regions.
         regions: usize,
+    },
+    /// A region votes on a slot that it has not learned.
+    #[error(
+        "region {region} would vote on slot {slot} of {jurisdiction} without its past; make it a learner first"
+    )]
+    NotLearned {
+        /// Of which area of law.
+        jurisdiction: String,
+        /// Which slot.
+        slot: Slot,
+        /// Which region.
+        region: RegionId,
     },
     /// A replica's id is used again without an admission of its own.
     #[error("replica {replica} comes back without a new admission; admit it again")]
@@ -222,11 +234,7 @@ impl Membership {
             }
             for slot in 0..=Slot::MAX {
                 moves |= slot_moves(self.place(old, slot), next.place(new, slot))
-                    .map_err(|regions| ChangeDenied::SlotTooFar {
-                        jurisdiction: new.jurisdiction.to_string(),
-                        slot,
-                        regions,
-                    })?;
+                    .map_err(|step| step.denied(&new.jurisdiction, slot))?;
             }
         }
         Ok(moves)
@@ -238,14 +246,38 @@ impl Membership {
     }
 }
 
-/// Whether the voters differ, by one; or by how many too many.
-fn slot_moves(old: Option<&Placement>, new: Option<&Placement>) -> Result<bool, usize> {
+/// Why a slot may not move so.
+enum Step {
+    TooFar(usize),
+    NotLearned(RegionId),
+}
+
+impl Step {
+    fn denied(self, jurisdiction: &JurisdictionName, slot: Slot) -> ChangeDenied {
+        let jurisdiction = jurisdiction.to_string();
+        match self {
+            Self::TooFar(regions) => {
+                ChangeDenied::SlotTooFar { jurisdiction, slot, regions }
+            }
+            Self::NotLearned(region) => {
+                ChangeDenied::NotLearned { jurisdiction, slot, region }
+            }
+        }
+    }
+}
+
+/// Whether the voters differ, by one that was a learner before or that stops.
+fn slot_moves(old: Option<&Placement>, new: Option<&Placement>) -> Result<bool, Step> {
     let (Some(old), Some(new)) = (old, new) else {
         return Ok(false);
     };
-    match old.voters.symmetric_difference(&new.voters).count() {
-        0 => Ok(false),
-        1 => Ok(true),
-        more => Err(more),
+    let changes = old.voters.symmetric_difference(&new.voters).count();
+    if changes > 1 {
+        return Err(Step::TooFar(changes));
+    }
+    let mut unlearned = new.voters.iter().filter(|region| !old.holds(region));
+    match unlearned.next() {
+        Some(region) => Err(Step::NotLearned(region.clone())),
+        None => Ok(changes == 1),
     }
 }

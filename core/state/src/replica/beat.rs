@@ -17,6 +17,7 @@ impl Replica {
         }
         self.sweep();
         self.resend();
+        self.ask_again();
     }
 
     pub(super) fn send_beat(&mut self, peer: ReplicaId) {
@@ -102,7 +103,6 @@ impl Replica {
         let acked = beat.frontier.get(self.me.replica).min(self.log.durable());
         let now = self.now.mono;
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        peer.up = true;
         peer.heard = Some(now);
         peer.epoch = peer.epoch.max(epoch);
         peer.settled = peer.settled.max(beat.settled);

@@ -257,57 +257,68 @@ impl Replica {
     fn spread_call(&mut self, number: u64) {
         let Some(call) = self.calls.running.get_mut(&number) else { return };
         call.spreading = true;
-        let call = call.clone();
-        let joined = Held(Arc::clone(&call.joined));
-        let stamp = (call.stamp > Hlc::ZERO).then_some(call.stamp);
+        let mut call = call.clone();
         let nothing =
             call.joined.is_bottom() && call.told.values().all(|told| *told == ABSENT);
         if !nothing {
+            let joined = Held(Arc::clone(&call.joined));
+            let stamp = (call.stamp > Hlc::ZERO).then_some(call.stamp);
             self.merge(&call.key, &joined, stamp, Some(&call.seen));
         }
         let digest = if nothing { ABSENT } else { digest_of(&call.joined) };
-        let alike = call
-            .told
-            .iter()
-            .filter(|(id, told)| **told == digest && **id != self.me.replica);
-        let stored = self.mask(alike.map(|(id, _)| *id));
-        if let Some(call) = self.calls.running.get_mut(&number) {
-            call.stored = stored;
+        // Peers answer with what is durable; this replica has to make it so first.
+        let others = call.told.iter().filter(|(id, _)| **id != self.me.replica);
+        let alike = others.filter(|(_, told)| **told == digest).map(|(id, _)| *id);
+        call.stored = self.mask(alike);
+        if let Some(running) = self.calls.running.get_mut(&number) {
+            running.stored = call.stored;
+        }
+        let known = call.stored | self.own_bit();
+        let alone = self.is_majority(call.place.class, call.scope, known);
+        if !alone && !self.config.breaks(Sabotage::SkipsWriteBack) {
+            self.counts.write_backs += 1;
+            self.ask_to_store(number, &call);
         }
         let batch = self.store.get(&call.key).map_or(0, |entry| entry.batch);
-        let alone =
-            self.is_majority(call.place.class, call.scope, stored | self.own_bit());
-        if !alone && !self.config.breaks(Sabotage::SkipsWriteBack) {
-            self.ask_to_store(number, &call, &joined, stamp);
-        }
         self.run_after(batch, Effect::OwnStored { call: number });
     }
 
-    fn own_bit(&self) -> Mask {
+    pub(super) fn own_bit(&self) -> Mask {
         self.view.bit(self.me.replica).unwrap_or(0)
     }
 
-    fn ask_to_store(
-        &mut self,
-        number: u64,
-        call: &Call,
-        value: &Held,
-        stamp: Option<Hlc>,
-    ) {
-        self.counts.write_backs += 1;
-        let digest = digest_of(&value.0);
+    fn ask_to_store(&mut self, number: u64, call: &Call) {
+        let value = Held(Arc::clone(&call.joined));
+        let stamp = (call.stamp > Hlc::ZERO).then_some(call.stamp);
         let at = self.clock.tick(self.now.wall);
         for replica in self.asked(call) {
-            if call.told.get(&replica) == Some(&digest) {
+            if self.view.bit(replica).is_none_or(|bit| call.stored & bit != 0) {
                 continue;
             }
-            let state =
-                State { value: value.clone(), stamp, beyond: Some(call.seen.clone()) };
+            let beyond = Some(call.seen.clone());
+            let state = State { value: value.clone(), stamp, beyond };
             let (key, floor) = (Key::clone(&call.key), call.floor.clone());
-            self.send(
-                replica,
-                Body::Store(Store { call: number, key, state, floor, at }),
-            );
+            let store = Store { call: number, key, state, floor, at };
+            self.send(replica, Body::Store(store));
+        }
+    }
+
+    /// Asks those again who have not answered: frames may be lost.
+    pub(super) fn ask_again(&mut self) {
+        for (number, call) in self.calls.running.clone() {
+            if call.spreading {
+                if !self.config.breaks(Sabotage::SkipsWriteBack) {
+                    self.ask_to_store(number, &call);
+                }
+                continue;
+            }
+            let digest = call.told.get(&self.me.replica).copied().unwrap_or(ABSENT);
+            for replica in self.asked(&call) {
+                if !call.told.contains_key(&replica) {
+                    let key = Key::clone(&call.key);
+                    self.send(replica, Body::Ask(Ask { call: number, key, digest }));
+                }
+            }
         }
     }
 
@@ -349,7 +360,7 @@ impl Replica {
             .is_some_and(|end| end <= self.now.wall);
         let shown = !call.joined.is_bottom() && !over;
         let read = Read {
-            reading: shown.then(|| call.joined.read()),
+            reading: shown.then(|| self.reading(call.place.policy, &call.joined)),
             level: call.level,
             staleness: self.staleness(&call.key),
             token: self.token_with(session.as_ref(), &call.seen),

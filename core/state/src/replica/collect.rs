@@ -99,7 +99,9 @@ impl Replica {
             let waited = self.now.mono.saturating_sub(self.collection.closed_at);
             return waited > Duration::from_secs(2);
         }
-        self.durable.covers(&self.collection.cut) && self.blockers().is_empty()
+        self.durable.covers(&self.collection.cut)
+            && self.pulls.settled() == self.view.epoch()
+            && self.blockers().is_empty()
     }
 
     /// The members that have not received what waits to be forgotten.
@@ -112,7 +114,10 @@ impl Replica {
             let Some(peer) = self.peers.get(id) else { return true };
             let heard = peer.report_epoch == self.view.epoch() && peer.report.covers(cut);
             let closed = peer.closed >= stamp || !self.view.membership.is_active(*id);
-            !heard || !closed
+            // One that holds keys since this epoch counts their past as received, and has it
+            // when it has settled.
+            let settled = peer.settled >= self.view.epoch();
+            !heard || !closed || !settled
         };
         self.view.others().filter(blocks).collect()
     }

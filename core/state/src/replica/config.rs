@@ -1,8 +1,10 @@
 //! What a replica is told once, and the rules that can be broken on purpose.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{AHEAD_MAX, ReplicaId};
+use crate::conflict::Rules;
 use crate::membership::ClusterId;
 
 /// How often a peer gets a sign of life.
@@ -13,7 +15,7 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(3);
 pub const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 
 /// What one replica is told once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ReplicaConfig {
     /// Which replica.
     pub replica: ReplicaId,
@@ -34,6 +36,8 @@ pub struct ReplicaConfig {
     pub op_ids_max: usize,
     /// How long an operation id is remembered at least.
     pub op_ids_for: Duration,
+    /// The rules that policies may name for concurrent writes.
+    pub rules: Arc<Rules>,
     /// The rule that is broken on purpose.
     #[cfg(feature = "sabotage")]
     pub sabotage: Sabotage,
@@ -42,7 +46,7 @@ pub struct ReplicaConfig {
 impl ReplicaConfig {
     /// The usual limits.
     #[must_use]
-    pub const fn new(replica: ReplicaId, cluster: ClusterId) -> Self {
+    pub fn new(replica: ReplicaId, cluster: ClusterId) -> Self {
         Self {
             replica,
             cluster,
@@ -53,6 +57,7 @@ impl ReplicaConfig {
             waiting_max: 1 << 16,
             op_ids_max: 1 << 16,
             op_ids_for: Duration::from_mins(10),
+            rules: Arc::new(Rules::new()),
             #[cfg(feature = "sabotage")]
             sabotage: Sabotage::None,
         }

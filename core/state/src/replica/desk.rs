@@ -64,6 +64,8 @@ pub(crate) struct Desk {
     pub(crate) keys: Vec<Key>,
     /// Rows besides values and log.
     pub(crate) rows: Vec<RowChange>,
+    /// Rows that a sabotage holds back for a batch.
+    pub(crate) late: Vec<RowChange>,
     /// Whether positions or clocks changed.
     pub(crate) places_changed: bool,
     pub(crate) effects: Vec<Effect>,
@@ -78,6 +80,7 @@ impl Desk {
             persisted: 0,
             keys: Vec::new(),
             rows: Vec::new(),
+            late: Vec::new(),
             places_changed: false,
             effects: Vec::new(),
             flying: VecDeque::new(),

@@ -15,6 +15,7 @@ use crate::clock::{Actor, ReplicaId};
 use crate::frame::{Body, Held, Refuse};
 use crate::frontier::{Frontier, Position};
 use crate::membership::{Member, Membership, Phase, RESTARTS_MAX};
+use crate::policy::Conflict;
 use crate::replica::command::{Notice, RowChange, Unsent};
 use crate::replica::config::Sabotage;
 use crate::replica::log::{Log, Record};
@@ -122,7 +123,12 @@ impl Replica {
         if membership.cluster != self.config.cluster {
             return Some(format!("it is of federation {}", membership.cluster));
         }
-        membership.check().err().map(|error| error.to_string())
+        let unknown = membership.policies.iter().find_map(|(prefix, policy)| {
+            let Conflict::Merge(rule) = &policy.conflict else { return None };
+            let known = self.config.rules.get(rule).is_some();
+            (!known).then(|| format!("policy {prefix:?} names the rule {rule:?}, which this program does not have"))
+        });
+        unknown.or_else(|| membership.check().err().map(|error| error.to_string()))
     }
 
     fn be_member(&mut self, member: &Member) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use dwcp_types::Timestamp;
 
 use crate::clock::Hlc;
-use crate::crdt::Kind;
+use crate::crdt::{Kind, Value};
 use crate::frame::Held;
 use crate::frontier::Frontier;
+use crate::policy::Conflict;
 use crate::replica::Replica;
 use crate::replica::config::Sabotage;
 use crate::replica::input::Key;
@@ -44,9 +45,8 @@ impl Replica {
         }
         if changed || later {
             self.touch(key, false);
-        } else {
-            self.counts.idle_merge(place.kind);
         }
+        self.note_conflict(key, value, changed);
         self.doom(key, knowledge);
         changed
     }
@@ -64,6 +64,24 @@ impl Replica {
         }
         // Kinds are equal by the place, so nothing else can be wrong.
         Arc::make_mut(&mut entry.value).join(&value.0).unwrap_or(false)
+    }
+
+    /// Counts what two writers did without knowing of each other, where the values show it.
+    fn note_conflict(&mut self, key: &Key, came: &Held, changed: bool) {
+        let Some(entry) = self.store.get(key) else { return };
+        match (&*entry.value, &*came.0) {
+            (Value::Lww(_), theirs) if !changed && *theirs != *entry.value => {
+                self.counts.conflict(Kind::Lww, "last_writer_wins");
+            }
+            (Value::Mv(ours), _) if changed && ours.values().len() > 1 => {
+                let policy = self.view.policy_at(entry.policy);
+                let merges = policy
+                    .is_some_and(|policy| matches!(policy.conflict, Conflict::Merge(_)));
+                let strategy = if merges { "merge" } else { "siblings" };
+                self.counts.conflict(Kind::Mv, strategy);
+            }
+            _ => {}
+        }
     }
 
     /// What the value contains beyond what came by push, as far as it is still beyond.

@@ -24,6 +24,7 @@ impl Replica {
             changes.push(self.state_row(&key));
         }
         changes.push(rows::put(rows::PLACES.to_owned(), &self.places()));
+        self.desk.rows.append(&mut self.desk.late);
         let (batch, changes) =
             self.desk.hand(changes, self.log.end(), self.applied.clone());
         self.counts.batches += 1;

@@ -28,7 +28,7 @@ use crate::replica::input::Key;
 use crate::replica::{Command, Notice, Replica};
 
 /// Most keys that are asked for at once.
-const WANT_MAX: usize = 2_000;
+const WANT_MAX: usize = 8_000;
 /// How long an answer may take before the question is asked again: the longest round trip and
 /// some.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);

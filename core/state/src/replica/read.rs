@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::clock::ReplicaId;
-use crate::crdt::Reading;
+use crate::conflict::resolve;
+use crate::crdt::{Reading, Value};
 use crate::frontier::Frontier;
 use crate::level::Level;
+use crate::policy::Conflict;
 use crate::replica::Replica;
 use crate::replica::command::{Answer, Listed, Read};
 use crate::replica::config::Sabotage;
@@ -70,7 +72,19 @@ impl Replica {
         if entry.value.is_bottom() || self.is_over(entry) {
             return None;
         }
-        Some(entry.value.read())
+        Some(self.reading(entry.policy, &entry.value))
+    }
+
+    /// What a value shows: siblings by the rule of its policy, where that has one.
+    pub(super) fn reading(&self, policy: u16, value: &Value) -> Reading {
+        let reading = value.read();
+        let conflict = self.view.policy_at(policy).map(|policy| &policy.conflict);
+        let Some(Conflict::Merge(rule)) = conflict else { return reading };
+        let Reading::Siblings { values, seen } = reading else { return reading };
+        // A membership that names a rule which is not known here is not followed.
+        let rule = self.config.rules.get(rule);
+        let merged = rule.and_then(|rule| resolve(rule, &values));
+        Reading::Siblings { values: merged.map_or(values, |one| vec![one]), seen }
     }
 
     /// Whether the life of a value is over.

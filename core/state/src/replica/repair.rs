@@ -20,6 +20,9 @@ use crate::replica::store::{ABSENT, Entry};
 
 /// Most pairs of one answer, some 256 KiB; a bucket is never cut in two.
 const PAIRS_AIM: usize = 16_384;
+/// States of one answer, in bytes: one answer is under way at a time, so over a round trip of
+/// 300 ms this is what bounds how fast a new replica is filled.
+const STATES_LEN_AIM: usize = 8 * FRAME_LEN_AIM;
 /// Most hashes of one question that are looked at.
 const HASHES_MAX: usize = 10_000;
 
@@ -149,7 +152,7 @@ impl Replica {
         let mut entries = Vec::new();
         let (mut bytes, mut answered) = (0, 0);
         for hash in want.hashes.iter().take(HASHES_MAX) {
-            if bytes >= FRAME_LEN_AIM {
+            if bytes >= STATES_LEN_AIM {
                 break;
             }
             answered += 1;

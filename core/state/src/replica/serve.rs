@@ -153,9 +153,11 @@ impl Replica {
             return Err(Refusal::WrongPlane { key: named(), plane: policy.plane });
         }
         let class = self.view.class_of(key, place).ok_or_else(no_policy)?;
-        if !self.view.holds(self.me.replica, class) {
-            let holders = self.view.at(class).map(|class| &class.placement);
-            let holders = holders.into_iter().flat_map(|placement| placement.regions());
+        // Learners do not serve: they may not have the past of their keys yet.
+        let own = self.own_bit();
+        if self.view.at(class).is_none_or(|class| class.voters() & own == 0) {
+            let placement = self.view.at(class).map(|class| &class.placement);
+            let holders = placement.into_iter().flat_map(|placement| &placement.voters);
             return Err(Refusal::NotHeld {
                 key: named(),
                 holders: holders.cloned().collect(),

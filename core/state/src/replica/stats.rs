@@ -91,8 +91,9 @@ pub struct Counts {
     pub collected: u64,
     /// Values that outlived their time and were deleted here.
     pub expired: u64,
-    /// Writes that had lost against a later one before they came here.
-    pub lww_discarded: u64,
+    /// Writes that met another one they did not know of, by kind and by what was done: for the
+    /// last writer wins, those that had lost before they came here.
+    pub conflicts: BTreeMap<(Kind, &'static str), u64>,
     /// Whole states from peers that may not know what is deleted.
     pub stale_states: u64,
     /// Entries for keys that this replica does not hold, or of another kind.
@@ -132,11 +133,9 @@ impl Counts {
         self.skew_told_ms_max = self.skew_told_ms_max.max(ahead_ms);
     }
 
-    /// Something came that changed nothing.
-    pub(crate) fn idle_merge(&mut self, kind: Kind) {
-        if kind == Kind::Lww {
-            self.lww_discarded += 1;
-        }
+    /// Two writes of one key met.
+    pub(crate) fn conflict(&mut self, kind: Kind, strategy: &'static str) {
+        *self.conflicts.entry((kind, strategy)).or_insert(0) += 1;
     }
 }
 

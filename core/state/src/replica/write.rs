@@ -107,6 +107,10 @@ impl Replica {
         if change.op_id.is_some() && self.ops.len() >= max {
             return Err(Refusal::Busy { what: "the operation ids", max });
         }
+        let max = self.config.waiting_max;
+        if self.desk.effects.len() >= max {
+            return Err(Refusal::Busy { what: "the writes to disk", max });
+        }
         if change.scope().is_some() { self.room_to_wait() } else { Ok(()) }
     }
 
@@ -125,7 +129,9 @@ impl Replica {
         {
             let row = OpRow { position, stamp, digest: change.digest };
             self.ops.insert(op_id, row);
-            self.desk.rows.push(rows::put(rows::op(op_id), &row));
+            let row = rows::put(rows::op(op_id), &row);
+            let late = self.config.breaks(Sabotage::StoresOpIdsLate);
+            if late { self.desk.late.push(row) } else { self.desk.rows.push(row) }
         }
         Ok(self.written(change, position, stamp))
     }
