@@ -65,6 +65,7 @@ impl Agent {
             vm: it.vm.clone(),
             version: (it.epoch, it.generation),
             gone: it.power == Power::Deleted && !self.guests.contains_key(&it.vm),
+            stopped: self.guests.get(&it.vm).is_some_and(|guest| !guest.alive),
         };
         self.held.values().map(seen).collect()
     }

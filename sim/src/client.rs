@@ -16,7 +16,7 @@ use crate::rng::Rng;
 /// A wish is sent again after this long.
 const SEND_AGAIN_AFTER: Duration = Duration::from_secs(6);
 /// Names of VMs that each client uses over and over.
-const NAMES: usize = 3;
+const NAMES: usize = 5;
 
 #[derive(Debug)]
 struct Open {
@@ -90,7 +90,8 @@ impl Client {
             None => {
                 let token = format!("t{}-{}", self.index, self.ops);
                 let token = ClientToken::new(&token).ok()?;
-                Wish::Place { token, request: Box::new(self.request(&name)?) }
+                let request = Box::new(self.request(&name)?);
+                Wish::Place { token, request, preempt: self.rng.chance(6_667) }
             }
             Some(reservation) => {
                 let all = [Power::Running, Power::Paused, Power::Stopped, Power::Deleted];
@@ -101,7 +102,8 @@ impl Client {
         Some(Open { op: self.ops, wish, name, sent_at: now })
     }
 
-    /// One in three belongs to a group whose members must not share a host.
+    /// One in three belongs to a group whose members must not share a host, one in six to one
+    /// whose members would rather be in one zone.
     fn request(&mut self, name: &VmId) -> Option<PlacementRequest> {
         let cpu = u32::try_from(self.rng.between(1, 4)).ok()?;
         let group = GroupId::new("apart").ok()?;
@@ -111,7 +113,19 @@ impl Client {
             scope: Scope::Host,
             hardness: Hardness::Required,
         };
-        let affinity = if self.rng.chance(3_333) { vec![apart] } else { Vec::new() };
+        let near = Affinity {
+            group: GroupId::new("near").ok()?,
+            mode: AffinityMode::Together,
+            scope: Scope::Zone,
+            hardness: Hardness::Preferred,
+        };
+        let affinity = match self.rng.index(6) {
+            0 | 1 => vec![apart],
+            2 => vec![near],
+            _ => Vec::new(),
+        };
+        let tier = [Tier::Protected, Tier::Preemptible, Tier::Standard];
+        let tier = tier.get(self.rng.index(6)).copied().unwrap_or_default();
         Some(PlacementRequest {
             id: name.clone(),
             tenant: TenantId::new("tenant").ok()?,
@@ -125,8 +139,8 @@ impl Client {
             constraints: Constraints { affinity, ..Constraints::default() },
             origins: Vec::new(),
             strategy: None,
-            priority: 5,
-            tier: Tier::Standard,
+            priority: u8::try_from(self.rng.between(1, 10)).ok()?,
+            tier,
             labels: BTreeMap::new(),
         })
     }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_controller::ledger::Reserve;
+use dwcp_controller::ledger::{ROOM_HOLD_FOR, Reserve};
 use dwcp_controller::ownership::{set_power, token_key, vm_key};
-use dwcp_types::{FleetView, Power, RegionId, ReservationId, Timestamp, VmId};
+use dwcp_types::{FleetView, PlacedVm, Power, RegionId, ReservationId, Timestamp, VmId};
 
 use crate::chooser::{Choose, Proposed};
+use crate::displacing::Room;
 use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
 use crate::message::{Answer, Body, CommitReply, Node, Wish};
 
@@ -17,29 +18,52 @@ use crate::message::{Answer, Body, CommitReply, Node, Wish};
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// And so many times, before it is given up.
 const ASKED_MAX: u32 = 4;
+/// And so many times whether room is there that others make.
+const ROOM_ASKED_MAX: u32 = 20;
 /// How often a placement begins anew, because its hold lapsed or its token was used meanwhile.
 const ROUNDS_MAX: u32 = 3;
 
 /// Where a wish stands.
 #[derive(Clone, Debug)]
-enum Stage {
+pub(super) enum Stage {
     LookUp,
-    Reserving { left: Vec<Proposed>, reservation: ReservationId },
-    Committing { reservation: ReservationId },
+    Reserving {
+        left: Vec<Proposed>,
+        ask: Box<Reserve>,
+    },
+    /// Reads the record of the last of those who have to stop.
+    Stopping {
+        room: Room,
+        left: Vec<VmId>,
+    },
+    /// Writes it.
+    WriteStopped {
+        room: Room,
+        left: Vec<VmId>,
+    },
+    /// Asks again and again whether all of them have.
+    Awaiting {
+        ask: Box<Reserve>,
+    },
+    Committing {
+        reservation: ReservationId,
+    },
     ReadRecord,
     WriteRecord,
 }
 
 /// A wish under way.
 #[derive(Debug)]
-struct Errand {
+pub(super) struct Errand {
     client: Node,
     op: u64,
-    wish: Wish,
-    stage: Stage,
+    pub(super) wish: Wish,
+    pub(super) stage: Stage,
     rounds: u32,
+    /// Whether others were asked to make room already.
+    displaced: bool,
     /// The open question, to ask again.
-    question: (Node, Body),
+    pub(super) question: (Node, Body),
     asked: u32,
     asked_at: Timestamp,
 }
@@ -51,6 +75,8 @@ pub(crate) struct Coordinator {
     pub(crate) regions: Vec<RegionId>,
     pub(crate) view: FleetView,
     pub(crate) chooser: Arc<dyn Choose>,
+    /// The VMs of each region, as it last said.
+    vms: BTreeMap<usize, Vec<Arc<PlacedVm>>>,
     errands: BTreeMap<u64, Errand>,
     calls: u64,
 }
@@ -58,8 +84,8 @@ pub(crate) struct Coordinator {
 type Out = Vec<(Node, Body)>;
 
 /// One call: when it is, and what is to be sent.
-struct Turn {
-    now: Timestamp,
+pub(super) struct Turn {
+    pub(super) now: Timestamp,
     out: Out,
 }
 
@@ -73,19 +99,22 @@ impl Coordinator {
         let regions =
             view.regions.iter().map(|region| region.region.id.clone()).collect();
         let calls = boot << 32;
-        Self { index, boot, regions, view, chooser, errands: BTreeMap::new(), calls }
+        let (vms, errands) = (BTreeMap::new(), BTreeMap::new());
+        Self { index, boot, regions, view, chooser, vms, errands, calls }
     }
 
     pub(crate) fn handle(&mut self, now: Timestamp, from: Node, body: Body) -> Out {
         let mut turn = Turn { now, out: Out::new() };
         match body {
             Body::Ask { op, wish } => self.begin(&mut turn, from, op, *wish),
-            Body::View { hosts } => {
+            Body::View { hosts, vms } => {
                 if let Node::Region(index) = from
                     && let Some(view) = self.view.regions.get_mut(index)
                 {
                     view.hosts = hosts;
                     view.observed_at = now;
+                    self.vms.insert(index, vms);
+                    self.view.vms = self.vms.values().flatten().cloned().collect();
                 }
             }
             Body::FromEngine { call, reply } => {
@@ -93,9 +122,9 @@ impl Coordinator {
                     self.on_engine(&mut turn, errand, &reply);
                 }
             }
-            Body::Reserved { call, place } => {
+            Body::Reserved { call, held } => {
                 if let Some(errand) = self.errands.remove(&call) {
-                    self.on_reserved(&mut turn, errand, place.is_some());
+                    self.on_reserved(&mut turn, errand, held);
                 }
             }
             Body::Committed { call, reply } => {
@@ -125,7 +154,8 @@ impl Coordinator {
             .collect();
         for call in calls {
             let Some(mut errand) = self.errands.remove(&call) else { continue };
-            if errand.asked < ASKED_MAX {
+            let waits = matches!(errand.stage, Stage::Awaiting { .. });
+            if errand.asked < if waits { ROOM_ASKED_MAX } else { ASKED_MAX } {
                 errand.asked += 1;
                 errand.asked_at = now;
                 turn.out.push(errand.question.clone());
@@ -144,17 +174,25 @@ impl Coordinator {
             Wish::Place { .. } => Stage::LookUp,
             Wish::Power { .. } => Stage::ReadRecord,
         };
-        let question = (Node::Engine, Body::View { hosts: Vec::new() });
-        let (rounds, asked, asked_at) = (0, 0, turn.now);
-        let errand =
-            Errand { client, op, wish, stage, rounds, question, asked, asked_at };
+        let nothing = EngineRequest::Read(Vec::new());
+        let errand = Errand {
+            client,
+            op,
+            wish,
+            stage,
+            rounds: 0,
+            displaced: false,
+            question: (Node::Engine, Body::ToEngine { call: 0, request: nothing }),
+            asked: 0,
+            asked_at: turn.now,
+        };
         self.read(turn, errand);
     }
 
     /// Reads the token of a placement, or the record of another wish.
     fn read(&mut self, turn: &mut Turn, mut errand: Errand) {
         let key = match &errand.wish {
-            Wish::Place { token, request } => {
+            Wish::Place { token, request, .. } => {
                 errand.stage = Stage::LookUp;
                 token_key(&request.tenant, token)
             }
@@ -167,7 +205,7 @@ impl Coordinator {
         self.ask(turn, errand, Node::Engine, |call| Body::ToEngine { call, request });
     }
 
-    fn again(&mut self, turn: &mut Turn, mut errand: Errand) {
+    pub(super) fn again(&mut self, turn: &mut Turn, mut errand: Errand) {
         errand.rounds += 1;
         if errand.rounds >= ROUNDS_MAX {
             return finish(&errand, Answer::Unsure, turn);
@@ -176,6 +214,9 @@ impl Coordinator {
     }
 
     fn on_engine(&mut self, turn: &mut Turn, errand: Errand, reply: &EngineReply) {
+        if matches!(errand.stage, Stage::Stopping { .. } | Stage::WriteStopped { .. }) {
+            return self.on_victim(turn, errand, reply);
+        }
         match (reply, errand.wish.clone()) {
             (EngineReply::Rows(rows), Wish::Place { .. }) => {
                 self.on_token(turn, errand, rows);
@@ -189,7 +230,7 @@ impl Coordinator {
     }
 
     fn on_token(&mut self, turn: &mut Turn, errand: Errand, rows: &Rows) {
-        let Wish::Place { token, request } = &errand.wish else { return };
+        let Wish::Place { token, request, .. } = &errand.wish else { return };
         let used = rows.get(&token_key(&request.tenant, token));
         if let Some(used) = used.and_then(|row| row.value.token()) {
             let answer = if used.request == **request {
@@ -210,8 +251,12 @@ impl Coordinator {
         mut errand: Errand,
         mut left: Vec<Proposed>,
     ) {
-        let Wish::Place { request, .. } = &errand.wish else { return };
-        let Some(best) = left.pop() else {
+        let Wish::Place { request, preempt, .. } = &errand.wish else { return };
+        let best = left.pop().or_else(|| {
+            let may = *preempt && !std::mem::replace(&mut errand.displaced, true);
+            may.then(|| self.chooser.displace(&self.view, request)).flatten()
+        });
+        let Some(best) = best else {
             return finish(&errand, Answer::Refused, turn);
         };
         let region = self.regions.iter().position(|id| *id == best.region);
@@ -219,24 +264,47 @@ impl Coordinator {
         let (Some(region), Ok(reservation)) = (region, ReservationId::new(&name)) else {
             return finish(&errand, Answer::Refused, turn);
         };
-        let mut ask = Reserve::of(reservation.clone(), request);
+        let mut ask = Box::new(Reserve::of(reservation, request));
         ask.proposal = best.proposal;
-        errand.stage = Stage::Reserving { left, reservation };
-        let ask = Box::new(ask);
+        if !best.victims.is_empty() {
+            ask.hold_for = ROOM_HOLD_FOR;
+            ask.victims = best.victims;
+        }
+        errand.stage = Stage::Reserving { left, ask: ask.clone() };
         let node = Node::Region(region);
         self.ask(turn, errand, node, |call| Body::Reserve { call, ask });
     }
 
-    fn on_reserved(&mut self, turn: &mut Turn, mut errand: Errand, held: bool) {
-        let Stage::Reserving { left, reservation } = errand.stage.clone() else { return };
-        if !held {
-            return self.next_region(turn, errand, left);
+    fn on_reserved(&mut self, turn: &mut Turn, errand: Errand, held: Option<Vec<VmId>>) {
+        match (errand.stage.clone(), held) {
+            (Stage::Reserving { left, .. }, None) => self.next_region(turn, errand, left),
+            (Stage::Reserving { ask, .. } | Stage::Awaiting { ask }, Some(victims))
+                if victims.is_empty() =>
+            {
+                self.commit(turn, errand, ask.id);
+            }
+            (Stage::Reserving { ask, .. }, Some(victims)) => {
+                let room = Room { region: errand.question.0, ask };
+                self.stop_next(turn, errand, room, victims);
+            }
+            (Stage::Awaiting { .. }, Some(_)) => self.look_later(turn, errand),
+            // What was held has lapsed, and nobody holds it for this VM any more.
+            _ => self.again(turn, errand),
         }
-        let Wish::Place { token, request } = errand.wish.clone() else { return };
-        errand.stage = Stage::Committing { reservation: reservation.clone() };
+    }
+
+    fn commit(&mut self, turn: &mut Turn, mut errand: Errand, id: ReservationId) {
+        let Wish::Place { token, request, .. } = errand.wish.clone() else { return };
         let region = errand.question.0;
-        let body = |call| Body::Commit { call, id: reservation, request, token };
-        self.ask(turn, errand, region, body);
+        errand.stage = Stage::Committing { reservation: id.clone() };
+        self.ask(turn, errand, region, |call| Body::Commit { call, id, request, token });
+    }
+
+    /// Leaves the question open, to be asked again in a while.
+    fn look_later(&mut self, turn: &Turn, mut errand: Errand) {
+        let Body::Reserve { call, .. } = errand.question.1 else { return };
+        errand.asked_at = turn.now;
+        self.errands.insert(call, errand);
     }
 
     fn on_committed(&mut self, turn: &mut Turn, errand: Errand, reply: CommitReply) {
@@ -278,7 +346,7 @@ impl Coordinator {
         self.ask(turn, errand, Node::Engine, |call| Body::ToEngine { call, request });
     }
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         turn: &mut Turn,
         mut errand: Errand,

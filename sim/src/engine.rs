@@ -114,6 +114,22 @@ impl Engine {
         }
     }
 
+    /// How often VMs were stopped for more urgent ones, and had their capacity again.
+    pub(crate) fn gave_way(&self) -> (usize, usize) {
+        let (mut displaced, mut reinstated) = (0, 0);
+        let mut before: BTreeMap<&String, bool> = BTreeMap::new();
+        for (key, value) in &self.written {
+            let Some(record) = value.as_ref().and_then(Value::vm) else { continue };
+            let gives_way = record.preempted_by.is_some();
+            match before.insert(key, gives_way) {
+                Some(true) if !gives_way => reinstated += 1,
+                Some(false) | None if gives_way => displaced += 1,
+                _ => {}
+            }
+        }
+        (displaced, reinstated)
+    }
+
     fn commit(&mut self, txn: Txn) -> bool {
         let at = |key: &String| self.rows.get(key).map_or(0, |row| row.revision);
         if txn.compares.iter().any(|(key, revision)| at(key) != *revision) {

@@ -4,12 +4,12 @@
 //! or twice is recognised.
 
 use std::fmt;
+use std::sync::Arc;
 
 use dwcp_controller::ledger::{HostReport, Reserve};
 use dwcp_controller::ownership::{ClientToken, Instruction};
 use dwcp_types::{
-    Epoch, Generation, HostId, HostView, PlacementRequest, Power, ReservationId, VmId,
-    ZoneId,
+    Epoch, Generation, HostView, PlacedVm, PlacementRequest, Power, ReservationId, VmId,
 };
 
 use crate::engine::{EngineReply, EngineRequest};
@@ -30,13 +30,11 @@ pub(crate) enum Wish {
     Place {
         token: ClientToken,
         request: Box<PlacementRequest>,
+        /// Less urgent VMs may be stopped for it.
+        preempt: bool,
     },
     /// Of this incarnation of the VM: a duplicate that comes late must not delete the next.
-    Power {
-        vm: VmId,
-        reservation: ReservationId,
-        wanted: Power,
-    },
+    Power { vm: VmId, reservation: ReservationId, wanted: Power },
 }
 
 /// What a client is told.
@@ -70,6 +68,8 @@ pub(crate) struct SeenVm {
     pub(crate) version: (Epoch, Generation),
     /// Nothing of it is left on the host.
     pub(crate) gone: bool,
+    /// It is there without a process.
+    pub(crate) stopped: bool,
 }
 
 /// A message.
@@ -89,7 +89,8 @@ pub(crate) enum Body {
     },
     Reserved {
         call: u64,
-        place: Option<(ZoneId, HostId)>,
+        /// Who makes room before it can be committed; nothing when nothing is held.
+        held: Option<Vec<VmId>>,
     },
     Commit {
         call: u64,
@@ -116,6 +117,7 @@ pub(crate) enum Body {
     },
     View {
         hosts: Vec<HostView>,
+        vms: Vec<Arc<PlacedVm>>,
     },
 }
 
@@ -124,8 +126,9 @@ impl fmt::Display for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ask { op, wish } => match wish.as_ref() {
-                Wish::Place { token, request } => {
-                    write!(f, "ask {op} place {} as {token}", request.id)
+                Wish::Place { token, request, preempt } => {
+                    let urgent = if *preempt { " or displace" } else { "" };
+                    write!(f, "ask {op} place{urgent} {} as {token}", request.id)
                 }
                 Wish::Power { vm, reservation, wanted } => {
                     write!(f, "ask {op} {wanted:?} {vm} of {reservation}")
@@ -135,7 +138,7 @@ impl fmt::Display for Body {
             Self::Reserve { call, ask } => {
                 write!(f, "reserve {call} {} {}", ask.id, ask.vm)
             }
-            Self::Reserved { call, place } => write!(f, "reserved {call} {place:?}"),
+            Self::Reserved { call, held } => write!(f, "reserved {call} {held:?}"),
             Self::Commit { call, id, token, .. } => {
                 write!(f, "commit {call} {id} {token}")
             }
@@ -157,7 +160,9 @@ impl fmt::Display for Body {
                 }
                 Ok(())
             }
-            Self::View { hosts } => write!(f, "view of {} hosts", hosts.len()),
+            Self::View { hosts, vms } => {
+                write!(f, "view of {} hosts and {} VMs", hosts.len(), vms.len())
+            }
         }
     }
 }

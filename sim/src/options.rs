@@ -32,6 +32,10 @@ pub enum Breakage {
     /// A record is removed as soon as its deletion is wished, before its host says that it is
     /// gone.
     ForgetsTheRunning,
+    /// A pre-empted VM gives its capacity back, and its host is not told to stop it.
+    ParksTheRunning,
+    /// A pre-empted VM that is wanted again starts whether there is room or not.
+    VictimsTakeTheirRoomBack,
 }
 
 /// The options of one run. Rates are in ten thousandths.
@@ -45,7 +49,7 @@ pub struct Options {
     pub hosts: usize,
     /// How many daemons take requests.
     pub coordinators: usize,
-    /// How many clients send them; each has three names of VMs.
+    /// How many clients send them; each has five names of VMs.
     pub clients: usize,
     /// CPUs of a host; few, so that capacity is short.
     pub host_cpus: u64,
@@ -90,7 +94,7 @@ impl Options {
             hosts: 1 + rng.index(4),
             coordinators: 1 + rng.index(3),
             clients: 2 + rng.index(5),
-            host_cpus: rng.between(4, 12),
+            host_cpus: rng.between(4, 8),
             faults_for_ms: 120_000,
             rest_within_ms: 180_000,
             loss,

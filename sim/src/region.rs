@@ -6,6 +6,7 @@
 //! encoding is part of what is proved.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_controller::ledger::{Change, HostReport, Ledger, Mark, Reserve, Row};
@@ -13,11 +14,12 @@ use dwcp_controller::ownership::{
     EpochFloor, VMS_PREFIX, VmRecord, epoch_floor_key, instruction_for, vm_key,
 };
 use dwcp_types::{
-    Epoch, Generation, HostId, Power, RegionId, ReservationId, Timestamp, VmId,
+    Epoch, Generation, HostId, PlacedVm, Power, RegionId, ReservationId, Timestamp, VmId,
 };
 
 use crate::creation::Creating;
 use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
+use crate::giving_way::placed;
 use crate::message::{Body, CommitReply, Node, SeenVm};
 use crate::options::Breakage;
 
@@ -35,9 +37,10 @@ pub(crate) struct Step {
 
 /// What the hosts said of one VM.
 #[derive(Debug)]
-struct Heard {
+pub(super) struct Heard {
     version: (Epoch, Generation),
     gone: bool,
+    pub(super) stopped: bool,
 }
 
 /// What a crash loses.
@@ -50,6 +53,8 @@ pub(crate) struct Daemon {
     heard: BTreeMap<HostId, Timestamp>,
     seen: BTreeMap<VmId, Heard>,
     list: Option<(u64, Mark)>,
+    /// The VMs that the last list had.
+    vms: Vec<Arc<PlacedVm>>,
     purging: BTreeMap<u64, ReservationId>,
     calls: u64,
     pub(super) breakage: Breakage,
@@ -85,6 +90,7 @@ impl Region {
             heard: BTreeMap::new(),
             seen: BTreeMap::new(),
             list: None,
+            vms: Vec::new(),
             purging: BTreeMap::new(),
             // A number of an earlier life is never used again.
             calls: boot << 32,
@@ -164,7 +170,8 @@ impl Region {
         let call = daemon.ask_engine(EngineRequest::List(VMS_PREFIX), &mut step);
         daemon.list = Some((call, mark));
         for coordinator in 0..self.coordinators {
-            let view = Body::View { hosts: daemon.ledger.hosts() };
+            let (hosts, vms) = (daemon.ledger.hosts(), daemon.vms.clone());
+            let view = Body::View { hosts, vms };
             step.out.push((Node::Coordinator(coordinator), view));
         }
         step
@@ -205,6 +212,7 @@ impl Region {
                 daemon.resolve(&id, &CommitReply::Done, step);
             }
         }
+        daemon.vms = records.iter().map(placed).collect();
         daemon.serving = true;
         daemon.purging.clear();
         for (record, revision) in &ours {
@@ -218,14 +226,14 @@ impl Daemon {
         let now = step.now;
         step.changes.extend(self.ledger.expire(now).changes);
         let (from, call) = to;
-        let place = match self.ledger.reserve(now, ask) {
+        let held = match self.ledger.reserve(now, ask) {
             Ok(done) => {
                 step.changes.extend(done.changes);
-                Some((done.value.zone.clone(), done.value.host.clone()))
+                Some(done.value.awaits.keys().cloned().collect())
             }
             Err(_) => None,
         };
-        step.out.push((from, Body::Reserved { call, place }));
+        step.out.push((from, Body::Reserved { call, held }));
     }
 
     fn report(&mut self, now: Timestamp, mut host: HostReport, vms: Vec<SeenVm>) {
@@ -239,10 +247,10 @@ impl Daemon {
         }
         for seen in vms {
             let newer =
-                |known: &Heard| (known.version, known.gone) < (seen.version, seen.gone);
+                |known: &Heard| (known.version, known.gone) <= (seen.version, seen.gone);
             if self.seen.get(&seen.vm).is_none_or(newer) {
-                let heard = Heard { version: seen.version, gone: seen.gone };
-                self.seen.insert(seen.vm, heard);
+                let SeenVm { vm, version, gone, stopped } = seen;
+                self.seen.insert(vm, Heard { version, gone, stopped });
             }
         }
     }
@@ -255,8 +263,10 @@ impl Daemon {
         agents: &BTreeMap<HostId, usize>,
         step: &mut Step,
     ) {
-        let heard = self.seen.get(&record.request.id);
-        let heard = heard.filter(|heard| heard.version == record.version());
+        if self.gives_way(record, revision, step) {
+            return;
+        }
+        let heard = self.heard(record);
         let hasty = self.breakage == Breakage::ForgetsTheRunning;
         let gone = hasty || heard.is_some_and(|heard| heard.gone);
         if record.power == Power::Deleted && gone {
@@ -275,6 +285,12 @@ impl Daemon {
             let instruction = Box::new(instruction_for(record));
             step.out.push((Node::Agent(*agent), Body::Instruct(instruction)));
         }
+    }
+
+    /// What the host said of a VM under this very record.
+    pub(super) fn heard(&self, record: &VmRecord) -> Option<&Heard> {
+        let heard = self.seen.get(&record.request.id);
+        heard.filter(|heard| heard.version == record.version())
     }
 
     pub(super) fn ask_engine(&mut self, request: EngineRequest, step: &mut Step) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::chooser::{BestFit, Choose};
+use crate::chooser::{Choose, Placement};
 use crate::invariants::{Invariants, Violation};
 use crate::message::Answer;
 use crate::options::Options;
@@ -25,16 +25,20 @@ pub struct Outcome {
     pub placed: usize,
     /// How many wishes were refused.
     pub refused: usize,
+    /// How often a VM was stopped for a more urgent one.
+    pub displaced: usize,
+    /// How often one of them had its capacity again.
+    pub reinstated: usize,
     /// Everything that happened, hashed.
     pub trace_hash: u64,
     /// Everything that happened, a line an event, when it was asked for.
     pub trace: Vec<String>,
 }
 
-/// Runs a seed's world with the stand-in decision.
+/// Runs a seed's world with the placement core.
 #[must_use]
 pub fn run(options: &Options, keep_trace: bool) -> Outcome {
-    run_with(options, Arc::new(BestFit), keep_trace)
+    run_with(options, Arc::new(Placement::default()), keep_trace)
 }
 
 /// Runs a seed's world with a decision of one's own.
@@ -53,6 +57,8 @@ pub fn run_with(
         crashes: 0,
         placed: 0,
         refused: 0,
+        displaced: 0,
+        reinstated: 0,
         trace_hash: 0,
         trace: Vec::new(),
     };
@@ -107,6 +113,7 @@ fn report(world: &mut World, outcome: &mut Outcome) {
     };
     outcome.placed = told(|answer| matches!(answer, Answer::Placed(_)));
     outcome.refused = told(|answer| matches!(answer, Answer::Refused));
+    (outcome.displaced, outcome.reinstated) = world.engine.gave_way();
     outcome.virtual_ms = world.now;
     outcome.crashes = world.crashes;
     outcome.trace_hash = world.trace.hash;

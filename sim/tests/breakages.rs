@@ -59,6 +59,16 @@ fn selling_what_is_taken_is_seen() {
 }
 
 #[test]
+fn giving_back_capacity_that_a_guest_still_uses_is_seen() {
+    is_seen(Breakage::ParksTheRunning, &["PL-1"]);
+}
+
+#[test]
+fn a_victim_that_starts_without_room_is_seen() {
+    is_seen(Breakage::VictimsTakeTheirRoomBack, &["PL-1", "PL-2"]);
+}
+
+#[test]
 fn forgetting_a_vm_that_still_runs_is_seen() {
     is_seen(Breakage::ForgetsTheRunning, &["OWN-1", "PL-1", "END-1"]);
 }

@@ -45,6 +45,10 @@ struct Summary {
     placed: usize,
     /// Wishes that were refused.
     refused: usize,
+    /// VMs that were stopped for more urgent ones.
+    displaced: usize,
+    /// Those of them that had their capacity again.
+    reinstated: usize,
     /// Virtual time over all seeds, in hours.
     virtual_hours: f64,
     /// The longest that a world took to come to rest after its last fault.
@@ -95,6 +99,8 @@ impl Summary {
         self.crashes += outcome.crashes;
         self.placed += outcome.placed;
         self.refused += outcome.refused;
+        self.displaced += outcome.displaced;
+        self.reinstated += outcome.reinstated;
         self.virtual_hours +=
             Duration::from_millis(outcome.virtual_ms).as_secs_f64() / 3_600.0;
         let rested = outcome.rested_after_ms.unwrap_or(0);
@@ -118,7 +124,7 @@ impl Summary {
         }
         println!(
             "{} seeds from {}: {} violations, {} steps, {} crashes, {} placed, {} refused, \
-             {:.1} virtual hours in {:.1} s, at rest within {} ms",
+             {} displaced, {} of them back, {:.1} virtual hours in {:.1} s, at rest within {} ms",
             self.seeds,
             self.first,
             self.violations,
@@ -126,6 +132,8 @@ impl Summary {
             self.crashes,
             self.placed,
             self.refused,
+            self.displaced,
+            self.reinstated,
             self.virtual_hours,
             self.seconds,
             self.rested_after_ms_max,
@@ -150,11 +158,13 @@ fn print(world: &Options, outcome: &Outcome) {
         None => format!("at rest after {} ms", outcome.rested_after_ms.unwrap_or(0)),
     };
     println!(
-        "{world}: {} steps, {} crashes, {} placed, {} refused, trace {:016x}, {ended}",
+        "{world}: {} steps, {} crashes, {} placed, {} refused, {} displaced, trace {:016x}, \
+         {ended}",
         outcome.steps,
         outcome.crashes,
         outcome.placed,
         outcome.refused,
+        outcome.displaced,
         outcome.trace_hash,
     );
 }

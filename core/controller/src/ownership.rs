@@ -191,7 +191,11 @@ pub fn preempt(
     if record.preempted_by.is_some() && record.power == Power::Stopped {
         return Ok(record.clone());
     }
-    let stopped = set_power(record, Power::Stopped, now)?;
+    let mut stopped = set_power(record, Power::Stopped, now)?;
+    if stopped.generation == record.generation {
+        // It was stopped already: still another record, and no two have one version.
+        stopped.generation = record.generation.next();
+    }
     Ok(VmRecord { preempted_by: Some(urgent.clone()), ..stopped })
 }
 

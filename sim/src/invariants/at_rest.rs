@@ -1,6 +1,7 @@
 //! END-1: after faults stop, every VM that has a record is on its host, under its epoch, as
-//! wanted; every deleted one is gone with its record; every reservation belongs to a record;
-//! no host has a guest that no record explains; nobody waits.
+//! wanted, or waits for room that is not there after it gave way; every deleted one is gone
+//! with its record; every reservation belongs to a record; no host has a guest that no record
+//! explains; nobody else waits.
 
 use std::collections::BTreeSet;
 
@@ -39,6 +40,10 @@ fn astray(world: &World, record: &VmRecord) -> Option<String> {
     let Some(guest) = agent.guests.get(vm) else {
         return Some(format!("{vm} is not on its host {}", owner.host));
     };
+    if record.preempted_by.is_some() {
+        return gave_way_for_nothing(world, record)
+            .or_else(|| guest.alive.then(|| format!("{vm} gave way and runs")));
+    }
     let as_wanted = guest.epoch == owner.epoch
         && guest.alive == (record.power != Power::Stopped)
         && guest.paused == (record.power == Power::Paused);
@@ -48,6 +53,20 @@ fn astray(world: &World, record: &VmRecord) -> Option<String> {
             record.power, owner.epoch
         )
     })
+}
+
+/// One that gave way has given its capacity, and waits for it only as long as it must.
+fn gave_way_for_nothing(world: &World, record: &VmRecord) -> Option<String> {
+    let vm = &record.request.id;
+    let region = world.regions.iter().find(|it| it.id == record.owner.region)?;
+    let ledger = &region.daemon.as_ref()?.ledger;
+    let row = ledger.get(&record.reservation)?;
+    if !row.parked {
+        return Some(format!("{vm} gave way and still holds its capacity"));
+    }
+    let host = ledger.host(&record.owner.host)?;
+    let waits = record.power == Power::Stopped || !host.free.fits(&row.frees());
+    (!waits).then(|| format!("{vm} waits for room that is there: {:?}", host.free))
 }
 
 fn left_over(world: &World, records: &[&VmRecord]) -> Option<String> {

@@ -88,6 +88,8 @@ fn a_vm_that_gave_way_stays_stopped_until_it_has_its_capacity_again() {
     let urgent = VmId::new("urgent").unwrap();
     let gave_way = preempt(&record("vm-1", "r-1"), &urgent, LATER).unwrap();
     assert!(gave_way.is_parked());
+    let stopped = set_power(&record("vm-1", "r-1"), Power::Stopped, LATER).unwrap();
+    assert!(preempt(&stopped, &urgent, LATER).unwrap().version() > stopped.version());
     assert_eq!(reinstate(&gave_way), gave_way, "it is to stay stopped");
     let wanted = set_power(&gave_way, Power::Running, LATER).unwrap();
     assert_eq!(instruction_for(&wanted).power, Power::Stopped, "it has no capacity");
