@@ -179,9 +179,10 @@ pub(crate) fn assemble(
 }
 
 fn counts(screen: &Screen) -> Vec<RefusalCount> {
-    let counted = ReasonKind::ALL.iter().map(|reason| {
-        let regions = screen.refused(*reason).iter().map(|word| word.count_ones()).sum();
-        RefusalCount { reason: *reason, regions }
+    let counted = ReasonKind::ALL.iter().filter_map(|reason| {
+        let refused = screen.refused(*reason)?.iter();
+        let regions = refused.map(|word| word.count_ones()).sum();
+        Some(RefusalCount { reason: *reason, regions })
     });
     counted.filter(|count| count.regions > 0).collect()
 }

@@ -16,7 +16,7 @@ use super::rank::Ranking;
 use super::reason::{Reason, ReasonKind};
 use super::relax::{Relaxation, relaxation, shortages};
 use super::room::{BANDWIDTH, GPUS, RESOURCES};
-use super::screen::{Depth, Screen, base_hosts, keeps};
+use super::screen::{Depth, Lack, Screen, base_hosts, keeps};
 use super::validate::validate;
 
 /// A decision with the verdict on every region.
@@ -224,10 +224,11 @@ fn capacity_reason(query: &Query<'_>, region: usize) -> Option<Reason> {
 
 /// Each rule that every host with room breaks; when there is none, all rules together.
 fn affinity_reasons(query: &Query<'_>, region: usize, reasons: &mut Vec<Reason>) {
-    let (base, _) = base_hosts(query, region);
+    let roomy = Lack::of(query, region).nothing();
     let before = reasons.len();
     for (at, rule) in query.required.iter().enumerate() {
-        if base.iter().all(|host| !keeps(query, at, region, *host)) {
+        let mut base = base_hosts(query, region, roomy);
+        if base.all(|host| !keeps(query, at, region, host)) {
             let (members, here) = (rule.total(), rule.in_region(region));
             reasons.push(Reason::Affinity { rule: rule.rule.clone(), members, here });
         }

@@ -11,9 +11,9 @@
 
 mod attribute;
 mod host;
+mod hot;
 mod prices;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,18 +24,14 @@ use dwcp_types::{
 };
 
 use self::attribute::Attributes;
-use self::prices::Prices;
+pub(crate) use self::hot::{Ceilings, class};
+use self::hot::{Hot, Witnesses};
 use super::group::{Members, Spot};
-use super::policy::STRATEGIES;
-use super::room::{RESOURCES, Room};
-use super::row::Row;
+use super::near::Near;
+use super::room::{CPU, MEMORY, RESOURCES, Room};
 
 /// A round trip that nobody measured (F52).
 pub(crate) const UNKNOWN: u64 = u64::MAX;
-
-/// Parts of a whole in the bounds of capacity factors: a hundred for each basis point, so that
-/// rounding costs little, and times the parts of a VM still within 32 bits.
-pub(crate) const FINE: u64 = 1 << 20;
 
 /// An index of everything that placement decisions look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +47,7 @@ pub struct Fleet {
     pub(crate) hot: Hot,
     pub(crate) user_zones: Vec<UserZoneRow>,
     /// The sum over all user zones for each region: users spread evenly.
-    pub(crate) everywhere: Row,
+    pub(crate) everywhere: Latencies,
     pub(crate) groups: BTreeMap<(TenantId, GroupId), Members>,
     pub(crate) vms: BTreeMap<VmId, VmRow>,
     host_index: BTreeMap<(usize, HostId), usize>,
@@ -68,37 +64,6 @@ pub(crate) struct RegionRow {
     pub(crate) schedulable: usize,
 }
 
-/// What the ranking reads of every region, one array each.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Hot {
-    /// The room of its roomiest host: what fits there fits in the region.
-    pub(crate) ample: Vec<Room>,
-    /// The most of each resource on any one host: what does not fit here fits nowhere.
-    pub(crate) most: Vec<Room>,
-    pub(crate) health: Vec<u8>,
-    pub(crate) priority: Vec<u8>,
-    pub(crate) prices: Prices,
-    /// What bounds its score from above.
-    pub(crate) ceilings: Ceilings,
-    /// The amounts in `ample`, for each resource.
-    pub(crate) ample_lanes: [Vec<i32>; RESOURCES],
-}
-
-/// What bounds each region's score from above, beside latency and cost.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ceilings {
-    /// The largest free share of CPUs, and of memory, in any zone, in parts of [`FINE`].
-    pub(crate) cpu_share: Vec<i32>,
-    pub(crate) memory_share: Vec<i32>,
-    /// What one CPU, or one GiB, is of the largest zone's, in parts of [`FINE`].
-    pub(crate) cpu_part: Vec<i32>,
-    pub(crate) gib_part: Vec<i32>,
-    /// No zone's capacity factor can exceed this, whatever is asked for; in parts of [`FINE`].
-    pub(crate) headroom: Vec<i32>,
-    /// What health and priority add to the score, for each strategy.
-    pub(crate) steady: [Vec<i32>; STRATEGIES.len()],
-}
-
 /// A zone of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ZoneRow {
@@ -108,7 +73,7 @@ pub(crate) struct ZoneRow {
     /// Sums over the hosts that take VMs.
     pub(crate) free: [u64; RESOURCES],
     pub(crate) total: [u64; RESOURCES],
-    pub(crate) ample: Room,
+    pub(crate) witnesses: Witnesses,
     pub(crate) most: Room,
 }
 
@@ -128,8 +93,25 @@ pub(crate) struct HostRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserZoneRow {
     pub(crate) id: UserZoneId,
-    /// Microseconds to each region, or [`UNKNOWN`].
-    pub(crate) latency: Row,
+    pub(crate) latency: Latencies,
+}
+
+/// Microseconds to each region, or [`UNKNOWN`]; or sums of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Latencies {
+    pub(crate) exact: Vec<u64>,
+    pub(crate) near: Near,
+}
+
+impl Latencies {
+    pub(crate) fn of(exact: Vec<u64>) -> Self {
+        let near = Near::of(&exact);
+        Self { exact, near }
+    }
+
+    pub(crate) fn get(&self, region: usize) -> u64 {
+        self.exact[region]
+    }
 }
 
 /// A VM that is placed.
@@ -156,7 +138,7 @@ impl Fleet {
             attributes: Attributes::default(),
             hot: Hot::default(),
             user_zones: Vec::new(),
-            everywhere: Row::default(),
+            everywhere: Latencies::default(),
             groups: BTreeMap::new(),
             vms: BTreeMap::new(),
             host_index: BTreeMap::new(),
@@ -165,6 +147,11 @@ impl Fleet {
             fleet.push_region(region);
         }
         fleet.attributes = Attributes::of(&fleet.regions);
+        fleet.hot = Hot::of(&fleet.regions, &fleet.zones, &fleet.hosts);
+        for region in 0..fleet.regions.len() {
+            fleet.write_region(region);
+            fleet.hot.write_health(region, fleet.regions[region].health);
+        }
         fleet.set_user_zones(&view.user_zones);
         for vm in &view.vms {
             fleet.insert_vm(Arc::clone(vm));
@@ -219,7 +206,7 @@ impl Fleet {
                     self.regions.iter().map(|row| view.latency.get(&row.region.id));
                 let micros =
                     known.map(|known| known.map_or(UNKNOWN, |at| at.get().into()));
-                Row::of(Cow::Owned(micros.collect()))
+                Latencies::of(micros.collect())
             },
         });
         self.user_zones = rows.collect();
@@ -229,7 +216,7 @@ impl Fleet {
             let known = self.user_zones.iter().map(|zone| zone.latency.get(region));
             known.reduce(u64::saturating_add).unwrap_or(UNKNOWN)
         };
-        self.everywhere = Row::of((0..self.regions.len()).map(sum).collect());
+        self.everywhere = Latencies::of((0..self.regions.len()).map(sum).collect());
     }
 
     /// Puts a VM into the inventory: affinity and pre-emption see it. Books no capacity. A VM
@@ -288,18 +275,28 @@ pub(crate) fn ratio(part: u64, whole: u64) -> u16 {
 }
 
 impl ZoneRow {
+    /// Whether some host has room.
+    pub(crate) fn fits(&self, rooms: &[Room], need: &Room) -> bool {
+        let witness = &self.witnesses[class(need.0[CPU])];
+        witness.fits(need)
+            || need.0[MEMORY] <= witness.0[MEMORY]
+                && self.most.fits(need)
+                && rooms[self.hosts.clone()].iter().any(|room| room.fits(need))
+    }
+
     /// F26: the least free share, after placement, of the resources that the VM takes. Shares
     /// are compared by multiplying across, and only the least is divided.
     pub(crate) fn capacity_factor(&self, need: &[u64; RESOURCES]) -> u16 {
+        let wide = |a: u64, b: u64| u128::from(a) * u128::from(b);
         let mut least = (1, 1);
         for (lane, need) in need.iter().enumerate().filter(|(_, need)| **need > 0) {
-            let rest = (self.free[lane].saturating_sub(*need), self.total[lane]);
-            let wide = |a: u64, b: u64| u128::from(a) * u128::from(b);
-            if rest.1 == 0 {
+            let (free, total) = (self.free[lane], self.total[lane]);
+            let rest = free.saturating_sub(*need);
+            if total == 0 {
                 return 0;
             }
-            if wide(rest.0, least.1) < wide(least.0, rest.1) {
-                least = rest;
+            if wide(rest, least.1) < wide(least.0, total) {
+                least = (rest, total);
             }
         }
         ratio(least.0, least.1)

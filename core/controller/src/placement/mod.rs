@@ -15,8 +15,10 @@ mod decision;
 mod explanation;
 mod fleet;
 mod group;
+mod lanes;
 mod locality;
 mod loss;
+mod near;
 mod policy;
 mod preemption;
 mod query;
@@ -24,7 +26,6 @@ mod rank;
 mod reason;
 mod relax;
 mod room;
-mod row;
 mod screen;
 mod validate;
 

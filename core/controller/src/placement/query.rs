@@ -4,14 +4,14 @@
 
 use std::borrow::Cow;
 
-use dwcp_types::{Capacity, Hardness, Micros, PlacementRequest, Strategy, VmShape};
+use dwcp_types::{Capacity, Hardness, Micros, PlacementRequest, Strategy};
 
 use super::bits::Bits;
-use super::fleet::{Fleet, UNKNOWN};
+use super::fleet::{Fleet, Latencies, UNKNOWN};
 use super::group::RuleView;
+use super::near::Near;
 use super::policy::{FACTORS, Policy, Weights};
 use super::room::{RESOURCES, Room, amounts};
-use super::row::Row;
 
 /// What a request takes from its host: its shape, with the larger of the bandwidth of its
 /// shape and of its constraints (C8.8). What is reserved must be this.
@@ -34,9 +34,9 @@ pub(crate) struct Query<'a> {
     pub(crate) need: Room,
     pub(crate) amounts: [u64; RESOURCES],
     /// For each region the sum of weight x latency over the origins, or [`UNKNOWN`].
-    pub(crate) latency: Cow<'a, Row>,
-    /// What an hour costs in each region: [`Self::cost`].
-    pub(crate) costs: Row,
+    pub(crate) latency: Cow<'a, Latencies>,
+    /// What an hour costs in each region, nearly; exactly it is [`Self::cost`].
+    pub(crate) costs: Near,
     /// The sum of the weights; a mean latency is a sum divided by this.
     users: u64,
     pub(crate) required: Vec<RuleView<'a>>,
@@ -63,7 +63,7 @@ impl<'a> Query<'a> {
             need: Room::of_need(&need),
             amounts: amounts(&need),
             latency,
-            costs: costs(fleet, &request.shape),
+            costs: fleet.hot.prices.near(&request.shape),
             users,
             required: Vec::new(),
             preferred: Vec::new(),
@@ -114,27 +114,23 @@ impl<'a> Query<'a> {
 
     /// What an hour costs in a region, in millionths of a dollar.
     pub(crate) fn cost(&self, region: usize) -> u64 {
-        self.fleet.regions[region].region.cost.hourly(&self.request.shape).get()
+        self.fleet.hot.prices.hourly(region, &self.request.shape)
     }
-}
-
-fn costs(fleet: &Fleet, shape: &VmShape) -> Row {
-    fleet.hot.prices.narrow(shape).unwrap_or_else(|| {
-        let regions = fleet.regions.iter();
-        Row::of(regions.map(|row| row.region.cost.hourly(shape).get()).collect())
-    })
 }
 
 /// The weighted sums of latency and the sum of weights (F25). No origins means users spread
 /// evenly over all user zones; an origin that is not known makes every sum unknown.
-fn latencies<'a>(fleet: &'a Fleet, request: &PlacementRequest) -> (Cow<'a, Row>, u64) {
+fn latencies<'a>(
+    fleet: &'a Fleet,
+    request: &PlacementRequest,
+) -> (Cow<'a, Latencies>, u64) {
     match request.origins.as_slice() {
         [] => {
             let zones = u64::try_from(fleet.user_zones.len()).unwrap_or(u64::MAX);
             (Cow::Borrowed(&fleet.everywhere), zones)
         }
         [origin] => fleet.user_zone(&origin.user_zone).map_or_else(
-            || (Cow::Owned(Row::of(vec![UNKNOWN; fleet.len()].into())), 1),
+            || (Cow::Owned(Latencies::of(vec![UNKNOWN; fleet.len()])), 1),
             |zone| (Cow::Borrowed(&zone.latency), 1),
         ),
         origins => {
@@ -155,7 +151,7 @@ fn latencies<'a>(fleet: &'a Fleet, request: &PlacementRequest) -> (Cow<'a, Row>,
                 }
             }
             let users = origins.iter().map(|origin| u64::from(origin.weight)).sum();
-            (Cow::Owned(Row::of(Cow::Owned(sums))), users)
+            (Cow::Owned(Latencies::of(sums)), users)
         }
     }
 }

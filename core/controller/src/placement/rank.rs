@@ -10,12 +10,15 @@
 //! then the zone's id; then best fit by fewest GPUs and least room left behind, then the
 //! host's id.
 
+use std::cmp::Reverse;
+
 use super::bound::{Bounds, Slope};
 use super::fleet::{Fleet, UNKNOWN, ratio};
+use super::group::RuleView;
+use super::near::{Extremes, Near};
 use super::policy::{CAPACITY, COST, FACTORS, HEALTH, LATENCY, PRIORITY};
 use super::query::Query;
 use super::room::{CPU, GPUS, MEMORY};
-use super::row::{self, Extremes};
 use super::screen::Screen;
 
 /// A place with its score.
@@ -36,7 +39,7 @@ pub(crate) struct Candidate {
 impl Candidate {
     fn key(&self) -> impl Ord + use<> {
         let Self { region, score, kept, cost, .. } = *self;
-        (std::cmp::Reverse((score, kept)), cost, region)
+        (Reverse((score, kept)), cost, region)
     }
 }
 
@@ -73,6 +76,8 @@ pub(crate) struct Ranking<'a> {
     latency: Scale,
     cost: Scale,
     bounds: Bounds,
+    /// Whether no preference can decide between equal scores.
+    impartial: bool,
 }
 
 impl<'a> Ranking<'a> {
@@ -81,30 +86,32 @@ impl<'a> Ranking<'a> {
         let limits = &query.request.constraints;
         let cost_limit = limits.cost_limit.map(dwcp_types::MicroUsd::get);
         let standing = screen.standing();
-        let lanes = row::lanes(standing, query.fleet.len());
         let latency = Scale::new(query.latency_limit(), || {
-            query.latency.extremes(standing, &lanes)
+            let sums = &query.latency;
+            sums.near.extremes(standing, |region| sums.get(region))
         });
-        let cost = Scale::new(cost_limit, || query.costs.extremes(standing, &lanes));
-        let of_latency = Slope::new(
-            query.weights[LATENCY],
-            (latency.high, latency.range),
-            &query.latency,
-        );
-        let of_cost =
-            Slope::new(query.weights[COST], (cost.high, cost.range), &query.costs);
-        let bounds = Bounds::new(query, &of_latency, &of_cost, lanes);
-        Self { query, latency, cost, bounds }
+        let cost = Scale::new(cost_limit, || {
+            query.costs.extremes(standing, |region| query.cost(region))
+        });
+        let slope = |factor: usize, scale: Scale, near: &Near| {
+            Slope::new(query.weights[factor], (scale.high, scale.range), near)
+        };
+        let of_latency = slope(LATENCY, latency, &query.latency.near);
+        let of_cost = slope(COST, cost, &query.costs);
+        let bounds = Bounds::new(query, &of_latency, &of_cost, standing);
+        let impartial = query.preferred.is_empty() && limits.preferred_provider.is_none();
+        Self { query, latency, cost, bounds, impartial }
     }
 
     /// The best `most` places in order, with zones and hosts.
     pub(crate) fn best(mut self, most: usize) -> Vec<Candidate> {
         let mut best = Vec::with_capacity(most.min(self.query.fleet.len()) + 1);
         while let Some((region, bound)) = self.bounds.pop() {
-            if settled(&best, most, bound) {
+            let last = if best.len() < most { None } else { best.last() };
+            if last.is_some_and(|last: &Candidate| bound < last.score) {
                 break;
             }
-            let Some(candidate) = self.score(region) else { continue };
+            let Some(candidate) = self.score(region, last) else { continue };
             let at =
                 best.partition_point(|other: &Candidate| other.key() < candidate.key());
             if at < most {
@@ -119,9 +126,25 @@ impl<'a> Ranking<'a> {
         best
     }
 
-    /// The true score of a region at its best place.
-    fn score(&self, region: usize) -> Option<Candidate> {
+    /// The true score of a region at its best place; nothing when there is none or when it
+    /// surely comes after `last`.
+    fn score(&self, region: usize, last: Option<&Candidate>) -> Option<Candidate> {
         let query = self.query;
+        let hot = &query.fleet.hot;
+        let cost = query.cost(region);
+        let mut factors = [0; FACTORS];
+        factors[LATENCY] = self.latency.factor(query.latency.get(region));
+        factors[COST] = self.cost.factor(cost);
+        factors[HEALTH] = u16::from(hot.health[region]) * 100;
+        factors[PRIORITY] = u16::from(hot.priority[region]) * 100;
+        if let Some(last) = last {
+            let rest: u16 = contributions(&query.weights, &factors).iter().sum();
+            let bound = rest + self.bounds.capacity(query, region);
+            let late = (cost, region) > (last.cost, last.region);
+            if bound < last.score || bound == last.score && late && self.impartial {
+                return None;
+            }
+        }
         let (zone, host, capacity, rules) = if query.touches(region) {
             best_ruled_place(query, region)?
         } else {
@@ -129,14 +152,7 @@ impl<'a> Ranking<'a> {
             let kept = query.preferred.iter().filter(|rule| rule.holds_untouched());
             (zone, None, capacity, kept.count())
         };
-        let hot = &query.fleet.hot;
-        let cost = query.cost(region);
-        let mut factors = [0; FACTORS];
-        factors[LATENCY] = self.latency.factor(query.latency.get(region));
-        factors[COST] = self.cost.factor(cost);
         factors[CAPACITY] = capacity;
-        factors[HEALTH] = u16::from(hot.health[region]) * 100;
-        factors[PRIORITY] = u16::from(hot.priority[region]) * 100;
         let score = contributions(&query.weights, &factors).iter().sum();
         let kept = rules * 2 + usize::from(is_preferred_provider(query, region));
         Some(Candidate { region, zone, host, score, factors, kept, cost })
@@ -153,13 +169,6 @@ pub(crate) fn contributions(
         let product = u32::from(weights[at]) * u32::from(factors[at]);
         u16::try_from(product / 10_000).unwrap_or(10_000)
     })
-}
-
-/// Whether a bound, and with it every lower one, can no longer change the first places. An
-/// equal score could still win by a preference, so only a lower one settles it.
-fn settled(best: &[Candidate], most: usize, bound: i32) -> bool {
-    let last = if best.len() < most { None } else { best.last() };
-    last.is_some_and(|last| bound < i32::from(last.score))
 }
 
 fn is_preferred_provider(query: &Query<'_>, region: usize) -> bool {
@@ -180,64 +189,117 @@ fn best_zone(query: &Query<'_>, region: usize) -> Option<(usize, u16)> {
         if best.is_some_and(|(_, best)| best >= factor) {
             continue;
         }
-        let rooms = &fleet.rooms[row.hosts.clone()];
-        let fits = row.ample.fits(&query.need)
-            || row.most.fits(&query.need)
-                && rooms.iter().any(|room| room.fits(&query.need));
-        if fits {
+        if row.fits(&fleet.rooms, &query.need) {
             best = Some((zone, factor));
         }
     }
     best
 }
 
+/// Preferred rules kept, capacity factor, then zone, what is left over, and host: the larger
+/// the better.
+type RuledPlace = (usize, u16, Reverse<(usize, Leftover, usize)>);
+
 /// The best host where rules differ from host to host: zone, host, capacity factor, and how
-/// many preferred rules it keeps.
+/// many preferred rules it keeps. Rules cost the most to look at and come last.
 fn best_ruled_place(
     query: &Query<'_>,
     region: usize,
 ) -> Option<(usize, Option<usize>, u16, usize)> {
-    let fleet = query.fleet;
-    let mut best = None;
-    for zone in fleet.regions[region].zones.clone() {
-        let row = &fleet.zones[zone];
-        let factor = row.capacity_factor(&query.amounts);
-        for host in row.hosts.clone() {
-            let ruled_out =
-                query.required.iter().any(|rule| !rule.holds(region, zone, host));
-            if ruled_out || !fleet.rooms[host].fits(&query.need) {
+    let rules = query.preferred.len();
+    let mut best: Option<RuledPlace> = None;
+    for zone in query.fleet.regions[region].zones.clone() {
+        let factor = query.fleet.zones[zone].capacity_factor(&query.amounts);
+        if best.is_some_and(|(kept, most, _)| (rules, factor) <= (kept, most)) {
+            continue;
+        }
+        for (host, leftover) in roomy_hosts(query, zone) {
+            let key = |kept: usize| (kept, factor, Reverse((zone, leftover, host)));
+            let holds = |rule: &&RuleView<'_>| rule.holds(region, zone, host);
+            if best.is_some_and(|best| key(rules) <= best)
+                || !query.required.iter().all(|rule| holds(&rule))
+            {
                 continue;
             }
-            let kept = query.preferred.iter();
-            let kept = kept.filter(|rule| rule.holds(region, zone, host)).count();
-            let least = std::cmp::Reverse((zone, leftover(query, zone, host), host));
-            let key = (kept, factor, least);
-            if best.is_none_or(|best| key > best) {
-                best = Some(key);
-            }
+            let found = key(query.preferred.iter().filter(holds).count());
+            best = Some(best.map_or(found, |best| best.max(found)));
         }
     }
-    best.map(|(kept, factor, std::cmp::Reverse((zone, _, host)))| {
-        (zone, Some(host), factor, kept)
-    })
+    best.map(|(kept, factor, Reverse((zone, _, host)))| (zone, Some(host), factor, kept))
 }
 
 /// The best-fitting host of a zone.
 fn best_host(query: &Query<'_>, zone: usize) -> Option<usize> {
-    let hosts = query.fleet.zones[zone].hosts.clone();
-    hosts
-        .filter(|host| query.fleet.rooms[*host].fits(&query.need))
-        .min_by_key(|host| (leftover(query, zone, *host), *host))
+    let hosts = roomy_hosts(query, zone);
+    hosts.min_by_key(|(_, leftover)| *leftover).map(|(host, _)| host)
 }
 
 /// What would be left free on a host: GPUs first, because they are scarce and a VM without
 /// one should not strand them; then CPU and memory, each in proportion to what the zone has,
-/// so that the two count alike.
-fn leftover(query: &Query<'_>, zone: usize, host: usize) -> (u32, u128) {
+/// so that the two count alike. All in one number: the latter two together stay below 2^96,
+/// because what is left of one thing on a host has 31 bits.
+type Leftover = u128;
+
+/// The hosts of a zone with room, in order, and what would be left free on them.
+fn roomy_hosts<'a>(
+    query: &'a Query<'_>,
+    zone: usize,
+) -> impl Iterator<Item = (usize, Leftover)> + 'a {
     let Fleet { zones, rooms, .. } = query.fleet;
-    let (total, room) = (&zones[zone].total, &rooms[host].0);
-    let rest = |lane: usize| u128::from(room[lane].saturating_sub(query.need.0[lane]));
-    let mix =
-        rest(CPU) * u128::from(total[MEMORY]) + rest(MEMORY) * u128::from(total[CPU]);
-    (room[GPUS].saturating_sub(query.need.0[GPUS]), mix)
+    let row = &zones[zone];
+    let (cpus, memory) = (u128::from(row.total[CPU]), u128::from(row.total[MEMORY]));
+    let first = row.hosts.start;
+    let rooms = rooms[row.hosts.clone()].iter().enumerate();
+    let roomy = rooms.filter(|(_, room)| room.fits(&query.need));
+    roomy.map(move |(at, room)| {
+        let rest =
+            |lane: usize| u128::from(room.0[lane].wrapping_sub(query.need.0[lane]));
+        let mix = rest(CPU) * memory + rest(MEMORY) * cpus;
+        (first + at, (rest(GPUS) << 96) + mix)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::screen::Depth;
+    use super::super::tests::random::{self, Random};
+    use super::super::validate::validate;
+    use super::super::{Fleet, Policy};
+    use super::*;
+
+    #[test]
+    fn no_region_scores_above_its_bound() {
+        let mut regions = 0;
+        for seed in 0..1_000 {
+            let mut random = Random::new(seed);
+            let mut view = random::fleet(&mut random, 100, 10);
+            let empty = random.below(4) == 0;
+            for host in view.regions.iter_mut().flat_map(|region| &mut region.hosts) {
+                if empty {
+                    host.free = host.total;
+                } else if random.below(10) == 0 {
+                    // More is free than there is, as after an overcommit was lowered.
+                    host.total.cpu = host.free.cpu / 2;
+                }
+            }
+            let request = random::request(&mut random, view.regions.len() as u64);
+            if validate(&request).is_err() {
+                continue;
+            }
+            let fleet = Fleet::new(&view);
+            let query = Query::new(&fleet, &request, &Policy::default());
+            let screen = Screen::of(&query, Depth::Standing);
+            let mut ranking = Ranking::new(&query, &screen);
+            while let Some((region, bound)) = ranking.bounds.pop() {
+                let found = ranking.score(region, None);
+                let score = found.map(|found| found.score).expect("it stands");
+                assert!(score <= bound, "seed {seed} region {region}: {score} {bound}");
+                let capacity = found.map_or(0, |found| found.factors[CAPACITY]);
+                let part = u32::from(capacity) * u32::from(query.weights[CAPACITY]);
+                assert!(part / 10_000 <= ranking.bounds.capacity(&query, region).into());
+                regions += 1;
+            }
+        }
+        assert!(regions > 2_000, "{regions}");
+    }
 }

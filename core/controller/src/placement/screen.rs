@@ -4,12 +4,14 @@
 //! look at every region when explaining and only at those still standing when deciding; both
 //! by this code, so a region stands in one exactly when it stands in the other.
 
-use super::bits::{Bits, WORD, each, gather, has, pack, words};
+use super::bits::{Bits, WORD, each, has, pack, words};
+use super::fleet::{Fleet, class};
 use super::group::RuleView;
+use super::lanes::{self, Lanes};
 use super::locality::canonical;
 use super::query::Query;
 use super::reason::ReasonKind;
-use super::room::{BANDWIDTH, GPUS, Room};
+use super::room::{BANDWIDTH, CPU, GPUS, MEMORY, RESOURCES, Room};
 
 /// How far to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +22,19 @@ pub(crate) enum Depth {
     Everything,
 }
 
+/// Kinds of reasons.
+const KINDS: usize = ReasonKind::ALL.len();
+/// Kinds that room is made for at first: requests with more are rare.
+const KINDS_USUAL: usize = 6;
+
 /// Which regions are refused and why, and which stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Screen {
     words: usize,
-    /// One set of regions for each kind, one after the other.
+    /// For each kind the number of its set in `refused`, from one; zero when it was not looked
+    /// for, and then it refuses nothing.
+    sets: [u8; KINDS],
+    /// Sets of regions, one after the other.
     refused: Vec<u64>,
     standing: Vec<u64>,
 }
@@ -35,14 +45,15 @@ impl Screen {
         let words = words(query.fleet.len());
         let mut screen = Self {
             words,
-            refused: vec![0; words * ReasonKind::ALL.len()],
+            sets: [0; KINDS],
+            refused: Vec::with_capacity(words * KINDS_USUAL),
             standing: query.fleet.attributes.all.as_words().to_vec(),
         };
         screen.by_attribute(query);
         screen.by_limit(query);
         screen.settle(0, ReasonKind::Affinity as usize);
         screen.by_host(query, depth);
-        screen.settle(ReasonKind::Affinity as usize, ReasonKind::ALL.len());
+        screen.settle(ReasonKind::Affinity as usize, KINDS);
         screen
     }
 
@@ -51,33 +62,41 @@ impl Screen {
         &self.standing
     }
 
-    /// The regions that a kind of reason refuses.
-    pub(crate) fn refused(&self, kind: ReasonKind) -> &[u64] {
-        let first = kind as usize * self.words;
-        self.refused.get(first..first + self.words).unwrap_or_default()
+    /// The regions that a kind of reason refuses; nothing when it was not looked for.
+    pub(crate) fn refused(&self, kind: ReasonKind) -> Option<&[u64]> {
+        let set = usize::from(self.sets[kind as usize]);
+        self.refused.get(set.checked_sub(1)? * self.words..set * self.words)
     }
 
     /// The kinds of reasons that refuse a region.
     pub(crate) fn kinds(&self, region: usize) -> impl Iterator<Item = ReasonKind> + '_ {
-        let kinds = ReasonKind::ALL.iter().copied();
-        kinds.filter(move |kind| has(self.refused(*kind), region))
+        let refuses = move |kind: &ReasonKind| {
+            self.refused(*kind).is_some_and(|set| has(set, region))
+        };
+        ReasonKind::ALL.iter().copied().filter(refuses)
     }
 
     fn set(&mut self, kind: ReasonKind) -> &mut [u64] {
-        let first = kind as usize * self.words;
-        &mut self.refused[first..first + self.words]
+        let set = &mut self.sets[kind as usize];
+        if *set == 0 {
+            self.refused.resize(self.refused.len() + self.words, 0);
+            *set = u8::try_from(self.refused.len() / self.words.max(1)).unwrap_or(0);
+        }
+        let last = usize::from(*set) * self.words;
+        &mut self.refused[last - self.words..last]
     }
 
     fn refuse(&mut self, kind: ReasonKind, region: usize) {
-        if let Some(word) = self.set(kind).get_mut(region / 64) {
-            *word |= 1 << (region % 64);
+        if let Some(word) = self.set(kind).get_mut(region / WORD) {
+            *word |= 1 << (region % WORD);
         }
     }
 
     /// Takes what these kinds refuse out of what stands.
     fn settle(&mut self, first: usize, last: usize) {
-        for kind in first..last {
-            let refused = &self.refused[kind * self.words..(kind + 1) * self.words];
+        for set in self.sets[first..last].iter().filter(|set| **set > 0) {
+            let last = usize::from(*set) * self.words;
+            let refused = &self.refused[last - self.words..last];
             let pairs = self.standing.iter_mut().zip(refused);
             pairs.for_each(|(standing, refused)| *standing &= !refused);
         }
@@ -140,9 +159,12 @@ impl Screen {
     fn by_limit(&mut self, query: &Query<'_>) {
         let regions = query.fleet.len();
         let limits = &query.request.constraints;
+        let all = query.fleet.attributes.all.as_words();
         if let Some(limit) = query.latency_limit() {
-            query.latency.unknown(self.set(ReasonKind::LatencyUnknown));
-            query.latency.above(limit, self.set(ReasonKind::Latency));
+            let sums = &query.latency;
+            sums.near.unknown(self.set(ReasonKind::LatencyUnknown));
+            let far = self.set(ReasonKind::Latency);
+            sums.near.above(limit, (all, far), |region| sums.get(region));
         }
         if let Some(limit) = limits.min_health_score {
             let health = &query.fleet.hot.health;
@@ -151,24 +173,37 @@ impl Screen {
             });
         }
         if let Some(limit) = limits.cost_limit {
-            query.costs.above(limit.get(), self.set(ReasonKind::Cost));
+            let dear = self.set(ReasonKind::Cost);
+            query.costs.above(limit.get(), (all, dear), |region| query.cost(region));
         }
     }
 
     fn by_host(&mut self, query: &Query<'_>, depth: Depth) {
-        let looked_at = match depth {
-            Depth::Standing => self.standing.clone(),
-            Depth::Everything => query.fleet.attributes.all.as_words().to_vec(),
-        };
-        let mut unsure = looked_at;
-        if query.required.iter().all(RuleView::holds_untouched) {
-            let touched = query.touched.as_ref().map_or(&[][..], Bits::as_words);
-            for (at, unsure) in unsure.iter_mut().enumerate() {
-                let plain = !touched.get(at).copied().unwrap_or(0);
-                *unsure &= !(plain & ample(query, at));
+        let attributes = &query.fleet.attributes;
+        let kept = query.required.iter().all(RuleView::holds_untouched);
+        // Bandwidth and GPUs are reasons of their own.
+        let plain_need = query.need.0[BANDWIDTH] == 0 && query.need.0[GPUS] == 0;
+        let class = class(query.need.0[CPU]);
+        let touch = Touch::of(query);
+        for at in 0..self.words {
+            let looked_at = match depth {
+                Depth::Standing => self.standing[at],
+                Depth::Everything => attributes.all.as_words()[at],
+            };
+            let mut unsure = looked_at;
+            if kept && looked_at != 0 {
+                let touched = query.touched.as_ref().map_or(0, |set| set.as_words()[at]);
+                let free = &query.fleet.hot.free[at][class];
+                unsure &= touched | !touch.fits(free);
+                if plain_need && unsure & !touched != 0 {
+                    let hosted = attributes.hosted.as_words()[at];
+                    let none = unsure & !touched & hosted & touch.short_of_memory(free);
+                    self.set(ReasonKind::Capacity)[at] |= none;
+                    unsure &= !none;
+                }
             }
+            each(&[unsure], |bit| self.by_hosts_of(query, at * WORD + bit));
         }
-        each(&unsure, |region| self.by_hosts_of(query, region));
     }
 
     fn by_hosts_of(&mut self, query: &Query<'_>, region: usize) {
@@ -186,26 +221,48 @@ impl Screen {
         if lack.rest {
             self.refuse(ReasonKind::Capacity, region);
         }
-        if !query.required.is_empty() && breaks_rules(query, region) {
+        if !query.required.is_empty() && breaks_rules(query, region, lack.nothing()) {
             self.refuse(ReasonKind::Affinity, region);
         }
     }
 }
 
-/// The regions of one word whose roomiest host has room.
-fn ample(query: &Query<'_>, word: usize) -> u64 {
-    // The sign is set where something falls short.
-    let mut short = [0; WORD];
-    for (lane, need) in query.fleet.hot.ample_lanes.iter().zip(query.need.0) {
-        if need == 0 {
-            continue;
+/// A need in coarse units, as it is compared with what is free on the witnesses.
+struct Touch {
+    /// Rounded up; nothing when something is beyond coarse units.
+    high: Option<[u16; RESOURCES]>,
+    /// Of memory, rounded down.
+    memory: u16,
+}
+
+impl Touch {
+    fn of(query: &Query<'_>) -> Self {
+        let scales = &query.fleet.hot.scales;
+        let mut high = Some([0; RESOURCES]);
+        for lane in 0..RESOURCES {
+            let need = scales.high(lane, query.need.0[lane]);
+            high = high.zip(need).map(|(mut high, need)| {
+                high[lane] = need;
+                high
+            });
         }
-        let free = lane.iter().skip(word * WORD);
-        for (short, free) in short.iter_mut().zip(free) {
-            *short |= free - need.cast_signed();
-        }
+        Self { high, memory: scales.low(MEMORY, query.need.0[MEMORY]) }
     }
-    gather(&short.map(|short: i32| u8::from(short >= 0)))
+
+    /// The regions whose witness surely has room.
+    fn fits(&self, free: &[Lanes; RESOURCES]) -> u64 {
+        let Some(high) = &self.high else { return 0 };
+        let mut short = [0; WORD];
+        for (free, need) in free.iter().zip(high).filter(|(_, need)| **need > 0) {
+            lanes::fall_short(&mut short, free, *need);
+        }
+        lanes::pack(&short, |short| short == 0)
+    }
+
+    /// The regions whose witness surely has too little memory, so that no host has enough.
+    fn short_of_memory(&self, free: &[Lanes; RESOURCES]) -> u64 {
+        lanes::pack(&free[MEMORY], |free| free < self.memory)
+    }
 }
 
 /// What no host of a region has enough of.
@@ -232,36 +289,36 @@ impl Lack {
         if gpu {
             need.0[GPUS] = 0;
         }
-        let rest = !hot.ample[region].fits(&need)
-            && (!most.fits(&need) || !some_host_fits(query, region, &need));
+        let rest = !most.fits(&need) || !some_host_fits(query, region, &need);
         Self { bandwidth, gpu, rest }
+    }
+
+    /// Whether some host has room.
+    pub(crate) const fn nothing(self) -> bool {
+        !(self.bandwidth || self.gpu || self.rest)
     }
 }
 
 fn some_host_fits(query: &Query<'_>, region: usize, need: &Room) -> bool {
-    let hosts = query.fleet.regions[region].hosts.clone();
-    query.fleet.rooms[hosts].iter().any(|room| room.fits(need))
+    let zones = query.fleet.regions[region].zones.clone();
+    query.fleet.zones[zones].iter().any(|zone| zone.fits(&query.fleet.rooms, need))
 }
 
 /// Whether the rules refuse a region: some rule is broken by every host with room (by every
 /// host, when none has room), or each is kept somewhere and all nowhere.
-fn breaks_rules(query: &Query<'_>, region: usize) -> bool {
+fn breaks_rules(query: &Query<'_>, region: usize, roomy: bool) -> bool {
     if !query.touches(region) {
         return query.required.iter().any(|rule| !rule.holds_untouched());
     }
-    let mut hosts = query.fleet.regions[region].hosts.clone();
-    let good = |host: usize| {
-        query.fleet.rooms[host].fits(&query.need)
-            && (0..query.required.len()).all(|rule| keeps(query, rule, region, host))
-    };
-    if hosts.any(good) {
+    let rules = query.required.len();
+    let kept = |rule: usize, host: usize| keeps(query, rule, region, host);
+    let mut base = base_hosts(query, region, roomy);
+    if roomy && base.any(|host| (0..rules).all(|rule| kept(rule, host))) {
         return false;
     }
-    let (base, roomy) = base_hosts(query, region);
-    let kept = |rule: usize, host: usize| keeps(query, rule, region, host);
-    let rules = query.required.len();
-    let one = (0..rules).any(|rule| base.iter().all(|host| !kept(rule, *host)));
-    one || roomy
+    let broken =
+        |rule: usize| base_hosts(query, region, roomy).all(|host| !kept(rule, host));
+    roomy || (0..rules).any(broken)
 }
 
 /// Whether a host keeps a required rule.
@@ -270,14 +327,15 @@ pub(crate) fn keeps(query: &Query<'_>, rule: usize, region: usize, host: usize) 
     query.required.get(rule).is_none_or(|rule| rule.holds(region, zone, host))
 }
 
-/// The hosts of a region with room, and true; or when there are none, all hosts that take
-/// VMs, and false.
-pub(crate) fn base_hosts(query: &Query<'_>, region: usize) -> (Vec<usize>, bool) {
-    let hosts = query.fleet.regions[region].hosts.clone();
-    let roomy = hosts.clone().filter(|host| query.fleet.rooms[*host].fits(&query.need));
-    let roomy: Vec<usize> = roomy.collect();
-    if !roomy.is_empty() {
-        return (roomy, true);
-    }
-    (hosts.filter(|host| query.fleet.hosts[*host].schedulable).collect(), false)
+/// The hosts that rules are judged on: those of a region with room, or when there are none,
+/// all that take VMs.
+pub(crate) fn base_hosts<'a>(
+    query: &'a Query<'_>,
+    region: usize,
+    roomy: bool,
+) -> impl Iterator<Item = usize> + 'a {
+    let Fleet { regions, rooms, hosts, .. } = query.fleet;
+    regions[region].hosts.clone().filter(move |host| {
+        if roomy { rooms[*host].fits(&query.need) } else { hosts[*host].schedulable }
+    })
 }

@@ -17,6 +17,8 @@ pub(crate) struct Attributes {
     pub(crate) enabled: Bits,
     /// Healthy or degraded: what is unknown is never healthy (F6).
     pub(crate) accepting: Bits,
+    /// Where some host takes VMs.
+    pub(crate) hosted: Bits,
     /// Of kind edge (F24).
     pub(crate) edge: Bits,
     pub(crate) compliance: BTreeMap<ComplianceZone, Bits>,
@@ -40,12 +42,14 @@ impl Attributes {
             all: Bits::all(regions.len()),
             enabled: none.clone(),
             accepting: none.clone(),
+            hosted: none.clone(),
             edge: none.clone(),
             ..Self::default()
         };
         for (at, row) in regions.iter().enumerate() {
             found.enabled.set(at, row.region.enabled);
             found.accepting.set(at, accepts(row.health));
+            found.hosted.set(at, row.schedulable > 0);
             found.edge.set(at, row.region.kind == RegionKind::Edge);
             for law in &row.region.compliance_zones {
                 let set = found.compliance.entry(law.clone());

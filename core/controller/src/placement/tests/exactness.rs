@@ -69,6 +69,20 @@ fn check_case(seed: u64) {
     assert_eq!(places(&decision), expected(&view, &request), "seed {seed}");
 }
 
+/// A fleet of several blocks of regions, see [`crate::placement::lanes`].
+#[test]
+fn decisions_over_hundreds_of_regions_equal_the_oracles() {
+    for seed in 0..100 {
+        let mut random = Random::new(seed + (1 << 32));
+        let view = random::fleet(&mut random, 300, VMS_MAX);
+        let request = random::request(&mut random, view.regions.len() as u64);
+        if validate(&request).is_ok() {
+            let decision = decide(&Fleet::new(&view), &request, &Policy::default());
+            assert_eq!(places(&decision), expected(&view, &request), "seed {seed}");
+        }
+    }
+}
+
 /// Applies each relaxation and asks again.
 fn check_relaxations(seed: u64) {
     let (view, request) = case(seed);

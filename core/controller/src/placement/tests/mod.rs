@@ -4,5 +4,5 @@ mod exactness;
 mod filters;
 mod giving_way;
 mod oracle;
-mod random;
+pub(crate) mod random;
 mod source;

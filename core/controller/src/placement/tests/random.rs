@@ -91,7 +91,11 @@ fn laws(random: &mut Random, once_in: u64) -> Vec<ComplianceZone> {
 fn region(random: &mut Random, at: u64) -> Region {
     let (country, continent) = random.of(&PLACES);
     let zones = random.in_range(1, 3);
-    let price = |random: &mut Random| MicroUsd::new(random.in_range(1, 4) * 10_000);
+    // Round, so that costs tie, or not, so that they round.
+    let odd = if random.once_in(3) { 9_999 } else { 0 };
+    let price = |random: &mut Random| {
+        MicroUsd::new(random.in_range(1, 4) * 10_000 + random.below(odd + 1))
+    };
     Region {
         id: region_id(at),
         name: String::new(),
@@ -128,7 +132,7 @@ fn region(random: &mut Random, at: u64) -> Region {
 fn host(random: &mut Random, region: &Region, at: u64) -> HostView {
     let total = Capacity {
         cpu: random.of(&[4, 8, 16]),
-        memory: Mib::new(random.of(&[8_192, 16_384])),
+        memory: Mib::new(random.of(&[8_192, 16_384, 262_147])),
         storage: Gib::new(100),
         bandwidth: Mbps::new(random.of(&[0, 1_000])),
         gpus: random.of(&[0, 0, 2]),
