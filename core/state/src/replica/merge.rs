@@ -71,6 +71,7 @@ impl Replica {
         let Some(entry) = self.store.get(key) else { return };
         match (&*entry.value, &*came.0) {
             (Value::Lww(_), theirs) if !changed && *theirs != *entry.value => {
+                self.counts.lww_discarded += 1;
                 self.counts.conflict(Kind::Lww, "last_writer_wins");
             }
             (Value::Mv(ours), _) if changed && ours.values().len() > 1 => {

@@ -91,6 +91,8 @@ pub struct Counts {
     pub collected: u64,
     /// Values that outlived their time and were deleted here.
     pub expired: u64,
+    /// Writes that had lost against a later one before they came here.
+    pub lww_discarded: u64,
     /// Writes that met another one they did not know of, by kind and by what was done: for the
     /// last writer wins, those that had lost before they came here.
     pub conflicts: BTreeMap<(Kind, &'static str), u64>,
