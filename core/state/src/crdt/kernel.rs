@@ -92,6 +92,11 @@ impl<T: Item> Kernel<T> {
         self.live.is_empty()
     }
 
+    /// Whether all that was seen is covered, by something that covers without gaps.
+    pub(super) fn is_covered(&self, covers: impl Fn(Dot) -> bool) -> bool {
+        self.seen.spans().all(|(after, upto)| covers(Dot::new(after.actor, upto)))
+    }
+
     /// The delta that sends dots away and brings in an item under the writer's dot.
     ///
     /// This value must hold all that the writer's actor did to it before: the delta says that

@@ -109,6 +109,10 @@ impl Mv {
         self.kernel.is_bottom()
     }
 
+    pub(super) fn is_covered(&self, covers: impl Fn(Dot) -> bool) -> bool {
+        self.kernel.is_covered(covers)
+    }
+
     pub(super) fn put_digest(&self, mixer: &mut Mixer) {
         self.kernel.put_digest(mixer);
     }

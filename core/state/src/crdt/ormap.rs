@@ -119,6 +119,10 @@ impl OrMap {
         dots.collect()
     }
 
+    pub(super) fn is_covered(&self, covers: impl Fn(Dot) -> bool) -> bool {
+        self.kernel.is_covered(covers)
+    }
+
     pub(super) fn put_digest(&self, mixer: &mut Mixer) {
         self.kernel.put_digest(mixer);
     }

@@ -12,6 +12,7 @@ use super::kernel::{Item, Kernel};
 use super::limit::ELEMENT_BYTES_MAX;
 use super::update::Writer;
 use crate::bytes::Bytes;
+use crate::clock::Dot;
 use crate::codec::{DecodeError, Sink, Source, put_bytes};
 use crate::digest::Mixer;
 
@@ -116,6 +117,10 @@ impl OrSet {
     /// Takes in insertions and removals. Whether anything changed.
     pub fn join(&mut self, other: &Self) -> bool {
         self.kernel.join(&other.kernel)
+    }
+
+    pub(super) fn is_covered(&self, covers: impl Fn(Dot) -> bool) -> bool {
+        self.kernel.is_covered(covers)
     }
 
     pub(super) fn put_digest(&self, mixer: &mut Mixer) {

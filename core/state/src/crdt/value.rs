@@ -14,7 +14,7 @@ use super::pncounter::PnCounter;
 use super::reading::Reading;
 use super::register::Register;
 use super::update::{Update, Writer};
-use crate::clock::Hlc;
+use crate::clock::{Dot, Hlc};
 use crate::codec::{DecodeError, Sink, Source};
 use crate::digest::Mixer;
 
@@ -227,8 +227,10 @@ impl Value {
         Ok(value)
     }
 
-    /// Whether a reader sees nothing. What is left is knowledge of what was removed, and may go
-    /// when every replica that may hold the key has it.
+    /// Whether a reader sees nothing. What is left is knowledge of what was removed. It may go
+    /// when [`Self::is_covered`] by what this replica has received, nothing as old as
+    /// [`Self::stamp`] can come any more, and every replica that may hold the key has received
+    /// what this one has.
     #[must_use]
     pub fn is_bottom(&self) -> bool {
         match self {
@@ -249,5 +251,26 @@ impl Value {
     #[must_use]
     pub fn stamp(&self) -> Option<Hlc> {
         if let Self::Lww(value) = self { value.stamp() } else { None }
+    }
+
+    /// Whether every mutation that this value knows of, present or removed, is covered. A removal
+    /// can come before what it removes, from another author: who forgets the value in between
+    /// takes the removed for new.
+    ///
+    /// `covers` must be without gaps: of each actor, everything up to some number. Kinds without
+    /// removal know of nothing and are always covered.
+    #[must_use]
+    pub fn is_covered(&self, covers: impl Fn(Dot) -> bool) -> bool {
+        match self {
+            Self::OrSet(value) => value.is_covered(covers),
+            Self::Mv(value) => value.is_covered(covers),
+            Self::OrMap(value) => value.is_covered(covers),
+            Self::GCounter(_)
+            | Self::PnCounter(_)
+            | Self::GSet(_)
+            | Self::Lww(_)
+            | Self::Bounded(_)
+            | Self::Register(_) => true,
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Forgetting what was deleted, once everybody knows that it was (F50).
 //!
 //! A value that shows nothing still says what was removed. It may go when every member has
-//! received everything that this replica had when the value came to show nothing: then no
-//! member can hand back what it removed. Such values wait in rounds. A round has one *cut*,
+//! received everything that this replica had when the value came to show nothing, and
+//! everything that the value knows of is part of that: then no member can hand back what it
+//! removed. Such values wait in rounds. A round has one *cut*,
 //! what had been received when it was closed, and goes as a whole when every member, in this
 //! epoch, says that it has durably received the cut; and, where values go by stamps, when this
 //! replica has everything that was ever stamped earlier: an older write that still came would
@@ -138,11 +139,21 @@ impl Replica {
         self.desk.places_changed = true;
     }
 
+    /// Closes the open round over those values whose every removal is of something that has
+    /// arrived. A removal can overtake what it removes, from another author: forgotten then,
+    /// the removed would come as new. The others stay open.
     fn close_round(&mut self) {
-        self.collection.waiting = std::mem::take(&mut self.collection.open);
+        let open = std::mem::take(&mut self.collection.open);
+        let (ready, early) = open.into_iter().partition(|key| self.has_all_of(key));
+        (self.collection.waiting, self.collection.open) = (ready, early);
+        if self.collection.waiting.is_empty() {
+            return;
+        }
         self.collection.cut = self.applied.clone();
-        let beyond = std::mem::take(&mut self.collection.open_beyond);
-        self.collection.cut.join(&beyond);
+        self.collection.cut.join(&self.collection.open_beyond);
+        if self.collection.open.is_empty() {
+            self.collection.open_beyond = Frontier::new();
+        }
         self.collection.closed_at = self.now.mono;
         self.collection.cut_stamp = Hlc::ZERO;
         for key in &self.collection.waiting {
@@ -152,5 +163,14 @@ impl Replica {
                 self.collection.cut_stamp = self.collection.cut_stamp.max(stamp);
             }
         }
+    }
+
+    /// Whether everything that a value knows of has been received here.
+    fn has_all_of(&self, key: &Key) -> bool {
+        let Some(entry) = self.store.get(key) else { return true };
+        entry.value.is_covered(|dot| {
+            let at = Position::new(dot.actor.incarnation, dot.seq);
+            self.applied.get(dot.actor.replica) >= at
+        })
     }
 }

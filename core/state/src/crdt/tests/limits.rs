@@ -310,6 +310,25 @@ fn a_deleted_register_is_remembered_and_a_deleted_last_write_may_go() {
     assert_eq!(gone.stamp(), Some(Hlc::from_bits(7)));
 }
 
+/// Found by the suite's world: an insertion at one replica, removed at another whose word arrives
+/// first.
+#[test]
+fn a_removal_that_came_before_what_it_removes_is_not_covered_yet() {
+    let mut there = Value::bottom(Kind::OrSet);
+    let inserted = apply(&mut there, &Update::Insert("a".into()), &writer(1, 1));
+    let removed = apply(&mut there, &Update::Remove("a".into()), &writer(2, 1));
+    let mut here = Value::bottom(Kind::OrSet);
+    here.join(&removed).unwrap();
+    let came = |of_1: u64| move |dot: Dot| dot.actor == actor(1, 1) && dot.seq <= of_1;
+    assert!(
+        here.is_bottom() && !here.is_covered(came(0)),
+        "who forgets this now is wrong"
+    );
+    here.join(&inserted).unwrap();
+    assert!(here.is_bottom() && here.is_covered(came(1)));
+    assert!(!joined(&Value::bottom(Kind::OrSet), &inserted).is_bottom(), "as was seen");
+}
+
 #[test]
 fn fields_of_one_name_and_two_kinds_live_side_by_side_and_go_together() {
     let mut map = Value::bottom(Kind::OrMap);

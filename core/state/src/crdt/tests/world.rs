@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::history::{Act, History, Made, Named, Path, Row, Thing, View, without_seen};
 use super::joined;
 use crate::bytes::Bytes;
-use crate::clock::{Actor, DottedVersion, Hlc, ReplicaId};
+use crate::clock::{Actor, Dot, DottedVersion, Hlc, ReplicaId};
 use crate::crdt::{Kind, MintId, Reading, Update, UpdateError, Value, Writer};
 
 /// What happens next; numbers are taken modulo what there is.
@@ -62,6 +62,7 @@ pub(super) struct World {
     pub(super) replicas: Vec<Replica>,
     pub(super) deltas: Vec<Value>,
     stamps: Vec<u64>,
+    dots: Vec<Dot>,
     history: History,
     pub(super) collected: bool,
 }
@@ -78,9 +79,9 @@ impl World {
             clock: 0,
         };
         let replicas = (1..).map(replica).take(REPLICAS).collect();
-        let (deltas, stamps) = (Vec::new(), Vec::new());
+        let (deltas, stamps, dots) = (Vec::new(), Vec::new(), Vec::new());
         let history = History::default();
-        Self { kind, replicas, deltas, stamps, history, collected: false }
+        Self { kind, replicas, deltas, stamps, dots, history, collected: false }
     }
 
     /// Runs events, and checks after each that every replica reads what its history says.
@@ -146,12 +147,19 @@ impl World {
     fn collect(&mut self, at: usize) {
         let Replica { value, saw, .. } = &self.replicas[at];
         let all_saw = self.replicas.iter().all(|other| other.saw.is_superset(saw));
+        // All that an actor did up to a number, as pushes in order would have brought it.
+        let covers = |dot: Dot| {
+            let acts = self.dots.iter().enumerate();
+            let mut upto =
+                acts.filter(|(_, of)| of.actor == dot.actor && of.seq <= dot.seq);
+            upto.all(|(act, _)| saw.contains(&act))
+        };
         // Nothing with an older stamp can come: of those that are, all have been seen here, and
         // whoever writes later has seen this stamp.
         let stamp = value.stamp().map_or(0, Hlc::bits);
         let mut older = (0..self.stamps.len()).filter(|act| self.stamps[*act] <= stamp);
         let closed = value.stamp().is_none() || older.all(|act| saw.contains(&act));
-        if value.is_bottom() && all_saw && closed {
+        if value.is_bottom() && all_saw && closed && value.is_covered(covers) {
             self.collected = true;
             self.replicas[at].value = Value::bottom(self.kind);
         }
@@ -180,6 +188,7 @@ impl World {
         replica.saw.insert(self.deltas.len());
         self.deltas.push(delta);
         self.stamps.push(by.stamp.bits());
+        self.dots.push(by.dot());
         self.history.acts.push(Act { by: actor, made, undoes });
     }
 
