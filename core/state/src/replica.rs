@@ -180,7 +180,9 @@ impl Replica {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let retry = self.desk.failure.as_ref().map(|failure| failure.retry_at);
-        [Some(self.beat_at), self.waits.deadline(), self.pulls.deadline(), retry]
+        // Who is no member gives no signs of life, so none is due.
+        let beat = self.standing.is_member().then_some(self.beat_at);
+        [beat, self.waits.deadline(), self.pulls.deadline(), retry]
             .into_iter()
             .flatten()
             .min()

@@ -64,6 +64,17 @@ fn an_evicted_replica_blocks_nothing_and_brings_nothing_back() {
 }
 
 #[test]
+fn who_is_no_member_lets_its_process_sleep() {
+    let mut net = Net::new(1, membership(&["a", "b", "c"]));
+    net.run_secs(1);
+    net.follow(net.view.evicting(id(3)));
+    net.run_secs(5);
+    net.give(id(3), crate::replica::Input::Tick);
+    let (now, deadline) = (net.clocks(id(3)).mono, net.replica(id(3)).next_deadline());
+    assert!(deadline.is_none_or(|deadline| deadline > now), "{deadline:?} at {now:?}");
+}
+
+#[test]
 fn it_comes_back_empty_and_reports_what_nobody_else_had() {
     let mut net = Net::new(1, membership(&["a", "b", "c"]));
     net.run_secs(1);
