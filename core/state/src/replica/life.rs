@@ -22,6 +22,7 @@ use crate::replica::log::{Log, Record};
 use crate::replica::refusal::Refusal;
 use crate::replica::rows::{self, DeltaRow, RecoverError, Recovered};
 use crate::replica::view::{ClassId, View};
+use crate::replica::wait::Waiting;
 use crate::replica::{Command, Replica};
 
 /// What a replica is to the others.
@@ -180,9 +181,13 @@ impl Replica {
         self.ops.end_all();
         self.pulls.clear();
         for ticket in self.waits.tickets() {
-            if let Some(pending) = self.waits.remove(ticket) {
-                self.reply(pending.request, Err(self.not_serving()));
-            }
+            let Some(pending) = self.waits.remove(ticket) else { continue };
+            let refusal = match pending.waiting {
+                // The change is made, and others may have it by now.
+                Waiting::Acks { op_id, .. } => Refusal::Indeterminate { op_id },
+                Waiting::Call { .. } | Waiting::Parked { .. } => self.not_serving(),
+            };
+            self.reply(pending.request, Err(refusal));
         }
     }
 
