@@ -1,13 +1,15 @@
 //! What is on a connection: blocks, each a tag, its lengths and a body.
 //!
-//!     0 plain    raw length                frames
-//!     1 packed   raw length, body length   zstd of frames
-//!     2 packed   the same                  zstd with the dictionary both ends have
-//!     3 ping     4 bytes                   4 pong    the same 4 bytes
-//!     5 close    reason, text length       text
-//!     6 hello    length                    see [`Hello`]
-//!     7 confirm  8 bytes
-//!     8 large    length of a frame, whose pieces follow as frames
+//! ```text
+//! 0 plain    raw length                frames
+//! 1 packed   raw length, body length   zstd of frames
+//! 2 packed   the same                  zstd with the dictionary both ends have
+//! 3 ping     4 bytes                   4 pong    the same 4 bytes
+//! 5 close    reason, text length       text
+//! 6 hello    length                    see [`Hello`]
+//! 7 confirm  8 bytes
+//! 8 large    length of a frame, whose pieces follow as frames
+//! ```
 //!
 //! Frames in a block follow each other, each after its length. Lengths are [`varint`]s.
 //!
