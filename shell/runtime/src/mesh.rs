@@ -1,7 +1,9 @@
 //! Frames between the daemons of regions: one connection for each pair, over QUIC or, where UDP
 //! does not get through, over TCP (docs/adr/0010).
 //!
-//!     MeshHandle --send--> outbox --> writer ==blocks==> reader --> inbox --> MeshEvents
+//! ```text
+//! MeshHandle --send--> outbox --> writer ==blocks==> reader --> inbox --> MeshEvents
+//! ```
 //!
 //! Frames of one connection arrive in order and at most once. When it ends, what was under way
 //! may be lost; the next connection begins with nothing. So whoever uses this keeps a log and

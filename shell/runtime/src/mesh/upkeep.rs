@@ -1,7 +1,9 @@
 //! One task for each peer, which keeps it connected.
 //!
-//!     down --dialled or accepted, and confirmed--> up --ended--> down
-//!                                                  up --a newer one is confirmed--> up
+//! ```text
+//! down --dialled or accepted, and confirmed--> up --ended--> down
+//!                                              up --a newer one is confirmed--> up
+//! ```
 //!
 //! It owns the pair: it alone decides which connection counts ([`super::pair`]), tells the
 //! reader of the mesh, and opens and shuts the queue. No task of another pair waits for it.
