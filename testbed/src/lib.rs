@@ -26,6 +26,6 @@ pub use federation::Federation;
 pub use layout::{guest_image, program, workspace};
 pub use plan::{HostPlan, Plan, RegionPlan};
 pub use process::{Ended, Process};
-pub use state_door::{add, change, content, elements, increment, remove, report_of, set};
+pub use state_door::{add, content, elements, increment, remove, report_of, set};
 pub use wait::{PATIENCE, until};
 pub use wire::{Knock, knock_without_certificate};

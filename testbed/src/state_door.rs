@@ -9,42 +9,28 @@ use dwcp_api::{CallError, NoParams};
 
 use crate::doors::Door;
 
-/// A change with nothing special about it.
-#[must_use]
-pub fn change(update: StateUpdate) -> WriteKey {
-    WriteKey {
-        update,
-        level: None,
-        op_id: None,
-        session: None,
-        context: None,
-        if_revision: None,
-        timeout_ms: None,
-    }
-}
-
 /// Sets a content.
 #[must_use]
 pub fn set(value: &str) -> WriteKey {
-    change(StateUpdate::Set { value: Text::Plain(value.to_owned()) })
+    WriteKey::of(StateUpdate::Set { value: Text::Plain(value.to_owned()) })
 }
 
 /// Adds to a counter.
 #[must_use]
 pub fn increment(by: i64) -> WriteKey {
-    change(StateUpdate::Increment { by })
+    WriteKey::of(StateUpdate::Increment { by })
 }
 
 /// Adds one element to a set.
 #[must_use]
 pub fn add(element: &str) -> WriteKey {
-    change(StateUpdate::Add { elements: vec![Text::Plain(element.to_owned())] })
+    WriteKey::of(StateUpdate::Add { elements: vec![Text::Plain(element.to_owned())] })
 }
 
 /// Removes one element from a set.
 #[must_use]
 pub fn remove(element: &str) -> WriteKey {
-    change(StateUpdate::Remove { elements: vec![Text::Plain(element.to_owned())] })
+    WriteKey::of(StateUpdate::Remove { elements: vec![Text::Plain(element.to_owned())] })
 }
 
 /// What a content is read as.
@@ -74,14 +60,7 @@ impl Door {
     /// Reads a key at the level of its rule.
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     pub async fn read(&self, key: &str) -> Result<StateEntry, CallError> {
-        self.read_as(ReadKey {
-            key: key.to_owned(),
-            level: None,
-            session: None,
-            max_staleness_ms: None,
-            timeout_ms: None,
-        })
-        .await
+        self.read_as(ReadKey::of(key)).await
     }
 
     /// Reads a key at a level.
@@ -91,14 +70,7 @@ impl Door {
         key: &str,
         level: StateLevel,
     ) -> Result<StateEntry, CallError> {
-        self.read_as(ReadKey {
-            key: key.to_owned(),
-            level: Some(level),
-            session: None,
-            max_staleness_ms: None,
-            timeout_ms: None,
-        })
-        .await
+        self.read_as(ReadKey { level: Some(level), ..ReadKey::of(key) }).await
     }
 
     /// Reads a key in any way.

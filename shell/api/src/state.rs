@@ -144,6 +144,20 @@ pub struct ReadKey {
     pub timeout_ms: Option<u64>,
 }
 
+impl ReadKey {
+    /// A key at the level of its rule, with nothing special about it.
+    #[must_use]
+    pub fn of(key: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            level: None,
+            session: None,
+            max_staleness_ms: None,
+            timeout_ms: None,
+        }
+    }
+}
+
 /// A key and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StateEntry {
@@ -266,6 +280,22 @@ pub struct WriteKey {
     /// How long to try, in milliseconds; 5,000 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+}
+
+impl WriteKey {
+    /// A change at the level of the key's rule, with nothing special about it.
+    #[must_use]
+    pub const fn of(update: StateUpdate) -> Self {
+        Self {
+            update,
+            level: None,
+            op_id: None,
+            session: None,
+            context: None,
+            if_revision: None,
+            timeout_ms: None,
+        }
+    }
 }
 
 /// A change that is acknowledged.

@@ -49,7 +49,8 @@ pub struct PeerApi {
     pub clock: Arc<dyn Clock>,
 }
 
-fn admit(caller: &Caller) -> Result<(), ApiError> {
+/// Only regions may use this door.
+pub(crate) fn admit(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Region(_) => Ok(()),
         Identity::Admin(_) | Identity::Host { .. } | Identity::Engine(_) => {

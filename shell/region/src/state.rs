@@ -31,10 +31,8 @@ use dwcp_runtime::mesh::{self, Dictionary, Limits, MeshConfig, MeshPeer, Transpo
 use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
 use dwcp_runtime::tls::Credentials;
-use dwcp_state::shard::{Jurisdiction, ShardMap};
-use dwcp_state::{
-    ClusterId, Kind, Member, Membership, Phase, Policies, Policy, Replica, ReplicaId,
-};
+use dwcp_state::shard::ShardMap;
+use dwcp_state::{ClusterId, Member, Membership, Phase, Policies, Replica, ReplicaId};
 use dwcp_types::RegionId;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
@@ -192,25 +190,11 @@ fn first_membership(federation: &Federation, cluster: ClusterId) -> Membership {
     };
     let members = (1..).map(ReplicaId::new).zip(regions.iter().map(member)).collect();
     let mut shards = ShardMap::single(policies::EVERYWHERE.into(), regions);
-    let mut rows = Vec::new();
-    for rule in &federation.state.rules {
-        let jurisdiction = policies::jurisdiction_of(&rule.regions);
-        if !rule.regions.is_empty() {
-            let area = Jurisdiction::everywhere(rule.regions.iter().cloned());
-            shards.jurisdictions.entry(jurisdiction.clone()).or_insert(area);
-        }
-        let policy = Policy {
-            ttl: rule.ttl,
-            ..Policy::of(rule.kind.unwrap_or(Kind::Register), rule.level, jurisdiction)
-        };
-        rows.push((Arc::from(rule.prefix.as_str()), policy));
-    }
-    Membership {
-        cluster,
-        epoch: 1,
-        members,
-        evicted: BTreeMap::new(),
-        policies: Policies::new(rows),
-        shards,
-    }
+    let rules = federation.state.rules.iter().map(|rule| {
+        let what = (rule.kind, rule.level);
+        let policy = policies::policy(&mut shards, what, &rule.regions, rule.ttl);
+        (Arc::from(rule.prefix.as_str()), policy)
+    });
+    let policies = Policies::new(rules);
+    Membership { cluster, epoch: 1, members, evicted: BTreeMap::new(), policies, shards }
 }

@@ -2,10 +2,10 @@
 //! frozen and brought back.
 
 use dwcp_api::ErrorCode;
-use dwcp_api::state::{ReadKey, StateLevel, StateUpdate, StateValue, Text};
+use dwcp_api::state::{ReadKey, StateLevel, StateUpdate, StateValue, Text, WriteKey};
 use dwcp_testbed::{
-    Federation, HostPlan, Plan, RegionPlan, add, change, content, elements, increment,
-    refusal, remove, report_of, set, until,
+    Federation, HostPlan, Plan, RegionPlan, add, content, elements, increment, refusal,
+    remove, report_of, set, until,
 };
 
 const REGIONS: [&str; 3] = ["one", "two", "three"];
@@ -173,11 +173,9 @@ async fn a_session_sees_its_own_writes_in_another_region_or_is_told_to_wait() {
         let written = one.write("cache:mine", &set(&value)).await.unwrap();
         let read = two
             .read_as(ReadKey {
-                key: "cache:mine".to_owned(),
                 level: Some(StateLevel::Eventual),
                 session: Some(written.session),
-                max_staleness_ms: None,
-                timeout_ms: None,
+                ..ReadKey::of("cache:mine")
             })
             .await
             .unwrap();
@@ -210,20 +208,20 @@ async fn credit_is_never_overdrawn_even_by_a_region_that_is_alone() {
     let mut federation = federation().await;
     let [one, two, _] = REGIONS.map(|region| federation.at(region));
     let key = "quota:acme";
-    one.write(key, &change(StateUpdate::Mint { amount: 100 })).await.unwrap();
+    one.write(key, &WriteKey::of(StateUpdate::Mint { amount: 100 })).await.unwrap();
     let give = StateUpdate::Transfer { amount: 40, to: "two".parse().unwrap() };
-    one.write(key, &change(give)).await.unwrap();
+    one.write(key, &WriteKey::of(give)).await.unwrap();
     until("the rights have arrived", || async {
-        two.write(key, &change(StateUpdate::Spend { amount: 10 }))
+        two.write(key, &WriteKey::of(StateUpdate::Spend { amount: 10 }))
             .await
             .map_err(|error| error.to_string())
     })
     .await;
     federation.process("one").kill_9();
     federation.process("three").kill_9();
-    two.write(key, &change(StateUpdate::Spend { amount: 30 })).await.unwrap();
+    two.write(key, &WriteKey::of(StateUpdate::Spend { amount: 30 })).await.unwrap();
     let refused =
-        refusal(two.write(key, &change(StateUpdate::Spend { amount: 1 })).await);
+        refusal(two.write(key, &WriteKey::of(StateUpdate::Spend { amount: 1 })).await);
     assert_eq!(refused.code, ErrorCode::Refused, "{refused:?}");
     assert!(refused.remedy.is_some(), "{refused:?}");
     federation.process("one").start();

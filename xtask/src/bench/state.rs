@@ -105,19 +105,11 @@ fn set(number: u64) -> WriteKey {
         value.push_str("0123456789abcdef");
     }
     value.truncate(VALUE_LEN);
-    WriteKey {
-        update: StateUpdate::Set { value: Text::Plain(value) },
-        level: None,
-        op_id: None,
-        session: None,
-        context: None,
-        if_revision: None,
-        timeout_ms: None,
-    }
+    WriteKey::of(StateUpdate::Set { value: Text::Plain(value) })
 }
 
 fn read(key: String, level: StateLevel, session: Option<String>) -> ReadKey {
-    ReadKey { key, level: Some(level), session, max_staleness_ms: None, timeout_ms: None }
+    ReadKey { level: Some(level), session, ..ReadKey::of(key) }
 }
 
 /// A key that depends on the number and is used by many.

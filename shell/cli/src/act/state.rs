@@ -118,13 +118,10 @@ fn put(args: PutArgs) -> (String, WriteKey) {
 
 fn how(update: StateUpdate, how: HowArgs) -> WriteKey {
     WriteKey {
-        update,
         level: how.level.map(Into::into),
         op_id: how.op_id,
         session: how.session,
-        context: None,
-        if_revision: None,
-        timeout_ms: None,
+        ..WriteKey::of(update)
     }
 }
 

@@ -13,9 +13,8 @@ use dwcp_api::state::{
     ReplicaReports, StateEntry, StateKind, StateLevel, StatePolicies, StatePolicy,
     StateUpdate, WATCH_MAX_MS, WatchKeys, WatchStateKeys, WriteKey, Written,
 };
-use dwcp_api::{ApiError, Caller, Client, ErrorCode, NoParams, Routes};
+use dwcp_api::{ApiError, Client, ErrorCode, NoParams, Routes};
 use dwcp_runtime::mesh::MeshHandle;
-use dwcp_runtime::tls::Identity;
 use dwcp_state::policy::Plane;
 use dwcp_state::{
     Actor, Answer, Key, Kind, Listed, Membership, Op, Outcome, Policy, Request,
@@ -29,6 +28,7 @@ use super::policies::{self, Rules};
 use super::task::{Handle, Stopping};
 use super::{report, translate};
 use crate::bind::bind;
+use crate::{peer_api, public_api};
 
 /// Time for another region to answer for its replica.
 const PEER_TIME_MAX: Duration = Duration::from_secs(2);
@@ -44,27 +44,9 @@ pub(crate) struct StateApi {
     pub(crate) peers: BTreeMap<RegionId, Client>,
 }
 
-fn admit(caller: &Caller) -> Result<(), ApiError> {
-    match caller.identity {
-        Identity::Admin(_) | Identity::Region(_) => Ok(()),
-        Identity::Host { .. } | Identity::Engine(_) => {
-            Err(caller.forbidden("an administrator or a region's daemon"))
-        }
-    }
-}
-
-fn admit_region(caller: &Caller) -> Result<(), ApiError> {
-    match caller.identity {
-        Identity::Region(_) => Ok(()),
-        Identity::Admin(_) | Identity::Host { .. } | Identity::Engine(_) => {
-            Err(caller.forbidden("only a region's daemon"))
-        }
-    }
-}
-
 /// The routes of operators and of peers.
 pub(crate) fn routes(api: &Arc<StateApi>) -> Routes {
-    let public = bind! { api, admit,
+    let public = bind! { api, public_api::admit,
         GetStateKey => get;
         PostStateKey => write;
         PostStateBatch => batch;
@@ -75,7 +57,7 @@ pub(crate) fn routes(api: &Arc<StateApi>) -> Routes {
         PutStatePolicy => set_policy;
         GetStatePolicies => policies;
     };
-    public.merge(bind! { api, admit_region, GetReplica => replica; })
+    public.merge(bind! { api, peer_api::admit, GetReplica => replica; })
 }
 
 impl StateApi {
@@ -292,13 +274,7 @@ impl StateApi {
         };
         let mut items = Vec::new();
         for key in page.keys {
-            let ask = ReadKey {
-                key: key.to_string(),
-                level: Some(StateLevel::Eventual),
-                session: None,
-                max_staleness_ms: None,
-                timeout_ms: None,
-            };
+            let ask = ReadKey { level: Some(StateLevel::Eventual), ..ReadKey::of(&*key) };
             items.push(self.get(ask, ()).await?);
         }
         Ok(KeyChanges { items, reset: page.reset, token: page.token })

@@ -13,6 +13,7 @@ use dwcp_runtime::strong::{
 use dwcp_types::RegionId;
 
 use super::policies::fresh_op_id;
+use super::translate;
 
 /// Where they lie, apart from the federation's own records.
 const PREFIX: &str = "/kv/";
@@ -71,7 +72,7 @@ impl EngineKeys {
         only_strong(&key, ask.level)?;
         let path = format!("{PREFIX}{key}");
         let then = match &ask.update {
-            StateUpdate::Set { value } => Op::put(&*path, content(value)?),
+            StateUpdate::Set { value } => Op::put(&*path, translate::content(value)?),
             StateUpdate::Delete => Op::delete(&*path),
             StateUpdate::Increment { .. }
             | StateUpdate::Add { .. }
@@ -120,13 +121,6 @@ fn only_strong(key: &str, level: Option<StateLevel>) -> Result<(), ApiError> {
         )
         .with_remedy("ask at level strong, or leave the level out")),
     }
-}
-
-fn content(value: &Text) -> Result<Vec<u8>, ApiError> {
-    value.bytes().ok_or_else(|| {
-        ApiError::new(ErrorCode::Invalid, "`base64` is no base64")
-            .with_remedy("encode the bytes with padding, RFC 4648 section 4")
-    })
 }
 
 fn no_such_change(key: &str, update: &StateUpdate) -> ApiError {

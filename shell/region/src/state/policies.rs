@@ -10,8 +10,8 @@ use dwcp_runtime::strong::{
     Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
 };
 use dwcp_state::policy::Plane;
-use dwcp_state::shard::{Jurisdiction, JurisdictionName};
-use dwcp_state::{Actor, Level, Membership, MintId, Policies, Policy, Update};
+use dwcp_state::shard::{Jurisdiction, JurisdictionName, ShardMap};
+use dwcp_state::{Actor, Kind, Level, Membership, MintId, Policies, Policy, Update};
 use dwcp_types::RegionId;
 use serde::{Deserialize, Serialize};
 
@@ -167,12 +167,12 @@ fn known(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
 fn with_rule(now: &Membership, rule: &StatePolicy) -> Membership {
     let mut next = now.clone();
     next.epoch += 1;
-    let jurisdiction = jurisdiction_of(&rule.regions);
-    if !rule.regions.is_empty() {
-        let legal = Jurisdiction::everywhere(rule.regions.iter().cloned());
-        next.shards.jurisdictions.entry(jurisdiction.clone()).or_insert(legal);
-    }
-    let policy = policy(rule, jurisdiction);
+    let policy = policy(
+        &mut next.shards,
+        (translate::kind(rule.kind), translate::level(rule.level)),
+        &rule.regions,
+        rule.ttl_ms.map(Duration::from_millis),
+    );
     let rows =
         now.policies.iter().map(|(prefix, policy)| (prefix.clone(), policy.clone()));
     let rows = rows.filter(|(prefix, _)| **prefix != *rule.prefix);
@@ -182,7 +182,7 @@ fn with_rule(now: &Membership, rule: &StatePolicy) -> Membership {
 }
 
 /// A jurisdiction is named by the regions that it is made of: the same ones, the same name.
-pub(crate) fn jurisdiction_of(regions: &[RegionId]) -> JurisdictionName {
+fn jurisdiction_of(regions: &[RegionId]) -> JurisdictionName {
     if regions.is_empty() {
         return EVERYWHERE.into();
     }
@@ -192,17 +192,24 @@ pub(crate) fn jurisdiction_of(regions: &[RegionId]) -> JurisdictionName {
     names.join("+").as_str().into()
 }
 
-/// A rule of the API as the core has it.
-pub(crate) fn policy(rule: &StatePolicy, jurisdiction: JurisdictionName) -> Policy {
-    let level = translate::level(rule.level);
-    match translate::kind(rule.kind) {
-        // The kind says nothing about records of the engine; bytes they are in any case.
-        None => Policy::of(dwcp_state::Kind::Register, Level::Strong, jurisdiction),
-        Some(kind) => Policy {
-            ttl: rule.ttl_ms.map(Duration::from_millis),
-            ..Policy::of(kind, level, jurisdiction)
-        },
+/// A rule as the core has it; the area of law that it names is made where it is new. Records of
+/// the engine have no kind.
+pub(crate) fn policy(
+    shards: &mut ShardMap,
+    (kind, level): (Option<Kind>, Level),
+    regions: &[RegionId],
+    ttl: Option<Duration>,
+) -> Policy {
+    let jurisdiction = jurisdiction_of(regions);
+    if !regions.is_empty() {
+        let legal = Jurisdiction::everywhere(regions.iter().cloned());
+        shards.jurisdictions.entry(jurisdiction.clone()).or_insert(legal);
     }
+    let Some(kind) = kind else {
+        // The kind says nothing about records of the engine; bytes they are in any case.
+        return Policy::of(Kind::Register, Level::Strong, jurisdiction);
+    };
+    Policy { ttl, ..Policy::of(kind, level, jurisdiction) }
 }
 
 /// Every rule as the API has it.

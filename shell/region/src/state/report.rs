@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dwcp_api::state::{PeerState, ReplicaReport};
 use dwcp_runtime::mesh;
-use dwcp_state::{Kind, Member, Membership, PeerStats, ReplicaId, Stats};
+use dwcp_state::{Member, Membership, PeerStats, ReplicaId, Stats};
 use dwcp_types::RegionId;
 
 use super::task::Report;
@@ -35,7 +35,7 @@ pub(super) fn shown(
         keys: whole(stats.keys.saturating_sub(stats.doomed)),
         state_bytes: whole(stats.bytes),
         log_deltas: whole(stats.log_records),
-        lww_discarded: of_kind(stats, Kind::Lww),
+        lww_discarded: stats.counts.lww_discarded,
         conflicts: conflicts(stats),
         siblings_max: whole(stats.siblings_max),
         collection_blocked_by: blocked.map(|region| (region, doomed)).collect(),
@@ -48,12 +48,6 @@ pub(super) fn shown(
         digest: format!("{:016x}", report.digest),
         peers: peers.collect(),
     }
-}
-
-/// Values of a kind that lost to another, or joined with one.
-fn of_kind(stats: &Stats, kind: Kind) -> u64 {
-    let of = stats.counts.conflicts.iter().filter(|((other, _), _)| *other == kind);
-    of.map(|(_, count)| count).sum()
 }
 
 /// What met on its way, by kind and by what became of it (O24), and what it took to agree.

@@ -14,8 +14,6 @@ use tracing::error;
 
 /// The row that keeps the number.
 const NUMBER: &str = "replica";
-/// What the rows of the replica itself begin with.
-const ROWS: [&str; 4] = ["s/", "d/", "m/", "u/"];
 
 /// What is needed to begin.
 #[derive(Debug)]
@@ -41,13 +39,10 @@ impl Start {
     }
 
     fn replica(&self, id: ReplicaId) -> anyhow::Result<Replica> {
-        let mut rows = Vec::new();
-        for prefix in ROWS {
-            let found = self.store.scan(prefix)?;
-            rows.extend(
-                found.into_iter().map(|(row, value)| Row { row, value: value.to_vec() }),
-            );
-        }
+        let found = self.store.scan("")?.into_iter();
+        let rows = found
+            .filter(|(row, _)| row != NUMBER)
+            .map(|(row, value)| Row { row, value: value.to_vec() });
         Ok(Replica::new(ReplicaConfig::new(id, self.cluster), rows)?)
     }
 

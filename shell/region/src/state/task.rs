@@ -15,7 +15,7 @@
 //! replica's cursors send again what is missing, and the log, not the queue, is what must not
 //! lose anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dwcp_runtime::clock::Clock;
@@ -174,7 +174,7 @@ impl Waiting {
             waiting: BTreeMap::new(),
             changed: BTreeMap::new(),
             regions: BTreeMap::new(),
-            connected: BTreeMap::new(),
+            connected: BTreeSet::new(),
             out: Vec::new(),
         };
         task.run().await;
@@ -195,7 +195,7 @@ struct Task {
     changed: BTreeMap<BatchId, Vec<Key>>,
     /// Members by region: a daemon is one replica.
     regions: BTreeMap<RegionId, ReplicaId>,
-    connected: BTreeMap<RegionId, ()>,
+    connected: BTreeSet<RegionId>,
     out: Vec<Command>,
 }
 
@@ -308,7 +308,7 @@ impl Task {
     fn heard(&mut self, event: MeshEvent) {
         match event {
             MeshEvent::Up { peer, .. } => {
-                self.connected.insert(peer.clone(), ());
+                self.connected.insert(peer.clone());
                 if let Some(id) = self.regions.get(&peer) {
                     self.input(Input::PeerUp(*id));
                 }
@@ -352,7 +352,7 @@ impl Task {
         self.input(Input::View(view));
         let up: Vec<ReplicaId> = self
             .connected
-            .keys()
+            .iter()
             .filter_map(|region| self.regions.get(region))
             .copied()
             .collect();
@@ -386,8 +386,8 @@ impl Task {
     }
 
     fn send(&self, to: ReplicaId, frame: &Frame) {
-        let region = self.regions.iter().find(|(_, id)| **id == to);
-        let Some((region, _)) = region else { return };
+        let Some(member) = self.replica.membership().members.get(&to) else { return };
+        let region = &member.region;
         if let Err(refused) = self.parts.mesh.send(region, frame.encode().into()) {
             tracing::debug!(%region, %refused, "a frame is not sent");
         }

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dwcp_api::state::{Budget, StateKind, StateLevel, StateUpdate, StateValue, Text};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_state::{
-    Actor, BoundedReading, Bytes, Dot, DottedVersion, Kind, Level, OpId, Reading,
-    Refusal, Token, Update,
+    Actor, BoundedReading, Bytes, DottedVersion, Kind, Level, OpId, Reading, Refusal,
+    Token, Update,
 };
 use dwcp_types::RegionId;
 
@@ -82,36 +82,28 @@ pub(crate) fn op_id(text: &str) -> OpId {
 
 /// A session token as text.
 pub(crate) fn token_text(token: &Token) -> String {
-    opaque(token)
+    // Plain values: they can always be written.
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(token).unwrap_or_default())
 }
+
+/// Longest session token: a thousand replicas at some 20 bytes each.
+const TOKEN_LEN_MAX: usize = 32 << 10;
 
 /// A session token from its text.
 pub(crate) fn token(text: &str) -> Result<Token, ApiError> {
-    from_opaque(text, "session")
-}
-
-fn opaque(value: &impl serde::Serialize) -> String {
-    // Plain values: they can always be written.
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap_or_default())
-}
-
-/// Longest token: a thousand replicas at some 20 bytes each.
-const OPAQUE_LEN_MAX: usize = 32 << 10;
-
-fn from_opaque<T: serde::de::DeserializeOwned>(
-    text: &str,
-    what: &str,
-) -> Result<T, ApiError> {
-    let bytes = (text.len() <= OPAQUE_LEN_MAX)
+    let bytes = (text.len() <= TOKEN_LEN_MAX)
         .then(|| URL_SAFE_NO_PAD.decode(text).ok())
         .flatten();
-    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::Invalid,
-            format!("`{what}` is no token of this federation"),
-        )
-        .with_remedy(format!("hand in the `{what}` of an earlier answer as it came"))
-    })
+    bytes
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .ok_or_else(|| foreign_token("session"))
+}
+
+fn foreign_token(what: &str) -> ApiError {
+    invalid(
+        format!("`{what}` is no token of this federation"),
+        &format!("hand in the `{what}` of an earlier answer as it came"),
+    )
 }
 
 /// What a write may refer to.
@@ -198,13 +190,8 @@ fn set(value: Bytes, of: Kind, context: Option<&str>) -> Result<Update, ApiError
 }
 
 fn seen(context: Option<&str>) -> Result<DottedVersion, ApiError> {
-    let mut seen = DottedVersion::new();
-    let Some(text) = context else { return Ok(seen) };
-    let spans: Vec<(Dot, u64)> = from_opaque(text, "context")?;
-    for (after, upto) in spans {
-        seen.extend(after, upto);
-    }
-    Ok(seen)
+    let Some(text) = context else { return Ok(DottedVersion::new()) };
+    text.parse().map_err(|_| foreign_token("context"))
 }
 
 fn increment(by: i64, of: Kind) -> Result<Update, ApiError> {
@@ -220,8 +207,12 @@ fn increment(by: i64, of: Kind) -> Result<Update, ApiError> {
 }
 
 fn bytes(text: &Text) -> Result<Bytes, ApiError> {
-    let bytes = text.bytes();
-    bytes.map(|bytes| Bytes::from(bytes.as_slice())).ok_or_else(|| {
+    content(text).map(Bytes::from)
+}
+
+/// The bytes that a text means.
+pub(crate) fn content(text: &Text) -> Result<Vec<u8>, ApiError> {
+    text.bytes().ok_or_else(|| {
         invalid(
             "`base64` is no base64",
             "encode the bytes with padding, RFC 4648 section 4",
@@ -241,7 +232,7 @@ pub(crate) fn shown(
     let Reading::Siblings { values, seen } = reading else {
         return (value(reading, me), None);
     };
-    let context = Some(opaque(&seen.spans().collect::<Vec<_>>()));
+    let context = Some(seen.to_string());
     let many = values.iter().map(|value| Text::of(value)).collect::<Vec<_>>();
     ((!many.is_empty()).then_some(StateValue::Many(many)), context)
 }
