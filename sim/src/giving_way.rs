@@ -2,10 +2,8 @@
 //! stopped under the very record that wants it so; wanted again, it starts only after it has
 //! its capacity again.
 
-use std::sync::Arc;
-
 use dwcp_controller::ownership::{VmRecord, reinstate, vm_key};
-use dwcp_types::{PlacedVm, Power, VmShape};
+use dwcp_types::Power;
 
 use crate::engine::{EngineRequest, Txn, Value};
 use crate::options::Breakage;
@@ -53,27 +51,4 @@ impl Daemon {
         }
         hasty
     }
-}
-
-/// A VM as decisions see it: one that gives way has nothing left to give but its disk.
-pub(super) fn placed(record: &VmRecord) -> Arc<PlacedVm> {
-    let request = &record.request;
-    let shape = if record.preempted_by.is_some() {
-        VmShape { storage: request.shape.storage, ..VmShape::default() }
-    } else {
-        request.shape
-    };
-    let groups = request.constraints.affinity.iter().map(|rule| rule.group.clone());
-    Arc::new(PlacedVm {
-        id: request.id.clone(),
-        tenant: request.tenant.clone(),
-        region: record.owner.region.clone(),
-        zone: record.owner.zone.clone(),
-        host: record.owner.host.clone(),
-        epoch: record.owner.epoch,
-        shape,
-        priority: request.priority,
-        tier: request.tier,
-        groups: groups.collect(),
-    })
 }

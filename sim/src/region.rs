@@ -19,7 +19,6 @@ use dwcp_types::{
 
 use crate::creation::Creating;
 use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
-use crate::giving_way::placed;
 use crate::message::{Body, CommitReply, Node, SeenVm};
 use crate::options::Breakage;
 
@@ -212,7 +211,7 @@ impl Region {
                 daemon.resolve(&id, &CommitReply::Done, step);
             }
         }
-        daemon.vms = records.iter().map(placed).collect();
+        daemon.vms = records.iter().map(|record| Arc::new(record.placed())).collect();
         daemon.serving = true;
         daemon.purging.clear();
         for (record, revision) in &ours {

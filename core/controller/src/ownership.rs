@@ -19,8 +19,8 @@ pub use phase::{OBSERVATION_FRESH_FOR, Observation, Seen, phase};
 pub use token::{ClientToken, TokenError};
 
 use dwcp_types::{
-    Bps, Epoch, Generation, HostId, MicroUsd, Micros, PlacementRequest, Power, RegionId,
-    ReservationId, TenantId, Timestamp, VmId, VmShape, ZoneId,
+    Bps, Epoch, Generation, HostId, MicroUsd, Micros, PlacedVm, PlacementRequest, Power,
+    RegionId, ReservationId, TenantId, Timestamp, VmId, VmShape, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,31 @@ impl VmRecord {
     #[must_use]
     pub fn is_parked(&self) -> bool {
         self.preempted_by.is_some() && self.power == Power::Stopped
+    }
+
+    /// The VM as decisions see it: one that gives way has given all but its disk, or is giving
+    /// it, and cannot give more.
+    #[must_use]
+    pub fn placed(&self) -> PlacedVm {
+        let request = &self.request;
+        let shape = if self.preempted_by.is_some() {
+            VmShape { storage: request.shape.storage, ..VmShape::default() }
+        } else {
+            request.shape
+        };
+        let groups = request.constraints.affinity.iter().map(|rule| rule.group.clone());
+        PlacedVm {
+            id: request.id.clone(),
+            tenant: request.tenant.clone(),
+            region: self.owner.region.clone(),
+            zone: self.owner.zone.clone(),
+            host: self.owner.host.clone(),
+            epoch: self.owner.epoch,
+            shape,
+            priority: request.priority,
+            tier: request.tier,
+            groups: groups.collect(),
+        }
     }
 
     /// What orders two records of one VM.

@@ -14,8 +14,8 @@ use dwcp_controller::placement::Fleet;
 use dwcp_monitor::{Observation, Sample, reported};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{
-    Capacity, FleetView, Health, HealthState, HostId, HostView, PlacedVm, Power,
-    RegionId, RegionView, Timestamp, UserZoneView, VmShape,
+    Capacity, FleetView, Health, HealthState, HostId, HostView, Power, RegionId,
+    RegionView, Timestamp, UserZoneView,
 };
 use tokio::sync::broadcast::error::RecvError;
 
@@ -166,7 +166,9 @@ impl FleetKeeper {
 
     fn replace(&self, before: Option<Arc<VmRecord>>, after: Option<Arc<VmRecord>>) {
         self.change(|fleet| match (before, after) {
-            (_, Some(after)) if counts(&after) => fleet.insert_vm(placed(&after)),
+            (_, Some(after)) if counts(&after) => {
+                fleet.insert_vm(Arc::new(after.placed()));
+            }
             (_, Some(vm)) | (Some(vm), None) => {
                 fleet.remove_vm(&vm.request.id);
             }
@@ -216,7 +218,7 @@ impl FleetKeeper {
             taken_at,
             regions: regions.collect(),
             user_zones: self.user_zones.clone(),
-            vms: vms.iter().map(|vm| placed(vm)).collect(),
+            vms: vms.iter().map(|vm| Arc::new(vm.placed())).collect(),
         };
         let fleet = Fleet::new(&view);
         self.change(|old| *old = fleet);
@@ -252,29 +254,6 @@ fn host_views(known: &Known) -> Vec<HostView> {
 /// Whether placement of others must still reckon with a VM.
 fn counts(record: &VmRecord) -> bool {
     record.power != Power::Deleted
-}
-
-fn placed(record: &VmRecord) -> Arc<PlacedVm> {
-    let request = &record.request;
-    let groups = request.constraints.affinity.iter().map(|rule| rule.group.clone());
-    // One that gives way has given all but its disk, or is giving it, and cannot give more.
-    let shape = if record.preempted_by.is_some() {
-        VmShape { storage: request.shape.storage, ..VmShape::default() }
-    } else {
-        request.shape
-    };
-    Arc::new(PlacedVm {
-        id: request.id.clone(),
-        tenant: request.tenant.clone(),
-        region: record.owner.region.clone(),
-        zone: record.owner.zone.clone(),
-        host: record.owner.host.clone(),
-        epoch: record.owner.epoch,
-        shape,
-        priority: request.priority,
-        tier: request.tier,
-        groups: groups.collect(),
-    })
 }
 
 /// A region's health from what is known of it: unknown when it was not heard from in time

@@ -10,6 +10,7 @@
 
 mod authority;
 mod config;
+mod farewell;
 mod files;
 mod identity;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use authority::{
     ADMIN_LIFETIME_MAX, DevelopmentCa, Issued, NODE_LIFETIME, SubjectName,
 };
 pub use config::{ClientTls, ServerTls};
+pub(crate) use farewell::farewell;
 pub use files::{CA_CERTIFICATE, CA_KEY, Credentials};
 pub use identity::{Identity, IdentityError, Peer};
 pub use verify::ExpectedServer;

@@ -18,7 +18,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -28,7 +27,7 @@ use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
 use crate::clock::Clock;
-use crate::tls::{Peer, ServerTls};
+use crate::tls::{Peer, ServerTls, farewell};
 
 /// HTTP/2 streams of one connection at once; hyper's advice against rapid resets is to keep
 /// this near 100.
@@ -41,8 +40,6 @@ const HTTP1_BUFFER_LEN_MAX: usize = 64 << 10;
 const PING_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often a quiet HTTP/2 connection is pinged.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// What a refused client may still send before its connection is closed.
-const FAREWELL_LEN_MAX: u64 = 64 << 10;
 /// How long a refused client has to read why.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Pause after `accept` failed (out of file descriptors): trying at once would only spin.
@@ -283,20 +280,8 @@ async fn handshake(
         }
         Err((error, stream)) => {
             tracing::info!(%error, peer = ?stream.peer_addr().ok(), "a TLS handshake was refused");
-            farewell(stream).await;
+            farewell(stream, FAREWELL_TIME_MAX).await;
             None
         }
     }
-}
-
-/// Lets the alert arrive. In TLS 1.3 a client learns only after its own part of the handshake
-/// that it was refused; closing with its first request unread would reset the connection, and
-/// the reset could overtake the alert that says why.
-async fn farewell(mut stream: TcpStream) {
-    let leave = async {
-        stream.shutdown().await.ok();
-        let mut rest = stream.take(FAREWELL_LEN_MAX);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok();
-    };
-    timeout(FAREWELL_TIME_MAX, leave).await.ok();
 }

@@ -3,20 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use rustls::CommonState;
+use rustls_pki_types::ServerName;
+use tokio::io::split;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::link::{FAREWELL_TIME_MAX, Line, Link};
 use super::{ALPN, LinkError, Reason};
-use crate::tls::{ClientTls, Peer, ServerTls};
+use crate::tls::{ClientTls, Peer, ServerTls, farewell};
 
 /// Certificates decide who answers; this only fills the place of a name.
 const SERVER_NAME: &str = "mesh.dwcp";
-/// What a refused end may still send before its connection is closed.
-const FAREWELL_LEN_MAX: u64 = 64 << 10;
 
 /// Makes a connection, as far as TLS.
 pub(super) async fn dial(
@@ -38,13 +36,7 @@ pub(super) async fn dial(
         .map_err(|error| LinkError::of_io(&error))?;
     // A server that does not know the protocol says nothing about it.
     let session = stream.get_ref().1;
-    if session.alpn_protocol() != Some(ALPN) {
-        return Err(LinkError::here(
-            Reason::OtherProtocol,
-            "no protocol was agreed upon",
-        ));
-    }
-    let peer = peer(session.peer_certificates())?;
+    let peer = peer(session)?;
     let (source, sink) = split(stream);
     Ok(Link::new(source, sink, Line::Tcp, peer))
 }
@@ -61,35 +53,25 @@ pub(super) async fn accept(
     let stream = match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((error, stream)) => {
-            farewell(stream).await;
+            farewell(stream, FAREWELL_TIME_MAX).await;
             return Err(LinkError::of_io(&error));
         }
     };
     let session = stream.get_ref().1;
+    let peer = peer(session)?;
+    let (source, sink) = split(stream);
+    Ok(Link::new(source, sink, Line::Tcp, peer))
+}
+
+/// Who is at the other end, which has agreed on the protocol.
+fn peer(session: &CommonState) -> Result<Peer, LinkError> {
     if session.alpn_protocol() != Some(ALPN) {
         return Err(LinkError::here(
             Reason::OtherProtocol,
             "no protocol was agreed upon",
         ));
     }
-    let peer = peer(session.peer_certificates())?;
-    let (source, sink) = split(stream);
-    Ok(Link::new(source, sink, Line::Tcp, peer))
-}
-
-fn peer(chain: Option<&[CertificateDer<'_>]>) -> Result<Peer, LinkError> {
-    let first = chain.and_then(<[_]>::first);
+    let first = session.peer_certificates().and_then(<[_]>::first);
     let peer = first.and_then(|first| Peer::from_der(first).ok());
     peer.ok_or_else(|| LinkError::here(Reason::BadCertificate, "it names nobody"))
-}
-
-/// Lets the alert arrive: closing with bytes unread would reset the connection, and the reset
-/// could overtake the alert that says why.
-async fn farewell(mut stream: TcpStream) {
-    let leave = async {
-        stream.shutdown().await.ok();
-        let mut rest = stream.take(FAREWELL_LEN_MAX);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok();
-    };
-    timeout(FAREWELL_TIME_MAX, leave).await.ok();
 }
