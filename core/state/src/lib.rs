@@ -35,7 +35,7 @@ pub use crdt::{
 pub use frame::Frame;
 pub use frontier::{Frontier, Position};
 pub use level::Level;
-pub use membership::{ClusterId, Member, Membership, Phase};
+pub use membership::{ClusterId, Member, Membership, Phase, Settled};
 pub use policy::{Policies, Policy};
 pub use replica::{
     Answer, BEAT_EVERY, BatchId, Command, Counts, Input, KEY_LEN_MAX, Key, Listed,

@@ -69,6 +69,24 @@ pub enum Phase {
     Active,
 }
 
+/// How far a replica has exchanged everything with the other voters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The newest epoch in which it has with every one of them.
+    pub epoch: u64,
+    /// A newer epoch in which it has with all but one, and with whom it has not.
+    #[serde(default)]
+    pub but: Option<(u64, ReplicaId)>,
+}
+
+impl Settled {
+    /// Settled with everybody.
+    #[must_use]
+    pub const fn in_epoch(epoch: u64) -> Self {
+        Self { epoch, but: None }
+    }
+}
+
 /// One replica's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {

@@ -32,7 +32,9 @@ use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
 use dwcp_runtime::tls::Credentials;
 use dwcp_state::shard::ShardMap;
-use dwcp_state::{ClusterId, Member, Membership, Phase, Policies, Replica, ReplicaId};
+use dwcp_state::{
+    ClusterId, Member, Membership, Phase, Policies, Replica, ReplicaId, Settled,
+};
 use dwcp_types::RegionId;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
@@ -99,7 +101,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
     .with_context(|| format!("cannot listen for peers of region {region}"))?;
     let (batches, to_write) = mpsc::channel(writer::BATCHES_MAX);
     let (written, persisted) = mpsc::channel(writer::BATCHES_MAX);
-    let (settled, settled_epoch) = watch::channel(0);
+    let (settled, has_settled) = watch::channel(Settled::default());
     let (task, handle) = task::new(task::Parts {
         start,
         replica,
@@ -117,7 +119,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
         engine: Arc::clone(&engine),
         first: first_membership(federation, cluster),
         view,
-        settled: settled_epoch,
+        settled: has_settled,
     };
     let api = StateApi {
         region: region.clone(),

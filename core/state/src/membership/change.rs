@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dwcp_types::RegionId;
 
 use crate::clock::ReplicaId;
-use crate::membership::{MEMBERS_MAX, Membership, Phase};
+use crate::membership::{MEMBERS_MAX, Membership, Phase, Settled};
 use crate::policy::{Plane, Policy, PolicyError};
 use crate::shard::{JurisdictionName, Placement, ShardError, Slot};
 
@@ -102,16 +102,23 @@ pub enum ChangeDenied {
     },
     /// A voter has not settled yet.
     #[error(
-        "replica {replica} has settled in epoch {settled}, not yet in {epoch}; wait, or evict it if it does not come back"
+        "replica {replica} has settled in epoch {}, not yet in {epoch}; wait until it has, or evict {} if that one does not come back",
+        .settled.epoch,
+        missing(*.replica, *.settled, *.epoch)
     )]
     NotSettled {
         /// Which replica.
         replica: ReplicaId,
-        /// The epoch it has settled in.
-        settled: u64,
+        /// How far it has settled.
+        settled: Settled,
         /// The epoch it must settle in.
         epoch: u64,
     },
+}
+
+/// Who keeps a replica from settling in an epoch, as far as it has said.
+fn missing(replica: ReplicaId, settled: Settled, epoch: u64) -> ReplicaId {
+    settled.but.filter(|(of, _)| *of == epoch).map_or(replica, |(_, one)| one)
 }
 
 impl Membership {
@@ -161,9 +168,10 @@ impl Membership {
         Ok(())
     }
 
-    /// Whether `next` may follow now, by the epochs that the replicas say they have settled in.
+    /// Whether `next` may follow now, by how far the replicas say they have settled.
     ///
-    /// A replica that the change evicts need not have settled: it may be gone for ever.
+    /// A replica that the change evicts need not have settled, nor the others with it: it may
+    /// be gone for ever, and an epoch that it did not live to settle must not keep it in.
     ///
     /// # Errors
     ///
@@ -171,17 +179,21 @@ impl Membership {
     pub fn ready_for(
         &self,
         next: &Self,
-        settled: &BTreeMap<ReplicaId, u64>,
+        settled: &BTreeMap<ReplicaId, Settled>,
     ) -> Result<(), ChangeDenied> {
         self.may_follow(next)?;
+        let goes =
+            self.members.keys().find(|replica| !next.members.contains_key(replica));
+        let goes = goes.filter(|goes| self.is_dispensable(**goes));
         // Who votes now and stays, and who is to vote next.
         let needed = self.members.keys().filter(|replica| {
             let stays = next.members.contains_key(replica);
             stays && (self.is_active(**replica) || next.is_active(**replica))
         });
         for replica in needed {
-            let reached = settled.get(replica).copied().unwrap_or(0);
-            if reached < self.epoch {
+            let reached = settled.get(replica).copied().unwrap_or_default();
+            let apart = goes.is_some_and(|goes| reached.but == Some((self.epoch, *goes)));
+            if reached.epoch < self.epoch && !apart {
                 return Err(ChangeDenied::NotSettled {
                     replica: *replica,
                     settled: reached,
@@ -190,6 +202,32 @@ impl Membership {
             }
         }
         Ok(())
+    }
+
+    /// Whether everything that a majority of the epoch before acknowledged is held by somebody
+    /// else, too, even if that epoch had one more vote, which this epoch took away.
+    ///
+    /// Of `n` votes and that one, a majority without it and without this replica must leave
+    /// one: `n >= 3`. Where nobody else votes, nobody else can have it, settled or not.
+    fn is_dispensable(&self, replica: ReplicaId) -> bool {
+        let Some(member) = self.members.get(&replica) else { return false };
+        let active = |region: &RegionId| {
+            let members = self.members.values();
+            members.filter(|m| m.phase == Phase::Active && m.region == *region).count()
+        };
+        match active(&member.region) {
+            0 | 1 => {}
+            2 => return false,
+            _ => return true,
+        }
+        let all = self.shards.jurisdictions.values();
+        let mut placements =
+            all.flat_map(|area| (0..=Slot::MAX).map(|slot| area.placement(slot)));
+        placements.all(|placement| {
+            let others =
+                placement.voters.iter().filter(|r| **r != member.region && active(r) > 0);
+            !placement.voters.contains(&member.region) || others.count() != 1
+        })
     }
 
     fn voters(&self) -> BTreeSet<(ReplicaId, &RegionId)> {

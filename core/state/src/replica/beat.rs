@@ -30,7 +30,7 @@ impl Replica {
             end,
             frontier,
             closed: self.closed_after(end),
-            settled: self.pulls.settled(),
+            settled: self.pulls.settled().epoch,
         };
         self.send(peer, Body::Beat(beat));
     }

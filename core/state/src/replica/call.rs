@@ -60,6 +60,9 @@ struct Call {
     /// The join of what they have.
     joined: Arc<Value>,
     stamp: Hlc,
+    /// How old what is here may be, as of when this replica's own value was taken.
+    staleness: Duration,
+    taken_at: Duration,
     /// What all of them had received.
     floor: Frontier,
     /// What any of them had, of this key.
@@ -146,6 +149,8 @@ impl Replica {
             told: BTreeMap::new(),
             joined: entry.map_or_else(bottom, |entry| Arc::clone(&entry.value)),
             stamp: entry.map_or(Hlc::ZERO, |entry| entry.stamp),
+            staleness: self.staleness(key),
+            taken_at: self.now.mono,
             floor: self.applied.clone(),
             seen: self.seen_with(entry),
             stored: 0,
@@ -359,11 +364,17 @@ impl Replica {
             .end_of_life(call.place.policy, call.stamp)
             .is_some_and(|end| end <= self.now.wall);
         let shown = !call.joined.is_bottom() && !over;
+        // What has come here since the value was taken is not in it: no majority may have that.
+        let since = self.now.mono.saturating_sub(call.taken_at);
+        let mut seen = call.seen;
+        if let Some(session) = session {
+            seen.join(&session.0);
+        }
         let read = Read {
             reading: shown.then(|| self.reading(call.place.policy, &call.joined)),
             level: call.level,
-            staleness: self.staleness(&call.key),
-            token: self.token_with(session.as_ref(), &call.seen),
+            staleness: call.staleness.saturating_add(since),
+            token: Token(seen),
         };
         self.answer(pending.request, Answer::Read(read));
     }

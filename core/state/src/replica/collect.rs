@@ -101,7 +101,7 @@ impl Replica {
             return waited > Duration::from_secs(2);
         }
         self.durable.covers(&self.collection.cut)
-            && self.pulls.settled() == self.view.epoch()
+            && self.pulls.settled().epoch == self.view.epoch()
             && self.blockers().is_empty()
     }
 

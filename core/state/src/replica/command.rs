@@ -9,6 +9,7 @@ use crate::crdt::{Reading, Value};
 use crate::frame::Frame;
 use crate::frontier::Position;
 use crate::level::Level;
+use crate::membership::Settled;
 use crate::replica::input::{BatchId, Key, RequestId, Token};
 use crate::replica::refusal::Refusal;
 
@@ -140,11 +141,8 @@ pub enum Notice {
         /// How far.
         ahead: Duration,
     },
-    /// It has reconciled with every voter since the epoch began.
-    Settled {
-        /// Which epoch.
-        epoch: u64,
-    },
+    /// It has reconciled with every voter since the epoch began, or with all but one.
+    Settled(Settled),
     /// A membership that cannot be was handed in, and is not followed.
     BadView {
         /// Its epoch.

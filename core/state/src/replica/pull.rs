@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::clock::ReplicaId;
 use crate::frame::{Body, Compare, Differ, Pair, States, Want};
 use crate::frontier::Position;
-use crate::membership::Membership;
+use crate::membership::{Membership, Settled};
 use crate::reconcile::{BUCKETS, lacking};
 use crate::replica::config::{RECONCILE_EVERY, Sabotage};
 use crate::replica::input::Key;
@@ -65,7 +65,7 @@ pub(crate) struct Pulls {
     returned: BTreeSet<ReplicaId>,
     /// With whom everything was exchanged in this epoch.
     settled_with: BTreeSet<ReplicaId>,
-    settled: u64,
+    settled: Settled,
     /// Peers that did not answer, and until when they are left alone.
     shunned: BTreeMap<ReplicaId, Duration>,
     next_at: Duration,
@@ -81,7 +81,7 @@ impl Pulls {
         self.returned.insert(peer);
     }
 
-    pub(crate) const fn settled(&self) -> u64 {
+    pub(crate) const fn settled(&self) -> Settled {
         self.settled
     }
 
@@ -309,13 +309,17 @@ impl Replica {
     /// will come: its log counts as received to its end.
     pub(super) fn check_settled(&mut self) {
         let epoch = self.view.epoch();
-        let all = self.view.others().all(|id| {
-            !self.view.membership.is_active(id) || self.pulls.settled_with.contains(&id)
-        });
-        if !all || self.pulls.settled >= epoch {
+        if self.pulls.settled.epoch >= epoch {
             return;
         }
-        self.pulls.settled = epoch;
+        let voters = self.view.others().filter(|id| self.view.membership.is_active(*id));
+        let left = voters.filter(|id| !self.pulls.settled_with.contains(id));
+        match *left.take(2).collect::<Vec<_>>() {
+            [] => {}
+            [one] => return self.settle_but(epoch, one),
+            _ => return,
+        }
+        self.pulls.settled = Settled::in_epoch(epoch);
         let membership = std::sync::Arc::clone(&self.view.membership);
         for (replica, member) in &membership.members {
             self.applied.raise(*replica, Membership::base(member.admission));
@@ -328,6 +332,15 @@ impl Replica {
         }
         self.desk.places_changed = true;
         self.drop_foreign();
-        self.out.push(Command::Notice(Notice::Settled { epoch }));
+        self.out.push(Command::Notice(Notice::Settled(self.pulls.settled)));
+    }
+
+    /// All but one is enough to evict that one, should it not come back.
+    fn settle_but(&mut self, epoch: u64, one: ReplicaId) {
+        let but = Some((epoch, one));
+        if self.pulls.settled.but != but {
+            self.pulls.settled.but = but;
+            self.out.push(Command::Notice(Notice::Settled(self.pulls.settled)));
+        }
     }
 }

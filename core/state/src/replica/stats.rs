@@ -7,6 +7,7 @@ use crate::clock::ReplicaId;
 use crate::crdt::{Kind, Reading};
 use crate::frontier::Position;
 use crate::level::Level;
+use crate::membership::Settled;
 use crate::replica::Replica;
 use crate::replica::command::{Answer, Outcome};
 use crate::replica::refusal::Refusal;
@@ -19,8 +20,8 @@ pub struct Stats {
     pub standing: &'static str,
     /// The epoch that it follows.
     pub epoch: u64,
-    /// The newest epoch that it has settled in.
-    pub settled: u64,
+    /// How far it has settled.
+    pub settled: Settled,
     /// Keys, with those that were deleted and wait to be forgotten.
     pub keys: usize,
     /// Of those, deleted.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use dwcp_types::Timestamp;
 
 use crate::clock::{Hlc, ReplicaId};
-use crate::crdt::Update;
 use crate::frontier::Position;
 use crate::replica::command::RowChange;
 use crate::replica::input::Key;
@@ -81,12 +80,12 @@ impl Replica {
     }
 
     fn bury(&mut self, key: &Key, place: Place) {
-        let over = self
-            .store
-            .get(key)
-            .is_some_and(|entry| self.is_over(entry) && !entry.value.is_bottom());
+        let entry = self.store.get(key);
+        let over = entry.filter(|entry| self.is_over(entry) && !entry.value.is_bottom());
+        let Some(entry) = over else { return };
+        let ended = entry.value.stamp().unwrap_or(entry.stamp);
         // Kinds that live for a time can be deleted, so nothing refuses.
-        if over && self.mutate(key, place, &Update::Delete).is_ok() {
+        if self.delete_ended(key, place, ended).is_ok() {
             self.counts.expired += 1;
         }
     }

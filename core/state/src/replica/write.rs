@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Hlc;
-use crate::crdt::{Kind, Update, Value, Writer};
+use crate::crdt::{Kind, Update, UpdateError, Value, Writer};
 use crate::frame::Held;
 use crate::frontier::Position;
 use crate::level::Level;
@@ -45,6 +45,16 @@ impl Change {
             Level::Quorum | Level::Strong => Some(Scope::Regions),
         }
     }
+}
+
+/// The stamps of a mutation.
+struct Times {
+    /// When it is made: later than every mutation before.
+    stamp: Hlc,
+    /// When it counts as made, against other writes of the key.
+    valid: Hlc,
+    /// Whether the key's life begins anew.
+    timed: bool,
 }
 
 /// The same change of the same key has the same digest; only operations with an id need one.
@@ -147,19 +157,49 @@ impl Replica {
         key: &Key,
         place: Place,
         update: &Update,
-    ) -> Result<(Position, Hlc), crate::crdt::UpdateError> {
-        let position = self.log.next();
+    ) -> Result<(Position, Hlc), UpdateError> {
         let stamp = self.clock.tick(self.now.wall);
-        let writer = Writer { actor: self.me, seq: position.seq, stamp };
+        let timed =
+            self.view.policy_at(place.policy).is_some_and(|policy| policy.ttl.is_some());
+        let position =
+            self.record(key, place, update, Times { stamp, valid: stamp, timed })?;
+        Ok((position, stamp))
+    }
+
+    /// Deletes a value whose life is over. The deletion counts as made right after the write
+    /// that ended, so that it wins over that one and over nothing that was written later and
+    /// has not come here; nor does it begin a new life.
+    ///
+    /// The promise of what stamps will not come any more is not kept for it, and need not be:
+    /// readers saw nothing of the value before it came.
+    pub(super) fn delete_ended(
+        &mut self,
+        key: &Key,
+        place: Place,
+        ended: Hlc,
+    ) -> Result<(), UpdateError> {
+        let stamp = self.clock.tick(self.now.wall);
+        let valid = Hlc::from_bits(ended.bits().saturating_add(1));
+        self.record(key, place, &Update::Delete, Times { stamp, valid, timed: false })?;
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        key: &Key,
+        place: Place,
+        update: &Update,
+        Times { stamp, valid, timed }: Times,
+    ) -> Result<Position, UpdateError> {
+        let position = self.log.next();
+        let writer = Writer { actor: self.me, seq: position.seq, stamp: valid };
         let delta = match self.store.get(key) {
             Some(entry) => entry.value.update(update, &writer)?,
             None => Value::bottom(place.kind).update(update, &writer)?,
         };
-        let timed =
-            self.view.policy_at(place.policy).is_some_and(|policy| policy.ttl.is_some());
         let (key, class, value) = (Arc::clone(key), place.class, Held::new(delta));
         self.append(Record { position, key, value, stamp, timed, class, len: 0 }, place);
-        Ok((position, stamp))
+        Ok(position)
     }
 
     fn append(&mut self, mut record: Record, place: Place) {

@@ -3,7 +3,7 @@
 //! One record, changed only by compare-and-set, epoch by epoch. The first daemon that finds none
 //! writes epoch 1: every region of its configuration that has a `state_endpoint`. A region that
 //! comes later admits itself, and begins to vote when all have settled. Each replica says in a
-//! record of its own up to which epoch it has settled; a change waits for that.
+//! record of its own how far it has settled; a change waits for that.
 //!
 //! A daemon that cannot reach the engine goes on under the last membership that its replica
 //! followed, which is among the replica's rows: a region that is cut off must serve what it may.
@@ -17,14 +17,15 @@ use dwcp_runtime::strong::{
     Compare, Event, KeyValue, Op, OpId, Range, StrongEngine, StrongError, Txn, TxnOutcome,
 };
 use dwcp_state::membership::ChangeDenied;
-use dwcp_state::{Membership, ReplicaId};
+use dwcp_state::{Membership, ReplicaId, Settled};
 use dwcp_types::RegionId;
+use serde::Serialize;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// The record.
 const KEY: &str = "/state/membership";
-/// Where replicas say up to which epoch they have settled.
+/// Where replicas say how far they have settled.
 const SETTLED: &str = "/state/settled/";
 /// Everything that is followed.
 const PREFIX: &str = "/state/";
@@ -60,7 +61,7 @@ pub(super) struct Keeper {
     pub(super) engine: Arc<dyn StrongEngine>,
     pub(super) first: Membership,
     pub(super) view: watch::Sender<Option<Arc<Membership>>>,
-    pub(super) settled: watch::Receiver<u64>,
+    pub(super) settled: watch::Receiver<Settled>,
 }
 
 impl Keeper {
@@ -92,8 +93,8 @@ impl Keeper {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    let epoch = *self.settled.borrow_and_update();
-                    self.say_settled(epoch).await?;
+                    let settled = *self.settled.borrow_and_update();
+                    self.say_settled(settled).await?;
                 }
             }
         }
@@ -159,13 +160,13 @@ impl Keeper {
         now.admitting(id, self.region.clone())
     }
 
-    async fn say_settled(&self, epoch: u64) -> Result<(), ChangeError> {
+    async fn say_settled(&self, settled: Settled) -> Result<(), ChangeError> {
         let Some(view) = self.view.borrow().clone() else { return Ok(()) };
         let own = view.members.iter().find(|(_, member)| member.region == self.region);
         let Some((id, _)) = own else { return Ok(()) };
         let txn = Txn {
             compare: Vec::new(),
-            then: vec![Op::put(format!("{SETTLED}{id}"), epoch.to_string())],
+            then: vec![Op::put(format!("{SETTLED}{id}"), encoded(&settled)?)],
             op_id: Some(OpId::random()),
         };
         self.engine.txn(txn).await?;
@@ -181,7 +182,7 @@ pub(crate) async fn now(engine: &dyn StrongEngine) -> Result<Membership, ChangeE
 struct Read {
     membership: Membership,
     record: KeyValue,
-    settled: BTreeMap<ReplicaId, u64>,
+    settled: BTreeMap<ReplicaId, Settled>,
     revision: u64,
 }
 
@@ -193,8 +194,8 @@ async fn read(engine: &dyn StrongEngine) -> Result<Read, ChangeError> {
     let record = record.cloned().ok_or(ChangeError::None)?;
     let settled = page.items.iter().filter_map(|record| {
         let id = record.key.strip_prefix(SETTLED)?.parse().ok()?;
-        let epoch = std::str::from_utf8(&record.value).ok()?.parse().ok()?;
-        Some((ReplicaId::new(id), epoch))
+        let settled = serde_json::from_slice(&record.value).ok()?;
+        Some((ReplicaId::new(id), settled))
     });
     Ok(Read {
         membership: decoded(&record)?,
@@ -245,8 +246,8 @@ pub(crate) async fn change(
     Err(ChangeError::Contended)
 }
 
-fn encoded(membership: &Membership) -> Result<Bytes, ChangeError> {
-    let bytes = serde_json::to_vec(membership);
+fn encoded(record: &impl Serialize) -> Result<Bytes, ChangeError> {
+    let bytes = serde_json::to_vec(record);
     bytes.map(Bytes::from).map_err(|reason| ChangeError::Unreadable(reason.to_string()))
 }
 

@@ -31,7 +31,7 @@ pub(super) fn shown(
         actor: report.actor.to_string(),
         standing: stats.standing.to_owned(),
         epoch: stats.epoch,
-        settled: stats.settled,
+        settled: stats.settled.epoch,
         keys: whole(stats.keys.saturating_sub(stats.doomed)),
         state_bytes: whole(stats.bytes),
         log_deltas: whole(stats.log_records),

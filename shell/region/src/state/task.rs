@@ -22,7 +22,7 @@ use dwcp_runtime::clock::Clock;
 use dwcp_runtime::mesh::{MeshEvent, MeshEvents, MeshHandle};
 use dwcp_state::{
     Actor, BatchId, Command, Frame, Frontier, Input, Key, Membership, Notice, Now,
-    Outcome, Replica, ReplicaId, Request, RequestId, RowChange, Stats,
+    Outcome, Replica, ReplicaId, Request, RequestId, RowChange, Settled, Stats,
 };
 use dwcp_types::RegionId;
 use futures_util::FutureExt;
@@ -125,7 +125,7 @@ pub(super) struct Parts {
     pub(super) batches: mpsc::Sender<Batch>,
     pub(super) persisted: mpsc::Receiver<Persisted>,
     pub(super) view: watch::Receiver<Option<Arc<Membership>>>,
-    pub(super) settled: watch::Sender<u64>,
+    pub(super) settled: watch::Sender<Settled>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) life: u64,
 }
@@ -395,8 +395,8 @@ impl Task {
 
     fn notice(&self, notice: &Notice) {
         match notice {
-            Notice::Settled { epoch } => {
-                self.parts.settled.send_replace(*epoch);
+            Notice::Settled(settled) => {
+                self.parts.settled.send_replace(*settled);
             }
             Notice::Unsent(unsent) => warn!(
                 writes = unsent.len(),

@@ -76,3 +76,30 @@ fn a_restart_remembers_when_it_ends() {
     net.run_secs(4);
     assert_eq!(net.see(id(2), "session/x"), None);
 }
+
+#[test]
+fn the_end_of_a_life_takes_nothing_that_was_written_later() {
+    for number in 0..8 {
+        let key = format!("session/{number}");
+        let mut net = Net::new(1, timed());
+        net.run_secs(1);
+        net.set(id(1), &key, "one");
+        net.run_secs(1);
+        net.cut_off(id(3));
+        net.run_secs(7);
+        // Written within the life, and not known to those who end it.
+        net.set(id(3), &key, "two");
+        net.run_secs(3);
+        assert_eq!(net.see(id(1), &key), None);
+        net.heal();
+        net.run_secs(3);
+        for at in 1..=3 {
+            assert_eq!(net.see(id(at), &key), latest("two"), "{key} at {at}");
+        }
+        net.run_secs(6);
+        assert_eq!(net.see(id(2), &key), None, "its own life is not longer for that");
+        net.run_secs(10);
+        net.assert_alike();
+        assert_eq!(net.replica(id(2)).stats().keys, 0);
+    }
+}

@@ -1,9 +1,11 @@
 //! Coming and going: nothing that was deleted comes back, nothing that was acknowledged by a
 //! majority is lost, and what only an evicted replica had is reported.
 
-use super::net::{Net, bytes, id, latest, membership, region, written};
+use super::net::{Net, bytes, id, latest, membership, read, region, written};
 use crate::clock::ReplicaId;
 use crate::crdt::Update;
+use crate::level::Level;
+use crate::membership::{ChangeDenied, Settled};
 use crate::replica::{Notice, Refusal};
 
 fn stats(net: &Net, of: ReplicaId) -> crate::replica::Stats {
@@ -53,7 +55,7 @@ fn an_evicted_replica_blocks_nothing_and_brings_nothing_back() {
     }
     net.run_secs(10);
     assert_eq!(stats(&net, id(1)).keys, 0);
-    assert_eq!(stats(&net, id(1)).settled, 2);
+    assert_eq!(stats(&net, id(1)).settled, Settled::in_epoch(2));
     net.heal();
     net.run_secs(10);
     assert_eq!(net.see(id(1), "lww/old"), None);
@@ -94,7 +96,7 @@ fn it_comes_back_empty_and_reports_what_nobody_else_had() {
     let keys: Vec<_> =
         reported.unwrap().iter().map(|unsent| unsent.key.to_string()).collect();
     assert_eq!(keys, vec!["lww/unsent"]);
-    assert_eq!(stats(&net, id(3)).settled, 3);
+    assert_eq!(stats(&net, id(3)).settled.epoch, 3);
     net.follow(net.view.activating(id(3)));
     net.run_secs(5);
     assert_eq!(net.see(id(3), "lww/shared"), latest("zero"));
@@ -103,4 +105,55 @@ fn it_comes_back_empty_and_reports_what_nobody_else_had() {
     net.run_secs(1);
     assert_eq!(net.see(id(1), "lww/new"), latest("new"));
     net.assert_alike();
+}
+
+/// How far the replicas have settled that run.
+fn settled(net: &Net) -> std::collections::BTreeMap<ReplicaId, Settled> {
+    let running = net.nodes.iter().filter(|(_, node)| node.replica.is_some());
+    running.map(|(of, _)| (*of, stats(net, *of).settled)).collect()
+}
+
+#[test]
+fn one_that_died_before_an_epoch_settled_can_be_evicted_and_loses_nothing() {
+    let mut net = Net::new(1, membership(&["a", "b", "c"]));
+    net.run_secs(1);
+    net.cut(id(1), id(2));
+    written(net.update(id(3), "quorum/x", Update::Set(bytes("one")), None));
+    net.crash(id(3));
+    let mut rules = (*net.view).clone();
+    rules.epoch += 1;
+    net.follow(rules.clone());
+    net.run_secs(5);
+    let evicting = net.view.evicting(id(3));
+    let denied = net.view.ready_for(&evicting, &settled(&net)).unwrap_err();
+    assert!(matches!(denied, ChangeDenied::NotSettled { .. }), "{denied}");
+    net.heal();
+    net.run_secs(5);
+    // Any other change has to wait for the dead one, and says for whom.
+    rules.epoch += 1;
+    let denied = net.view.ready_for(&rules, &settled(&net)).unwrap_err().to_string();
+    assert!(denied.contains("evict 3 if that one does not come back"), "{denied}");
+    net.view.ready_for(&evicting, &settled(&net)).unwrap();
+    net.follow(evicting);
+    net.run_secs(5);
+    assert_eq!(stats(&net, id(1)).settled, Settled::in_epoch(3));
+    for at in [1, 2] {
+        let seen = read(net.get(id(at), "quorum/x", Some(Level::Quorum))).reading;
+        assert_eq!(seen, latest("one"));
+    }
+}
+
+#[test]
+fn one_that_alone_may_have_what_was_acknowledged_is_not_evicted_unsettled() {
+    let mut net = Net::new(1, membership(&["a", "b", "c"]));
+    net.run_secs(1);
+    net.follow(net.view.evicting(id(2)));
+    net.crash(id(2));
+    net.crash(id(3));
+    net.run_secs(5);
+    assert_eq!(stats(&net, id(1)).settled.but, Some((2, id(3))));
+    // A majority of the three may have been 2 and 3.
+    let evicting = net.view.evicting(id(3));
+    let denied = net.view.ready_for(&evicting, &settled(&net)).unwrap_err();
+    assert!(matches!(denied, ChangeDenied::NotSettled { .. }), "{denied}");
 }

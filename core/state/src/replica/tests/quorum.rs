@@ -99,3 +99,28 @@ fn region_majorities_count_and_not_replicas() {
     let seen = read(net.get(id(2), "lww/x", Some(Level::Local)));
     assert_eq!((seen.reading, seen.level), (latest("one"), Level::Local));
 }
+
+#[test]
+fn a_read_does_not_claim_what_came_after_its_value_was_taken() {
+    let mut net = Net::new(1, membership(&["a", "b", "c", "d", "e"]));
+    net.run_secs(1);
+    net.set(id(5), "lww/x", "one");
+    net.run_secs(1);
+    net.crash(id(4));
+    for other in [2, 3] {
+        net.cut(id(1), id(other));
+        net.cut(id(5), id(other));
+    }
+    let op = Op::Get { key: key("lww/x"), max_staleness: None };
+    let asked = net.ask(id(1), op, Some(Level::Quorum), None);
+    net.run(Duration::from_millis(100));
+    // Two of five have answered. The newer value comes by push before the third answer.
+    let newer = net.set(id(5), "lww/x", "two");
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.see(id(1), "lww/x"), latest("two"));
+    net.heal();
+    net.cut(id(5), id(2));
+    let seen = read(net.wait(asked));
+    assert_eq!(seen.reading, latest("one"), "no majority has the newer one");
+    assert!(!seen.token.0.covers(&newer.token.0), "{:?}", seen.token);
+}

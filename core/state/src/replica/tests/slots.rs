@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::net::{Net, bytes, id, membership, read, region, written};
 use crate::crdt::{Reading, Update};
-use crate::membership::{ChangeDenied, Membership};
+use crate::membership::{ChangeDenied, Membership, Settled};
 use crate::replica::Refusal;
 use crate::shard::{Jurisdiction, Placement};
 
@@ -92,7 +92,8 @@ fn steps_that_could_lose_a_majority_are_refused() {
     let denied = view.may_follow(&both).unwrap_err();
     assert!(matches!(denied, ChangeDenied::TooManyVotes { .. }), "{denied}");
     let next = with(&view, &["a", "b"], &["c"]);
-    let denied = view.ready_for(&next, &[(id(1), 1)].into()).unwrap_err();
+    let denied =
+        view.ready_for(&next, &[(id(1), Settled::in_epoch(1))].into()).unwrap_err();
     assert!(matches!(denied, ChangeDenied::NotSettled { .. }), "{denied}");
     let mut reused = view.evicting(id(4));
     reused.evicted.clear();
