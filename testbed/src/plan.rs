@@ -137,6 +137,7 @@ pub struct Plan {
     pub(crate) driver: &'static str,
     pub(crate) image: std::path::PathBuf,
     preemption: bool,
+    n_minus_1: &'static str,
 }
 
 impl Plan {
@@ -144,19 +145,26 @@ impl Plan {
     #[must_use]
     pub fn simulated(regions: Vec<RegionPlan>) -> Self {
         let image = "/nonexistent".into();
-        Self { regions, driver: "simulated", image, preemption: false }
+        Self { regions, driver: "simulated", image, preemption: false, n_minus_1: "warn" }
     }
 
     /// With real guests from this image folder.
     #[must_use]
     pub fn qemu(regions: Vec<RegionPlan>, image: std::path::PathBuf) -> Self {
-        Self { regions, driver: "qemu", image, preemption: false }
+        Self { regions, driver: "qemu", image, preemption: false, n_minus_1: "warn" }
     }
 
     /// With pre-emption switched on.
     #[must_use]
     pub const fn preempting(mut self) -> Self {
         self.preemption = true;
+        self
+    }
+
+    /// Refusing what would break N-1.
+    #[must_use]
+    pub const fn keeping_n_minus_1(mut self) -> Self {
+        self.n_minus_1 = "refuse";
         self
     }
 
@@ -188,7 +196,11 @@ impl Plan {
                 "location": location("IE", "Europe"),
                 "latency": latency,
             }],
-            "controller": { "strategy": "hybrid", "preemption_enabled": self.preemption },
+            "controller": {
+                "strategy": "hybrid",
+                "preemption_enabled": self.preemption,
+                "n_minus_1": self.n_minus_1,
+            },
             "engine": { "kind": "embedded", "host": self.regions[0].id },
         })
     }

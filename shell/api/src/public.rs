@@ -177,6 +177,9 @@ pub struct PlaceReply {
     pub explanation: dwcp_controller::placement::Explanation,
     /// VMs that were stopped, or in a dry run would be, to make room.
     pub victims: Vec<VmId>,
+    /// Regions whose loss would newly leave protected VMs without a legal place, which the
+    /// operator's policy allows (F12). Only for a protected VM, as of the first choice.
+    pub n_minus_1: Vec<dwcp_controller::placement::RegionLoss>,
     /// Time spent to decide, in microseconds (F35: apart from the time to commit).
     pub decide_us: u64,
     /// Time spent to reserve and commit, in microseconds; 0 in a dry run.

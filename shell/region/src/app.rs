@@ -406,7 +406,16 @@ impl Core {
                 mirror: self.mirror.clone(),
                 claims,
             },
+            capacity: self.capacity(),
             clock: self.clock.clone(),
+        }
+    }
+
+    fn capacity(&self) -> CapacityPlanner {
+        CapacityPlanner {
+            fleet: self.fleet.clone(),
+            mirror: self.mirror.clone(),
+            policy: self.policy,
         }
     }
 
@@ -416,11 +425,7 @@ impl Core {
             region: self.region.clone(),
             placer: self.placer(),
             lifecycle: self.lifecycle(),
-            capacity: CapacityPlanner {
-                fleet: self.fleet.clone(),
-                mirror: self.mirror.clone(),
-                policy: self.policy,
-            },
+            capacity: self.capacity(),
             inventory: self.inventory.clone(),
             regions: self.region_records(),
             status: self.status.clone(),
@@ -550,6 +555,6 @@ fn policy(federation: &Federation) -> Policy {
     Policy {
         strategy: federation.controller.strategy,
         preemption: federation.controller.preemption_enabled,
-        ..Policy::default()
+        n_minus_1: federation.controller.n_minus_1,
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use dwcp_api::public::{FlavourFit, NMinusOne, RegionCapacityReply};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::placement::{
-    Policy, Requests, capacity, default_flavours, n_minus_1,
+    AdmissionVerdict, Choice, Fleet, Policy, RegionLoss, Requests, admit, capacity,
+    default_flavours, n_minus_1,
 };
-use dwcp_types::{RegionId, Tier};
+use dwcp_types::{PlacementRequest, RegionId, Tier};
 
 use crate::fleet::FleetKeeper;
 use crate::mirror::Mirror;
@@ -71,6 +72,30 @@ impl CapacityPlanner {
         })
     }
 
+    /// Whether a protected VM may be placed where it was decided: the losses that it would
+    /// newly make unbearable, where the policy only warns of them (F12).
+    ///
+    /// # Errors
+    ///
+    /// When the policy refuses such a placement.
+    pub fn admit(
+        &self,
+        request: &PlacementRequest,
+        at: &Choice,
+    ) -> Result<Vec<RegionLoss>, ApiError> {
+        if request.tier != Tier::Protected {
+            return Ok(Vec::new());
+        }
+        let requests = self.protected();
+        // Regions are lost and rehearsed in a copy: placements go on meanwhile.
+        let fleet = self.fleet.look(Fleet::clone);
+        match admit(&fleet, request, at, &requests, &self.policy) {
+            AdmissionVerdict::Admitted => Ok(Vec::new()),
+            AdmissionVerdict::Warned { losses } => Ok(losses),
+            AdmissionVerdict::Refused { losses } => Err(not_survivable(request, &losses)),
+        }
+    }
+
     fn protected(&self) -> Requests {
         let records = self
             .mirror
@@ -80,4 +105,25 @@ impl CapacityPlanner {
             .map(|record| (record.request.id.clone(), record.request.clone()));
         pairs.collect::<BTreeMap<_, _>>()
     }
+}
+
+fn not_survivable(request: &PlacementRequest, losses: &[RegionLoss]) -> ApiError {
+    let regions: Vec<String> = losses
+        .iter()
+        .map(|loss| {
+            let vms: Vec<&str> = loss.stranded.iter().map(|vm| vm.vm.as_str()).collect();
+            format!("{} would strand {}", loss.region, vms.join(", "))
+        })
+        .collect();
+    let message = format!(
+        "VM {} is protected, and placed it would break N-1: the loss of {}",
+        request.id,
+        regions.join("; of ")
+    );
+    ApiError::new(ErrorCode::Refused, message)
+        .with_remedy(
+            "add capacity where those VMs may run, place it with another tier, or set \
+             `controller.n_minus_1: warn`",
+        )
+        .with_details(&losses)
 }

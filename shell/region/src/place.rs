@@ -14,8 +14,8 @@ use dwcp_controller::ownership::{
     ClientToken, DecisionSummary, TokenRecord, VmRecord, token_key, vm_key,
 };
 use dwcp_controller::placement::{
-    Decision, Explanation, Policy, ReasonKind, RefusalCount, Verdict, Victim, decide,
-    explain, need, plan_preemption, validate, validate_names,
+    Decision, Explanation, Policy, ReasonKind, RefusalCount, RegionLoss, Verdict, Victim,
+    decide, explain, need, plan_preemption, validate, validate_names,
 };
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::StrongEngine;
@@ -23,6 +23,7 @@ use dwcp_types::{PlacementRequest, RegionId, VmId};
 use serde::de::DeserializeOwned;
 use tracing::info;
 
+use crate::capacity::CapacityPlanner;
 use crate::claims::{Claims, Missed, attempt, random_name};
 use crate::fleet::FleetKeeper;
 use crate::mirror::Mirror;
@@ -52,6 +53,8 @@ pub struct Placer {
     pub claims: Arc<Claims>,
     /// Makes room.
     pub preemptor: Preemptor,
+    /// Knows what the loss of a region would mean.
+    pub capacity: CapacityPlanner,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -93,17 +96,26 @@ impl Placer {
             return self.dry_run(&ask, explanation, decide_us);
         }
         let token = token_of(&ask)?;
+        let mut n_minus_1 = Vec::new();
         let (record, repeated, victims) = match self.known(&ask.request, &token).await? {
             Some(record) => (record, true, Vec::new()),
             None => {
                 self.refuse_taken(&ask.request.id)?;
+                n_minus_1 = self.admit(&ask.request, &explanation)?;
                 self.place_new(&ask, &token, &explanation).await?
             }
         };
         info!(vm = %record.request.id, region = %record.owner.region, repeated, "placed");
         let commit_us = micros(self.clock.monotonic().saturating_sub(decided));
-        let reply =
-            PlaceReply { vm: None, repeated, explanation, victims, decide_us, commit_us };
+        let reply = PlaceReply {
+            vm: None,
+            repeated,
+            explanation,
+            victims,
+            n_minus_1,
+            decide_us,
+            commit_us,
+        };
         Ok(Placed { record: Some(record), reply })
     }
 
@@ -113,6 +125,7 @@ impl Placer {
         explanation: Explanation,
         decide_us: u64,
     ) -> Result<Placed, ApiError> {
+        let n_minus_1 = self.admit(&ask.request, &explanation)?;
         let mut victims = Vec::new();
         if explanation.decision.chosen.is_none() {
             let plan = self
@@ -128,10 +141,21 @@ impl Placer {
             repeated: false,
             explanation,
             victims,
+            n_minus_1,
             decide_us,
             commit_us: 0,
         };
         Ok(Placed { record: None, reply })
+    }
+
+    /// What the loss of a region would newly mean, where the policy lets it be.
+    fn admit(
+        &self,
+        request: &PlacementRequest,
+        explanation: &Explanation,
+    ) -> Result<Vec<RegionLoss>, ApiError> {
+        let chosen = explanation.decision.chosen.as_ref();
+        chosen.map_or(Ok(Vec::new()), |at| self.capacity.admit(request, at))
     }
 
     /// Says early what the commit would say: the mirror may be late, the engine is not.

@@ -6,7 +6,6 @@ use dwcp_controller::placement::{Explanation, Verdict};
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::http::HttpError;
 use dwcp_runtime::tls::{DevelopmentCa, Identity};
-use dwcp_testbed::until;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Knock, Plan, RegionPlan, knock_without_certificate,
     refusal,
@@ -30,20 +29,14 @@ fn region(id: &str) -> Identity {
     Identity::Region(RegionId::new(id).unwrap())
 }
 
-/// Why TLS refuses; a panic when somebody comes in. A connection may break before the alert is
-/// read, so it is asked again until the reason is known.
-async fn refused_by_tls<F>(ask: impl Fn() -> F) -> (String, &'static str)
-where
-    F: Future<Output = Result<(u16, dwcp_api::ApiError), HttpError>>,
-{
-    until("the server says why it refuses", || async {
-        match ask().await {
-            Ok(reply) => panic!("a stranger came in: {reply:?}"),
-            Err(HttpError::Tls { reason, remedy, .. }) => Ok((reason, remedy)),
-            Err(other) => Err(other),
-        }
-    })
-    .await
+/// Why TLS refuses; a panic when somebody comes in, or is not told.
+fn refused_by_tls(
+    answer: Result<(u16, dwcp_api::ApiError), HttpError>,
+) -> (String, &'static str) {
+    match answer {
+        Err(HttpError::Tls { reason, remedy, .. }) => (reason, remedy),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +58,7 @@ async fn only_those_with_the_right_certificate_come_in() {
     let long_ago = Timestamp::from_millis(now.as_millis() - 2 * 3_600_000);
     let expired = federation.ca().issue(&admin, &[], hour, long_ago).unwrap();
     let expired = expired.write(&folder.join("expired"), "admin").unwrap();
-    let (reason, remedy) = refused_by_tls(|| ask(expired.clone())).await;
+    let (reason, remedy) = refused_by_tls(ask(expired).await);
     assert!(reason.to_lowercase().contains("expired"), "{reason}");
     assert!(remedy.contains("new certificate"), "{remedy}");
 
@@ -74,7 +67,7 @@ async fn only_those_with_the_right_certificate_come_in() {
     let foreign = foreign.issue(&admin, &[], hour, now).unwrap();
     let mut foreign = foreign.write(&folder.join("foreign"), "admin").unwrap();
     foreign.ca = federation.admin().ca;
-    let (_, remedy) = refused_by_tls(|| ask(foreign.clone())).await;
+    let (_, remedy) = refused_by_tls(ask(foreign).await);
     assert!(remedy.contains("CA of this federation"), "{remedy}");
 
     let refused = knock_without_certificate(at, &federation.admin().ca).await;

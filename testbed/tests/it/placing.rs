@@ -252,3 +252,41 @@ async fn less_urgent_vms_give_way_and_come_back_and_protected_ones_never_do() {
     federation.in_phase("only", "guarded", VmPhase::Running).await;
     federation.end();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protected_vm_that_would_not_survive_its_region_is_told_of_or_refused() {
+    let names = |reply: &PlaceReply| -> Vec<String> {
+        let stranded = reply.n_minus_1.iter().flat_map(|loss| &loss.stranded);
+        stranded.map(|stranded| stranded.vm.to_string()).collect()
+    };
+    let regions = || {
+        let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(4));
+        vec![region("here"), region("there")]
+    };
+    let guarded = |name| Ask::new(name).only_in("here").tier(Tier::Protected);
+
+    // The constraint to one region leaves no place after its loss, whatever is free.
+    let federation = Federation::start(Plan::simulated(regions())).await;
+    let door = federation.at("there");
+    let free = door.place(&Ask::new("free").tier(Tier::Protected)).await.unwrap();
+    assert_eq!(names(&free), Vec::<String>::new());
+    let bound = door.place(&guarded("bound").dry_run()).await.unwrap();
+    assert_eq!(names(&bound), ["bound"]);
+    let bound = door.place(&guarded("bound")).await.unwrap();
+    assert_eq!(names(&bound), ["bound"]);
+    let usual = door.place(&Ask::new("usual").only_in("here")).await.unwrap();
+    assert_eq!(names(&usual), Vec::<String>::new(), "it is not protected");
+    federation.end();
+
+    let federation =
+        Federation::start(Plan::simulated(regions()).keeping_n_minus_1()).await;
+    let door = federation.at("there");
+    let refused = refusal(door.place(&guarded("bound")).await);
+    assert_eq!(refused.code, ErrorCode::Refused);
+    assert!(refused.message.contains("the loss of here would strand bound"), "{refused}");
+    let free = Ask::new("free").tier(Tier::Protected);
+    door.place(&free).await.unwrap();
+    // The answer that was given is given again, whatever has changed.
+    assert!(door.place(&free).await.unwrap().repeated);
+    federation.end();
+}

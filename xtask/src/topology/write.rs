@@ -26,6 +26,7 @@ const TAIL: &str = "
 controller:
   strategy: hybrid
   preemption_enabled: true
+  n_minus_1: warn
   max_concurrent_migrations: 10
   input_refresh_interval: 10s
   health_check_interval: 10s

@@ -45,6 +45,14 @@ pub(crate) fn placed(reply: &PlaceReply, look: Look) -> String {
             text::listed(&reply.victims)
         ));
     }
+    for loss in &reply.n_minus_1 {
+        let vms: Vec<_> = loss.stranded.iter().map(|vm| vm.vm.clone()).collect();
+        shown.push_str(&format!(
+            "warning: the loss of {} would now leave no place for {}\n",
+            loss.region,
+            text::listed(&vms)
+        ));
+    }
     if reply.vm.is_none() || look.wide {
         if !shown.is_empty() {
             shown.push('\n');

@@ -10,7 +10,9 @@ use dwcp_api::public::{
     PlaceReply, RegionCapacityReply, RegionItem, RegionList, RegionStatus, StatusReply,
     VmDetail, VmItem, VmList,
 };
-use dwcp_controller::placement::{self, Explanation, Fleet, Policy};
+use dwcp_controller::placement::{
+    self, Explanation, Fleet, Policy, RegionLoss, Stranded,
+};
 use dwcp_types::{
     Bps, Capacity, ComplianceZone, Constraints, CostProfile, Epoch, FleetView,
     Generation, Gib, Health, HealthState, HostView, Location, Mbps, Mib, MicroUsd,
@@ -235,6 +237,7 @@ pub(crate) fn placed() -> PlaceReply {
         repeated: false,
         explanation: explanation(),
         victims: Vec::new(),
+        n_minus_1: Vec::new(),
         decide_us: 14,
         commit_us: 3_240,
     }
@@ -242,7 +245,15 @@ pub(crate) fn placed() -> PlaceReply {
 
 pub(crate) fn dry_run() -> PlaceReply {
     let victims = vec!["vm-batch-7".parse().unwrap()];
-    PlaceReply { vm: None, victims, commit_us: 0, ..placed() }
+    let stranded = Stranded { vm: "vm-ledger-2".parse().unwrap(), refusals: Vec::new() };
+    let loss = RegionLoss {
+        region: "eu-west-1".parse().unwrap(),
+        protected: 3,
+        need: Capacity::default(),
+        free_elsewhere: Capacity::default(),
+        stranded: vec![stranded],
+    };
+    PlaceReply { vm: None, victims, n_minus_1: vec![loss], commit_us: 0, ..placed() }
 }
 
 pub(crate) fn region(id: &str) -> RegionItem {

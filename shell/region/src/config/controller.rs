@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use dwcp_controller::placement::Admission;
 use dwcp_types::Strategy;
 
 use super::duration;
@@ -21,9 +22,15 @@ const CONTROLLER_KEYS: &[&str] = &[
     "preemption_enabled",
     "enable_preemption",
     "health_check_interval",
+    "n_minus_1",
 ];
-const PLACEMENT_KEYS: &[&str] =
-    &["algorithm", "strategy", "enable_preemption", "max_concurrent_migrations"];
+const PLACEMENT_KEYS: &[&str] = &[
+    "algorithm",
+    "strategy",
+    "enable_preemption",
+    "max_concurrent_migrations",
+    "n_minus_1",
+];
 
 /// Most migrations at once: the bound of the migration queue (DETAILS 2.1, O21).
 const MIGRATIONS_MAX: u64 = 1_000;
@@ -35,6 +42,9 @@ const STRATEGIES: [(&str, Strategy); 5] = [
     ("load-balanced", Strategy::LoadBalanced),
     ("balanced", Strategy::LoadBalanced),
 ];
+/// What to do with a protected VM that would break N-1 (F12).
+const ADMISSIONS: [(&str, Admission); 3] =
+    [("off", Admission::Off), ("warn", Admission::Warn), ("refuse", Admission::Refuse)];
 
 /// The two blocks, both optional.
 #[derive(Debug)]
@@ -124,6 +134,10 @@ pub(super) fn controller(
         blocks.one([&["health_check_interval"], &[]], report, |field, report| {
             field.duration(Duration::from_secs(1)..=hour, report)
         });
+    let n_minus_1 =
+        blocks.one([&["n_minus_1"], &["n_minus_1"]], report, |field, report| {
+            field.choice(&ADMISSIONS, report)
+        });
     parallel_scoring(&blocks, report)?;
     let migrations = migrations?.map(u32::try_from).transpose().ok()?;
     Some(ControllerConfig {
@@ -133,6 +147,7 @@ pub(super) fn controller(
             .unwrap_or(default.max_concurrent_migrations),
         input_refresh_interval: refresh?.unwrap_or(default.input_refresh_interval),
         health_check_interval: health?.unwrap_or(default.health_check_interval),
+        n_minus_1: n_minus_1?.unwrap_or(default.n_minus_1),
     })
 }
 

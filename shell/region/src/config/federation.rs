@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_controller::placement::Admission;
 use dwcp_state::{Kind, Level};
 use dwcp_types::{
     Capacity, HostId, Location, Region, RegionId, Strategy, UserZoneView, ZoneId,
@@ -91,6 +92,9 @@ pub struct ControllerConfig {
     pub input_refresh_interval: Duration,
     /// How often a region's health score is computed (F5). Says nothing about liveness.
     pub health_check_interval: Duration,
+    /// What to do with a protected VM whose placement would leave protected VMs without a
+    /// place were a region to die (F12).
+    pub n_minus_1: Admission,
 }
 
 impl Default for ControllerConfig {
@@ -103,6 +107,7 @@ impl Default for ControllerConfig {
             // P1.2, M2.1
             input_refresh_interval: Duration::from_secs(10),
             health_check_interval: Duration::from_secs(10),
+            n_minus_1: Admission::Warn,
         }
     }
 }

@@ -248,7 +248,8 @@ fn was_unsent(error: &ClientError) -> bool {
     let mut next = error.source();
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            return error.is_canceled();
+            // Closed: it was not ready for a request, so it got none.
+            return error.is_canceled() || error.is_closed();
         }
         next = error.source();
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dwcp_controller::placement::Admission;
 use dwcp_types::{Micros, RegionId, RegionKind, Strategy, VmShape};
 
 use super::super::{EngineConfig, Federation, LoadError, Severity};
@@ -152,10 +153,11 @@ fn an_unquoted_norway_stays_a_country() {
 fn the_block_placement_is_another_name_for_the_same_settings() {
     let text = format!(
         "{SAMPLE}placement:\n  algorithm: load-balanced\n  enable_preemption: true\n  \
-         max_concurrent_migrations: 20\n"
+         max_concurrent_migrations: 20\n  n_minus_1: refuse\n"
     );
     let (federation, _) = Federation::parse(&text, "federation.yaml").unwrap();
     assert_eq!(federation.controller.strategy, Strategy::LoadBalanced);
+    assert_eq!(federation.controller.n_minus_1, Admission::Refuse);
     assert_eq!(federation.controller.max_concurrent_migrations, 20);
 }
 
