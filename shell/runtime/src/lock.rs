@@ -42,7 +42,7 @@ pub enum LockError {
 /// An exclusive lock, held until it is dropped.
 #[derive(Debug)]
 pub struct DirLock {
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
@@ -78,13 +78,23 @@ impl DirLock {
             Err(errno) => return Err(failed(errno.into())),
         }
         write_pid(&mut file).map_err(failed)?;
-        Ok(Self { _file: file, path })
+        Ok(Self { file, path })
     }
 
     /// The lock file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for DirLock {
+    /// Says so explicitly: a child process that was just forked has a copy of the file until it
+    /// executes its program, and would keep the lock until then.
+    fn drop(&mut self) {
+        if let Err(errno) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::debug!(path = %self.path.display(), %errno, "cannot unlock");
+        }
     }
 }
 
@@ -115,6 +125,15 @@ mod tests {
         );
         assert!(message.contains("data directory of its own"), "{message}");
         drop(first);
+        DirLock::acquire(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_that_a_forked_child_has_does_not_keep_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = DirLock::acquire(directory.path()).unwrap();
+        let _copy = lock.file.try_clone().unwrap();
+        drop(lock);
         DirLock::acquire(directory.path()).unwrap();
     }
 
