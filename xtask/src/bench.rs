@@ -12,6 +12,7 @@ mod latency;
 mod mesh;
 mod placement;
 mod state;
+mod store;
 mod usage;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("mesh", mesh::measure),
     ("placement", placement::measure),
     ("state", state::measure),
+    ("store", store::measure),
 ];
 
 /// What to measure and how.
@@ -92,7 +94,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         bail!("no benchmark {:?}; `cargo xtask bench list` names them", options.name);
     };
     if cfg!(debug_assertions) {
-        return rerun_in_release();
+        return rerun_in_release(&options.name);
     }
     for measurement in measure(options)? {
         print(&measurement, options.json)?;
@@ -113,9 +115,13 @@ fn print(measurement: &Measurement, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn rerun_in_release() -> anyhow::Result<ExitCode> {
+fn rerun_in_release(name: &str) -> anyhow::Result<ExitCode> {
+    // The peer of the store is not part of any other build.
+    let peer: &[&str] = if name == "store" { &["--features", "fjall"] } else { &[] };
     let status = Command::new("cargo")
-        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
+        .args(["run", "--quiet", "--release", "--package", "xtask"])
+        .args(peer)
+        .arg("--")
         .args(std::env::args_os().skip(1))
         .status()
         .context("cannot start cargo to build the release profile")?;

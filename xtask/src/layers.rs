@@ -37,6 +37,8 @@ const LAYERS: &[Layer] = &[
         others: &[
             "axum",
             "bytes",
+            "crc32fast",
+            "fjall",
             "futures-util",
             "http",
             "http-body-util",

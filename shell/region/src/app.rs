@@ -26,7 +26,7 @@ use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, Server
 use dwcp_types::{HostId, RegionId, VmId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::books::{Books, BooksTask, Shown};
 use crate::capacity::CapacityPlanner;
@@ -206,10 +206,13 @@ impl Parts {
         let record = record(&self.spec)?;
         let mut tasks = JoinSet::new();
         let plane = self.plane.take();
+        spawn(&mut tasks, "the region's store", complain(self.store.ended()));
+        spawn(&mut tasks, "the strong engine", complain(self.engine.ended()));
         let core = Core::open(self, &mut tasks)?;
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
         if let Some(plane) = plane {
+            spawn(&mut tasks, "the replica's store", complain(plane.ended));
             plane
                 .tasks
                 .into_iter()
@@ -455,6 +458,13 @@ fn spawn(
         task.await;
         name
     });
+}
+
+/// A store or engine that can do nothing more ends the daemon: the next one finds out what is
+/// on the disk.
+async fn complain(ended: impl Future<Output = String> + Send) {
+    let reason = ended.await;
+    error!(%reason, "the daemon cannot go on");
 }
 
 /// Pause after the books changed, for what follows to be shown at once with it: they change

@@ -63,6 +63,8 @@ pub(crate) struct Opening<'a> {
 pub(crate) struct Plane {
     pub(crate) api: Arc<StateApi>,
     pub(crate) tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    /// Completes when the disk has failed for good.
+    pub(crate) ended: BoxFuture<'static, String>,
 }
 
 /// Opens the replica's data and binds its address.
@@ -131,6 +133,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
     };
     Ok(Plane {
         api: Arc::new(api),
+        ended: Box::pin(store.ended()),
         tasks: vec![
             ("the replica", Box::pin(task.run())),
             ("the replica's writer", Box::pin(writer::write(store, to_write, written))),

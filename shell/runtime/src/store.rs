@@ -1,18 +1,34 @@
 //! A region's own records: a small durable map on the local disk.
 //!
-//! For what only this region decides (its reservations, its events). It shares the writer of
-//! the strong engine: a batch is answered when it is on disk, as one, and batches of many
-//! callers share an `fsync`. There are no comparisons here: whoever writes is the one owner
-//! of the records, and decides in memory before.
+//! For what only this region decides (its reservations, its events, its share of the state
+//! plane). A batch is answered when it is on disk, as one, and batches of many callers share an
+//! `fsync` (`commit.rs`). There are no comparisons here: whoever writes is the one owner of the
+//! records, and decides in memory before.
+//!
+//! [`Backend`] is the port to what keeps the rows; [`Redb`] is what we ship
+//! (docs/adr/0008). Whatever the backend, every row carries a checksum of its key and
+//! value: a read gives what was written or an error, never something else.
 
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, TableDefinition, WriteTransaction};
 
-use crate::commit::{CommitError, Fault, Ledger, Machine, fault};
+use crate::commit::{CommitError, Disk, Ledger, Machine};
 
-pub use crate::commit::OpenError;
+#[cfg(any(test, feature = "fjall"))]
+mod fjall;
+mod redb;
+mod row;
+#[cfg(test)]
+mod tests;
+
+#[cfg(any(test, feature = "fjall"))]
+pub use self::fjall::Fjall;
+pub use self::redb::Redb;
+pub use crate::commit::{Absent, Fault, OpenError, Syncs};
 
 /// Longest key in bytes.
 pub const KEY_LEN_MAX: usize = 512;
@@ -21,8 +37,6 @@ pub const VALUE_LEN_MAX: usize = 1 << 20;
 /// Most bytes of keys and values in one batch: a region that takes all its VMs into its books
 /// at once stores some 600 bytes for each of 30,000.
 pub const BATCH_LEN_MAX: usize = 64 << 20;
-
-const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +64,25 @@ pub enum StoreError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The disk is full. Nothing was done.
+    #[error("the local store is full: {reason}")]
+    Full {
+        /// Where, and what to do.
+        reason: String,
+    },
+    /// What was read is not what was written. Nothing was done.
+    #[error("the local store is damaged: {reason}")]
+    Corrupt {
+        /// Where, and what to do.
+        reason: String,
+    },
+    /// The disk did not keep what was written at some moment before, and this process cannot
+    /// know what. Nothing was done, and nothing more will be: see [`LocalStore::ended`].
+    #[error("the local store has stopped: {reason}")]
+    Stopped {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The batch may or may not be on disk; scan to find out. All of it is, or nothing.
     #[error(
         "it is not known whether the batch is on disk: {reason}; read the records again"
@@ -70,10 +103,68 @@ pub enum StoreError {
     },
 }
 
+/// Sees a row of a scan and says whether to go on.
+pub type Visitor<'v> = dyn FnMut(&str, &[u8]) -> Result<ControlFlow<()>, Fault> + 'v;
+
+/// What keeps the rows of a store. It is used by one writer and many readers; readers see
+/// whole commits.
+pub trait Backend: fmt::Debug + Send + Sync + Sized + 'static {
+    /// Opens what is at a path, after making sure that what can be read of it is what the disk
+    /// has: see `commit/settle.rs`. Notes every sync that fails from then on.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    fn open(path: &Path, absent: Absent, syncs: &Syncs) -> Result<Self, Fault>;
+
+    /// Makes changes in their order, as one, together with the number of this commit. Returns
+    /// when they are durable.
+    ///
+    /// # Errors
+    ///
+    /// After any error the caller opens the backend again before it uses it, or, when a sync
+    /// has failed, never.
+    fn commit(&self, changes: Vec<Change>, count: u64) -> Result<(), Fault>;
+
+    /// The number of the last commit; 0 before the first.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    fn count(&self) -> Result<u64, Fault>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    fn get(&self, key: &str) -> Result<Option<Bytes>, Fault>;
+
+    /// Shows all rows of a prefix that come after a key, in order, as of one moment, holding a
+    /// few of them in memory at a time.
+    ///
+    /// # Errors
+    ///
+    /// What the disk or the visitor says.
+    fn visit(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        row: &mut Visitor<'_>,
+    ) -> Result<(), Fault>;
+
+    /// Bytes on the disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    fn disk_len(&self) -> Result<u64, Fault>;
+}
+
 /// A durable map from text to bytes.
 #[derive(Debug)]
-pub struct LocalStore {
-    ledger: Ledger<Rows>,
+pub struct LocalStore<B: Backend = Redb> {
+    ledger: Ledger<Rows<B>>,
 }
 
 impl LocalStore {
@@ -81,14 +172,20 @@ impl LocalStore {
     ///
     /// # Errors
     ///
-    /// When another process uses the file, or it cannot be read or written.
+    /// When another process uses the file, or it cannot be read or written, or is damaged.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let ledger = Ledger::open(path, |database| {
-            let transaction = database.begin_write().map_err(fault)?;
-            transaction.open_table(ROWS).map_err(fault)?;
-            transaction.commit().map_err(fault)?;
-            Ok(Rows)
-        })?;
+        Self::open_in(path)
+    }
+}
+
+impl<B: Backend> LocalStore<B> {
+    /// Opens a store of any backend, making it when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When another process uses it, or it cannot be read or written, or is damaged.
+    pub fn open_in(path: &Path) -> Result<Self, OpenError> {
+        let ledger = Ledger::open(path, |_| Ok(Rows(PhantomData)))?;
         Ok(Self { ledger })
     }
 
@@ -100,10 +197,7 @@ impl LocalStore {
     /// See [`StoreError`].
     pub async fn apply(&self, batch: Vec<Change>) -> Result<(), StoreError> {
         check(&batch)?;
-        self.ledger.submit(batch).await.map_err(|error| match error {
-            CommitError::NotWritten { reason } => StoreError::Unavailable { reason },
-            CommitError::Unknown { reason } => StoreError::Indeterminate { reason },
-        })
+        self.ledger.submit(batch).await.map_err(told)
     }
 
     /// The value of a key.
@@ -112,44 +206,73 @@ impl LocalStore {
     ///
     /// When the disk cannot be read.
     pub fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        self.read(|database| {
-            let transaction = database.begin_read().map_err(fault)?;
-            let rows = transaction.open_table(ROWS).map_err(fault)?;
-            let value = rows.get(key).map_err(fault)?;
-            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
-        })
+        let read = |backend: &Keeper<B>| {
+            let stored = backend.0.get(key)?;
+            stored.map(|stored| row::open(key, &stored)).transpose()
+        };
+        self.ledger.read(read).map_err(told)
     }
 
-    /// All keys that begin with a prefix, in order, as of one moment. For loading at start:
-    /// the whole answer is in memory, and it blocks while it reads.
+    /// Shows all rows of a prefix that come after a key, in order, as of one moment, until
+    /// told to stop. Only a few rows are in memory at a time; it blocks while it reads.
+    ///
+    /// # Errors
+    ///
+    /// When the disk cannot be read. The rows that were shown before are good.
+    pub fn visit(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        mut row: impl FnMut(&str, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let read = |backend: &Keeper<B>| {
+            backend.0.visit(prefix, after, &mut |key, stored| {
+                Ok(row(key, row::opened(key, stored)?))
+            })
+        };
+        self.ledger.read(read).map_err(told)
+    }
+
+    /// All keys that begin with a prefix, in order, as of one moment. The whole answer is in
+    /// memory: for prefixes that are known to be small.
     ///
     /// # Errors
     ///
     /// When the disk cannot be read.
     pub fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        self.read(|database| {
-            let transaction = database.begin_read().map_err(fault)?;
-            let rows = transaction.open_table(ROWS).map_err(fault)?;
-            let mut found = Vec::new();
-            for row in rows.range(prefix..).map_err(fault)? {
-                let (key, value) = row.map_err(fault)?;
-                if !key.value().starts_with(prefix) {
-                    break;
-                }
-                let value = Bytes::copy_from_slice(value.value());
-                found.push((key.value().to_owned(), value));
-            }
-            Ok(found)
-        })
+        let mut found = Vec::new();
+        self.visit(prefix, None, |key, value| {
+            found.push((key.to_owned(), Bytes::copy_from_slice(value)));
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
     }
 
-    fn read<T>(
-        &self,
-        read: impl FnOnce(&Database) -> Result<T, Fault>,
-    ) -> Result<T, StoreError> {
-        self.ledger
-            .read(read)
-            .map_err(|error| StoreError::Unavailable { reason: error.to_string() })
+    /// Bytes on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the disk cannot be read.
+    pub fn disk_len(&self) -> Result<u64, StoreError> {
+        self.ledger.read(|backend| backend.0.disk_len()).map_err(told)
+    }
+
+    /// Completes when a sync of the store has failed, and says so. Nothing more is carried out
+    /// then; the process should end, and the next one reads back what the disk has.
+    pub fn ended(&self) -> impl Future<Output = String> + Send + 'static {
+        self.ledger.ended()
+    }
+}
+
+fn told(error: CommitError) -> StoreError {
+    match error {
+        CommitError::Unknown { reason } => StoreError::Indeterminate { reason },
+        CommitError::NotWritten { fault, reason } => match fault {
+            Fault::Full(_) => StoreError::Full { reason },
+            Fault::Damaged(_) | Fault::Foreign(_) => StoreError::Corrupt { reason },
+            Fault::Unsynced(_) => StoreError::Stopped { reason },
+            Fault::Io(_) => StoreError::Unavailable { reason },
+        },
     }
 }
 
@@ -171,110 +294,43 @@ fn check(batch: &[Change]) -> Result<(), StoreError> {
 }
 
 /// Nothing is kept in memory.
-struct Rows;
+struct Rows<B>(PhantomData<fn() -> B>);
 
-impl Machine for Rows {
+/// A backend as the writer sees it: what is committed as one is a list of changes.
+struct Keeper<B>(B);
+
+impl<B: Backend> Disk for Keeper<B> {
+    type Transaction<'d> = Vec<Change>;
+
+    fn open(path: &Path, absent: Absent, syncs: &Syncs) -> Result<Self, Fault> {
+        B::open(path, absent, syncs).map(Self)
+    }
+
+    fn begin(&self) -> Result<Vec<Change>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn commit(&self, changes: Vec<Change>, count: u64) -> Result<(), Fault> {
+        self.0.commit(changes, count)
+    }
+
+    fn count(&self) -> Result<u64, Fault> {
+        self.0.count()
+    }
+}
+
+impl<B: Backend> Machine for Rows<B> {
+    type Disk = Keeper<B>;
     type Request = Vec<Change>;
     type Reply = ();
 
     fn apply(
         &mut self,
-        transaction: &WriteTransaction,
+        transaction: &mut Vec<Change>,
         requests: Vec<Vec<Change>>,
     ) -> Result<Vec<()>, Fault> {
-        let mut rows = transaction.open_table(ROWS).map_err(fault)?;
         let replies = vec![(); requests.len()];
-        for change in requests.into_iter().flatten() {
-            match change {
-                Change::Put { key, value } => {
-                    rows.insert(key.as_str(), value.as_ref()).map_err(fault)?;
-                }
-                Change::Delete { key } => {
-                    rows.remove(key.as_str()).map_err(fault)?;
-                }
-            }
-        }
+        transaction.extend(requests.into_iter().flatten().map(row::sealed));
         Ok(replies)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    fn put(key: &str, value: &str) -> Change {
-        Change::Put { key: key.to_owned(), value: value.to_owned().into() }
-    }
-
-    fn delete(key: &str) -> Change {
-        Change::Delete { key: key.to_owned() }
-    }
-
-    #[tokio::test]
-    async fn changes_outlive_a_restart_and_a_scan_is_in_order() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s.redb");
-        let store = LocalStore::open(&path).unwrap();
-        store.apply(vec![put("r/2", "b"), put("r/1", "a"), put("s", "c")]).await.unwrap();
-        store.apply(vec![put("r/1", "z"), delete("r/2"), put("r/3", "d")]).await.unwrap();
-        assert!(matches!(LocalStore::open(&path), Err(OpenError::Locked(_))));
-        drop(store);
-        let store = LocalStore::open(&path).unwrap();
-        let found = store.scan("r/").unwrap();
-        let expected = [("r/1", "z"), ("r/3", "d")];
-        assert_eq!(found, expected.map(|(k, v)| (k.to_owned(), Bytes::from(v))));
-        assert_eq!(store.get("s").unwrap().unwrap(), "c");
-        assert_eq!(store.get("none").unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn what_is_too_large_is_refused_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(&directory.path().join("s.redb")).unwrap();
-        let large =
-            Change::Put { key: "l".into(), value: vec![0; VALUE_LEN_MAX + 1].into() };
-        let error = store.apply(vec![put("a", "1"), large]).await.unwrap_err();
-        assert!(matches!(error, StoreError::TooLarge { .. }));
-        assert_eq!(store.get("a").unwrap(), None);
-    }
-
-    fn change() -> impl Strategy<Value = Change> {
-        let key = prop_oneof!["[ab]{1,2}", Just("a/x".to_owned())];
-        (key, proptest::option::of("[a-z]{0,3}")).prop_map(|(key, value)| match value {
-            Some(value) => Change::Put { key, value: value.into() },
-            None => Change::Delete { key },
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn it_holds_what_a_map_would(
-            batches in prop::collection::vec(prop::collection::vec(change(), 0..6), 0..6),
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let directory = tempfile::tempdir().unwrap();
-            let store = LocalStore::open(&directory.path().join("s.redb")).unwrap();
-            let mut map = BTreeMap::new();
-            for batch in batches {
-                runtime.block_on(store.apply(batch.clone())).unwrap();
-                for change in batch {
-                    match change {
-                        Change::Put { key, value } => { map.insert(key, value); }
-                        Change::Delete { key } => { map.remove(&key); }
-                    }
-                }
-            }
-            for prefix in ["", "a", "a/", "b"] {
-                let expected: Vec<_> = map
-                    .iter()
-                    .filter(|(key, _)| key.starts_with(prefix))
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect();
-                prop_assert_eq!(store.scan(prefix).unwrap(), expected);
-            }
-        }
     }
 }

@@ -86,6 +86,12 @@ pub trait StrongEngine: fmt::Debug + Send + Sync + 'static {
 
     /// Ends a lease and deletes its keys. Ending one that is gone is no error.
     fn lease_revoke(&self, lease: LeaseId) -> Answer<'_, ()>;
+
+    /// Completes when this process can do nothing more with the engine, and says why; it should
+    /// end then. An engine elsewhere may always come back.
+    fn ended(&self) -> BoxFuture<'static, String> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// A record.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use redb::{Database, ReadableDatabase};
 use tokio::task::JoinHandle;
 
@@ -29,7 +30,7 @@ use super::{
     Range, StrongEngine, StrongError, Txn, TxnOutcome, Watch, bound,
 };
 use crate::clock::Clock;
-use crate::commit::{CommitError, Fault, Ledger, fault};
+use crate::commit::{CommitError, Fault, Ledger, RedbDisk, fault};
 
 pub use crate::commit::OpenError;
 
@@ -58,8 +59,8 @@ impl EmbeddedEngine {
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let leases = Arc::new(LeaseClock::new(Arc::clone(&clock)));
         let events = Arc::new(EventLog::default());
-        let ledger = Ledger::open(path, |database| {
-            TxnMachine::load(database, Arc::clone(&events), Arc::clone(&leases))
+        let ledger = Ledger::open(path, |disk| {
+            TxnMachine::load(disk, Arc::clone(&events), Arc::clone(&leases))
         })?;
         let shared = Arc::new(Shared { ledger, events, leases, clock });
         let expiry = tokio::spawn(expire(
@@ -154,6 +155,10 @@ impl StrongEngine for EmbeddedEngine {
             self.shared.submit(Request::End(vec![lease]), None).await.map(|_| ())
         })
     }
+
+    fn ended(&self) -> BoxFuture<'static, String> {
+        Box::pin(self.shared.ledger.ended())
+    }
 }
 
 impl Shared {
@@ -163,7 +168,7 @@ impl Shared {
         op_id: Option<OpId>,
     ) -> Result<Reply, StrongError> {
         self.ledger.submit(request).await.map_err(|error| match error {
-            CommitError::NotWritten { reason } => StrongError::Unavailable { reason },
+            CommitError::NotWritten { reason, .. } => StrongError::Unavailable { reason },
             CommitError::Unknown { reason } => {
                 StrongError::Indeterminate { op_id, reason }
             }
@@ -175,7 +180,7 @@ impl Shared {
         read: impl FnOnce(&Database) -> Result<T, Fault>,
     ) -> Result<T, StrongError> {
         self.ledger
-            .read(read)
+            .read(|disk: &RedbDisk| read(disk.database()))
             .map_err(|error| StrongError::Unavailable { reason: error.to_string() })
     }
 }

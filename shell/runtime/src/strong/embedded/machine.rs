@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::super::leases::LeaseClock;
 use super::super::{Event, KeyValue, LeaseId, Op, OpId, StrongError, Txn, TxnOutcome};
@@ -15,7 +15,7 @@ use super::tables::{
     FORMAT, FORMAT_VERSION, LAST_LEASE, LEASE_KEYS, LEASES, NUMBERS, OPS, OPS_ORDER,
     RECORDS, REVISION, encode, read_number, read_record,
 };
-use crate::commit::{Fault, Machine, fault};
+use crate::commit::{Fault, Machine, RedbDisk, fault};
 
 /// Operation ids remembered: about a minute at the 1,000 strong writes a second that the
 /// control plane is designed for, twice the time of a call (30 s). A faster stream shortens
@@ -54,15 +54,15 @@ struct Staged {
 
 impl TxnMachine {
     pub(super) fn load(
-        database: &Database,
+        disk: &RedbDisk,
         events: Arc<EventLog>,
         leases: Arc<LeaseClock>,
     ) -> Result<Self, Fault> {
-        let transaction = database.begin_write().map_err(fault)?;
+        let transaction = disk.database().begin_write().map_err(fault)?;
         check_format(Batch::open(&transaction)?)?;
         transaction.commit().map_err(fault)?;
         let mut machine = Self { events, leases, staged: Staged::default() };
-        machine.reload(database)?;
+        machine.reload(disk)?;
         Ok(machine)
     }
 }
@@ -72,20 +72,18 @@ fn check_format(mut batch: Batch<'_>) -> Result<(), Fault> {
     match read_number(&batch.numbers, FORMAT)? {
         0 => batch.write_number(FORMAT, FORMAT_VERSION),
         FORMAT_VERSION => Ok(()),
-        other => {
-            let version = u8::try_from(other).unwrap_or(u8::MAX);
-            Err(Box::new(redb::Error::UpgradeRequired(version)))
-        }
+        other => Err(Fault::Foreign(format!("its records have the layout {other}"))),
     }
 }
 
 impl Machine for TxnMachine {
+    type Disk = RedbDisk;
     type Request = Request;
     type Reply = Reply;
 
     fn apply(
         &mut self,
-        transaction: &WriteTransaction,
+        transaction: &mut WriteTransaction,
         requests: Vec<Request>,
     ) -> Result<Vec<Reply>, Fault> {
         self.staged = Staged { revision: self.events.revision(), ..Staged::default() };
@@ -111,8 +109,8 @@ impl Machine for TxnMachine {
         self.staged = Staged::default();
     }
 
-    fn reload(&mut self, database: &Database) -> Result<(), Fault> {
-        let transaction = database.begin_read().map_err(fault)?;
+    fn reload(&mut self, disk: &RedbDisk) -> Result<(), Fault> {
+        let transaction = disk.database().begin_read().map_err(fault)?;
         let numbers = transaction.open_table(NUMBERS).map_err(fault)?;
         let leases = transaction.open_table(LEASES).map_err(fault)?;
         for row in leases.iter().map_err(fault)? {

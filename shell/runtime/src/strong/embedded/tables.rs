@@ -53,8 +53,7 @@ pub(super) fn encode(record: &KeyValue) -> Vec<u8> {
 }
 
 pub(super) fn decode(key: &str, stored: &[u8]) -> Result<KeyValue, Fault> {
-    let damaged =
-        || Box::new(redb::Error::Corrupted(format!("the record of key {key:?}")));
+    let damaged = || Fault::Damaged(format!("the record of key {key:?} is too short"));
     let (head, value) = stored.split_at_checked(HEAD_LEN).ok_or_else(damaged)?;
     let number = |at: usize| -> Result<u64, Fault> {
         let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
