@@ -113,9 +113,10 @@ impl EtcdCluster {
         // A person's certificate lives a day at most.
         let lifetime = match who {
             Identity::Admin(_) => std::time::Duration::from_hours(1),
-            Identity::Region(_) | Identity::Host { .. } | Identity::Engine(_) => {
-                NODE_LIFETIME
-            }
+            Identity::Region(_)
+            | Identity::Host { .. }
+            | Identity::Engine(_)
+            | Identity::Monitor(_) => NODE_LIFETIME,
         };
         let now = SystemClock::new().now();
         let issued = self.ca.issue(who, &names, lifetime, now).expect("a certificate");

@@ -113,7 +113,10 @@ impl Federation {
         let now = SystemClock::new().now();
         let names: Vec<_> = match who {
             Identity::Admin(_) => Vec::new(),
-            Identity::Region(_) | Identity::Host { .. } | Identity::Engine(_) => {
+            Identity::Region(_)
+            | Identity::Host { .. }
+            | Identity::Engine(_)
+            | Identity::Monitor(_) => {
                 let first = self.sockets.values().next().expect("it has a region");
                 vec![SubjectName::Ip(first.ip())]
             }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dwcp_api::ApiError;
 use dwcp_runtime::http::{HttpClient, HttpError};
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity};
-use http::Request;
+use http::{Request, Response};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,18 +55,39 @@ impl Knock {
         content_type: &str,
         body: impl Into<Bytes>,
     ) -> Result<(u16, ApiError), HttpError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header("content-type", content_type)
-            .body(body.into())
-            .expect("the test's own request");
-        let reply = self.http.send(request, TIME_MAX).await?;
+        let reply = self.exchange(method, path, content_type, body.into()).await?;
         let error = serde_json::from_slice(reply.body()).unwrap_or_else(|_| {
             let text = String::from_utf8_lossy(reply.body()).into_owned();
             panic!("not an error of the API ({}): {text}", reply.status())
         });
         Ok((reply.status().as_u16(), error))
+    }
+
+    /// Reads a text; gives the status and whatever the body is.
+    ///
+    /// # Errors
+    ///
+    /// When there is no reply.
+    pub async fn text(&self, path: &str) -> Result<(u16, String), HttpError> {
+        let reply = self.exchange("GET", path, "text/plain", Bytes::new()).await?;
+        let text = String::from_utf8_lossy(reply.body()).into_owned();
+        Ok((reply.status().as_u16(), text))
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("content-type", content_type)
+            .body(body)
+            .expect("the test's own request");
+        self.http.send(request, TIME_MAX).await
     }
 }
 

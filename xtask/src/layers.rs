@@ -104,6 +104,7 @@ const LAYERS: &[Layer] = &[
             "bytes",
             "clap",
             "futures-util",
+            "prometheus-client",
             "rustix",
             "serde",
             "serde-saphyr",

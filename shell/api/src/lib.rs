@@ -19,4 +19,4 @@ pub use client::{AddressError, CallError, Client};
 pub use error::{ApiError, ErrorCode};
 pub use openapi::{Described, document};
 pub use operation::{Method, NoParams, Operation};
-pub use server::{Caller, Routes};
+pub use server::{Caller, Routes, failure};

@@ -40,6 +40,20 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who sent a request.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has no client certificate.
+    pub fn of(request: &Request) -> Result<Self, ApiError> {
+        let peer = request.extensions().get::<Peer>();
+        peer.map(|peer| Self { identity: peer.identity.clone() }).ok_or_else(|| {
+            let why = "the connection has no client certificate";
+            ApiError::new(ErrorCode::Forbidden, why)
+                .with_remedy("connect with a certificate of this federation")
+        })
+    }
+
     /// An error for whoever may not do this, naming who they are and who may.
     #[must_use]
     pub fn forbidden(&self, who_may: &str) -> ApiError {
@@ -176,7 +190,7 @@ impl<O: Operation> Asked<O> {
         known: &[String],
         body_len_max: usize,
     ) -> Result<Self, Refusal> {
-        let caller = caller(&request).map_err(Refusal::Error)?;
+        let caller = Caller::of(&request).map_err(Refusal::Error)?;
         let path: Vec<_> =
             path.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
         let query = request.uri().query().unwrap_or_default();
@@ -188,14 +202,6 @@ impl<O: Operation> Asked<O> {
         let body = parse_body(&bytes, typed).map_err(Refusal::Error)?;
         Ok(Self { caller, params, body })
     }
-}
-
-fn caller(request: &Request) -> Result<Caller, ApiError> {
-    let peer = request.extensions().get::<Peer>();
-    peer.map(|peer| Caller { identity: peer.identity.clone() }).ok_or_else(|| {
-        ApiError::new(ErrorCode::Forbidden, "the connection has no client certificate")
-            .with_remedy("connect with a certificate of this federation")
-    })
 }
 
 fn is_json(request: &Request) -> bool {
@@ -303,7 +309,9 @@ fn panicked(operation: &str) -> Response {
     )
 }
 
-fn failure(error: &ApiError) -> Response {
+/// The reply that an error is.
+#[must_use]
+pub fn failure(error: &ApiError) -> Response {
     let status = StatusCode::from_u16(error.code.status());
     json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error)
 }

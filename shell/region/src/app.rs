@@ -40,6 +40,7 @@ use crate::inventory::Inventory;
 use crate::lifecycle::Lifecycle;
 use crate::local_guests::LocalGuests;
 use crate::meter::{Meter, metered};
+use crate::metrics::{self, Metrics, Scrape};
 use crate::mirror::{self, Mirror};
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
@@ -75,6 +76,7 @@ pub struct App {
     server: BoundServer,
     routes: Routes,
     meter: Arc<Meter>,
+    scrape: Scrape,
     clock: Arc<dyn Clock>,
     tasks: JoinSet<&'static str>,
 }
@@ -141,9 +143,11 @@ impl App {
         let tls = ServerTls::load(credentials)?;
         let server =
             BoundServer::bind(address(endpoint).await?, tls, Limits::default()).await?;
+        let metrics = Arc::new(Metrics::new(options.region.clone()));
         let plane =
-            state_plane(&federation, &spec, options, &net, (&engine, &clock)).await?;
-        let parts = Parts { federation, spec, net, store, engine, clock, plane };
+            state_plane(&federation, &spec, options, &net, (&engine, &clock, &metrics))
+                .await?;
+        let parts = Parts { federation, spec, net, store, engine, clock, metrics, plane };
         parts.assemble(server, engine_door)
     }
 
@@ -156,7 +160,8 @@ impl App {
         self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
-        let router = metered(self.routes.into_router(), self.meter, self.clock.clone());
+        let router = metrics::door(self.routes.into_router(), self.scrape);
+        let router = metered(router, self.meter, self.clock.clone());
         let (ended_tx, ended_rx) = tokio::sync::oneshot::channel();
         let mut tasks = self.tasks;
         let watcher = tokio::spawn(async move {
@@ -194,6 +199,7 @@ struct Parts {
     store: Arc<LocalStore>,
     engine: Arc<dyn StrongEngine>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     plane: Option<Plane>,
 }
 
@@ -208,6 +214,8 @@ impl Parts {
         let plane = self.plane.take();
         spawn(&mut tasks, "the region's store", complain(self.store.ended()));
         spawn(&mut tasks, "the strong engine", complain(self.engine.ended()));
+        let state = plane.as_ref().map(|plane| plane.api.clone());
+        let scrape = Scrape { metrics: self.metrics.clone(), state };
         let core = Core::open(self, &mut tasks)?;
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
@@ -225,7 +233,7 @@ impl Parts {
             routes = routes.merge(door);
         }
         let Core { region, meter, clock, .. } = core;
-        Ok(App { region, server, routes, meter, clock, tasks })
+        Ok(App { region, server, routes, meter, scrape, clock, tasks })
     }
 }
 
@@ -235,7 +243,7 @@ async fn state_plane(
     spec: &RegionSpec,
     options: &Options,
     net: &Net,
-    (engine, clock): (&Arc<dyn StrongEngine>, &Arc<dyn Clock>),
+    (engine, clock, metrics): (&Arc<dyn StrongEngine>, &Arc<dyn Clock>, &Arc<Metrics>),
 ) -> anyhow::Result<Option<Plane>> {
     let Some(endpoint) = &spec.state_endpoint else { return Ok(None) };
     let opening = Opening {
@@ -247,6 +255,7 @@ async fn state_plane(
         engine: engine.clone(),
         peers: peers(federation, &options.region, net)?,
         clock: clock.clone(),
+        metrics: metrics.clone(),
     };
     state::open(opening).await.map(Some)
 }
@@ -262,6 +271,7 @@ struct Core {
     mirror: Arc<Mirror>,
     world: Arc<World>,
     meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
     log: Arc<ReportLog<VmId, Arc<InstanceReport>>>,
     fleet: Arc<FleetKeeper>,
     committer: Committer,
@@ -275,7 +285,7 @@ struct Core {
 impl Core {
     /// Opens the books and events, starts their tasks, and makes the rest.
     fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
-        let Parts { federation, spec, net, store, engine, clock, .. } = parts;
+        let Parts { federation, spec, net, store, engine, clock, metrics, .. } = parts;
         let region = spec.region.id.clone();
         let (task, books) =
             BooksTask::open(region.clone(), store.clone(), clock.clone())?;
@@ -317,6 +327,7 @@ impl Core {
             mirror,
             world,
             meter,
+            metrics,
             fleet,
             committer,
             inventory,
@@ -411,6 +422,7 @@ impl Core {
             },
             capacity: self.capacity(),
             clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod local;
 pub mod local_guests;
 pub mod meter;
+mod metrics;
 pub mod mirror;
 pub mod peer_api;
 pub mod peer_link;

@@ -53,9 +53,10 @@ pub struct PeerApi {
 pub(crate) fn admit(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Region(_) => Ok(()),
-        Identity::Admin(_) | Identity::Host { .. } | Identity::Engine(_) => {
-            Err(caller.forbidden("only a region's daemon"))
-        }
+        Identity::Admin(_)
+        | Identity::Host { .. }
+        | Identity::Engine(_)
+        | Identity::Monitor(_) => Err(caller.forbidden("only a region's daemon")),
     }
 }
 

@@ -26,6 +26,7 @@ use tracing::info;
 use crate::capacity::CapacityPlanner;
 use crate::claims::{Claims, Missed, attempt, random_name};
 use crate::fleet::FleetKeeper;
+use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::preempt::Preemptor;
 
@@ -57,6 +58,8 @@ pub struct Placer {
     pub capacity: CapacityPlanner,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Counts what was asked and how it ended.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// A VM that was placed.
@@ -88,6 +91,20 @@ impl Placer {
     ///
     /// With the explanation as details when no region takes it.
     pub async fn place(&self, ask: PlaceVm) -> Result<Placed, ApiError> {
+        let began = self.clock.monotonic();
+        let strategy = ask.request.strategy.unwrap_or(self.policy.strategy);
+        let dry_run = ask.dry_run;
+        let placed = self.place_or_say(ask).await;
+        if !dry_run {
+            let result =
+                placed.as_ref().map_or_else(|why| why.code.as_str(), |_| "placed");
+            let took = self.clock.monotonic().saturating_sub(began);
+            self.metrics.placed(strategy, result, took);
+        }
+        placed
+    }
+
+    async fn place_or_say(&self, ask: PlaceVm) -> Result<Placed, ApiError> {
         let began = self.clock.monotonic();
         let explanation = self.explain(&ask.request)?;
         let decided = self.clock.monotonic();

@@ -63,7 +63,7 @@ const PEER_TIME_MAX: Duration = Duration::from_secs(2);
 pub(crate) fn admit(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Admin(_) | Identity::Region(_) => Ok(()),
-        Identity::Host { .. } | Identity::Engine(_) => {
+        Identity::Host { .. } | Identity::Engine(_) | Identity::Monitor(_) => {
             Err(caller
                 .forbidden("an administrator with a credential made by `./dwcp up`"))
         }

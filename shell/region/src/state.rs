@@ -27,7 +27,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use dwcp_api::Client;
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::mesh::{self, Dictionary, Limits, MeshConfig, MeshPeer, Transport};
+use dwcp_runtime::mesh::{
+    self, Dictionary, Limits, MeshConfig, MeshEvents, MeshHandle, MeshPeer, Transport,
+};
 use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
 use dwcp_runtime::tls::Credentials;
@@ -42,6 +44,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use api::{StateApi, routes};
 
 use crate::config::{Federation, RegionSpec, StateTransport};
+use crate::metrics::Metrics;
 
 use self::engine_keys::EngineKeys;
 use self::policies::Rules;
@@ -57,6 +60,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) engine: Arc<dyn StrongEngine>,
     pub(crate) peers: BTreeMap<RegionId, Client>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Everything that runs by itself, and the door.
@@ -73,9 +77,10 @@ pub(crate) struct Plane {
 ///
 /// When the data, the certificate or the address is not usable.
 pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
-    let Opening { federation, region, listen, data, credentials, engine, peers, clock } =
-        opening;
-    let digest = dwcp_runtime::digest::sha256(federation.state.cluster.as_bytes());
+    let digest =
+        dwcp_runtime::digest::sha256(opening.federation.state.cluster.as_bytes());
+    let (mesh, events) = meshed(&opening, &digest).await?;
+    let Opening { federation, region, data, engine, peers, clock, metrics, .. } = opening;
     let store = opened(data, region)?;
     let (view, followed) = watch::channel(None);
     let cluster = cluster_id(&digest);
@@ -89,18 +94,6 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
         format!("cannot read the replicated state of region {region}")
     })?;
     view.send_replace(replica.as_ref().and_then(known));
-    let (mesh, events) = mesh::bind(MeshConfig {
-        me: region.clone(),
-        cluster: mesh_cluster(&digest),
-        listen,
-        credentials,
-        peers: mesh_peers(federation, region),
-        dictionary: Dictionary::built_in(),
-        limits: Limits::default(),
-        clock: Arc::clone(&clock),
-    })
-    .await
-    .with_context(|| format!("cannot listen for peers of region {region}"))?;
     let (batches, to_write) = mpsc::channel(writer::BATCHES_MAX);
     let (written, persisted) = mpsc::channel(writer::BATCHES_MAX);
     let (settled, has_settled) = watch::channel(Settled::default());
@@ -113,6 +106,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
         persisted,
         view: followed,
         settled,
+        metrics: Arc::clone(&metrics),
         life: clock.now().as_millis(),
         clock,
     });
@@ -130,6 +124,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
         engine: EngineKeys::new(Arc::clone(&engine)),
         rules: Rules::new(engine),
         peers,
+        metrics,
     };
     Ok(Plane {
         api: Arc::new(api),
@@ -140,6 +135,26 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
             ("the membership", Box::pin(keeper.run())),
         ],
     })
+}
+
+/// The lines to the other replicas; what arrives before there is a replica waits.
+async fn meshed(
+    opening: &Opening<'_>,
+    digest: &[u8; 32],
+) -> anyhow::Result<(MeshHandle, MeshEvents)> {
+    let region = opening.region;
+    mesh::bind(MeshConfig {
+        me: region.clone(),
+        cluster: mesh_cluster(digest),
+        listen: opening.listen,
+        credentials: opening.credentials.clone(),
+        peers: mesh_peers(opening.federation, region),
+        dictionary: Dictionary::built_in(),
+        limits: Limits::default(),
+        clock: Arc::clone(&opening.clock),
+    })
+    .await
+    .with_context(|| format!("cannot listen for peers of region {region}"))
 }
 
 /// The disk of a replica.

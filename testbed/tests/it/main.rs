@@ -10,6 +10,7 @@ mod examples;
 mod full_disk;
 mod guests;
 mod lifecycle;
+mod metrics;
 mod outages;
 mod placing;
 mod starting;

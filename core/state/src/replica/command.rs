@@ -141,6 +141,13 @@ pub enum Notice {
         /// How far.
         ahead: Duration,
     },
+    /// A peer has more of the own log, durably.
+    Acknowledged {
+        /// Which peer.
+        by: ReplicaId,
+        /// Since the first of those mutations was made, by the wall clock.
+        took: Duration,
+    },
     /// It has reconciled with every voter since the epoch began, or with all but one.
     Settled(Settled),
     /// A membership that cannot be was handed in, and is not followed.

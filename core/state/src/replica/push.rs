@@ -12,10 +12,10 @@ use std::time::Duration;
 use crate::clock::ReplicaId;
 use crate::frame::{Ack, Body, Delta, FRAME_LEN_AIM, Gap, Held, Push};
 use crate::frontier::Position;
-use crate::replica::Replica;
 use crate::replica::config::Sabotage;
 use crate::replica::input::Key;
 use crate::replica::peer::Sent;
+use crate::replica::{Command, Notice, Replica};
 
 /// Most mutations of one push.
 const PUSH_RECORDS_MAX: usize = 4_096;
@@ -143,6 +143,11 @@ impl Replica {
         let this_epoch = epoch == self.view.epoch();
         let upto = ack.upto.min(self.log.durable());
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        let first = self.log.after(peer.acked).next();
+        if let Some(first) = first.filter(|first| first.position <= upto) {
+            let took = self.now.wall.since(first.stamp.time());
+            self.out.push(Command::Notice(Notice::Acknowledged { by: from, took }));
+        }
         if peer.acknowledge(upto, this_epoch) {
             self.check_acks();
         }

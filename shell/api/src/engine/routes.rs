@@ -162,8 +162,9 @@ fn touches_a_vm(txn: &Txn) -> bool {
 fn only_regions(caller: &Caller) -> Result<(), ApiError> {
     match caller.identity {
         Identity::Region(_) => Ok(()),
-        Identity::Host { .. } | Identity::Engine(_) | Identity::Admin(_) => {
-            Err(caller.forbidden("only a region's daemon"))
-        }
+        Identity::Host { .. }
+        | Identity::Engine(_)
+        | Identity::Admin(_)
+        | Identity::Monitor(_) => Err(caller.forbidden("only a region's daemon")),
     }
 }

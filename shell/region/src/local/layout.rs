@@ -39,6 +39,12 @@ impl Layout {
         self.root.join("admin")
     }
 
+    /// The credential of whoever collects measurements.
+    #[must_use]
+    pub fn monitor(&self) -> PathBuf {
+        self.root.join("monitor")
+    }
+
     /// The configurations of all agents that were ever set up here.
     pub(super) fn agent_configs(&self) -> Vec<PathBuf> {
         let hosts = std::fs::read_dir(self.root.join("hosts")).into_iter().flatten();

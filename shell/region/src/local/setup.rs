@@ -1,6 +1,6 @@
 //! Makes what a local federation needs before its first process starts: folders, the
-//! development CA, a certificate for each daemon, agent and the administrator, and the agents'
-//! configurations.
+//! development CA, a certificate for each daemon and agent, for the administrator and for who
+//! collects measurements, and the agents' configurations.
 //!
 //! Done anew at each start: certificates are reissued, data is left alone.
 
@@ -88,6 +88,8 @@ pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()
         }
     }
     issue_admin(layout)?;
+    ca.issue(&Identity::Monitor("local".to_owned()), &[], NODE_LIFETIME, now)?
+        .write(&layout.monitor(), "monitor")?;
     let endpoints = federation.regions.iter().filter_map(|spec| spec.endpoint.as_ref());
     let endpoints: String =
         endpoints.map(|endpoint| format!("https://{endpoint}\n")).collect();

@@ -28,6 +28,7 @@ use super::policies::{self, Rules};
 use super::task::{Handle, Stopping};
 use super::{report, translate};
 use crate::bind::bind;
+use crate::metrics::Metrics;
 use crate::{peer_api, public_api};
 
 /// Time for another region to answer for its replica.
@@ -42,6 +43,7 @@ pub(crate) struct StateApi {
     pub(crate) engine: EngineKeys,
     pub(crate) rules: Rules,
     pub(crate) peers: BTreeMap<RegionId, Client>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The routes of operators and of peers.
@@ -62,6 +64,21 @@ pub(crate) fn routes(api: &Arc<StateApi>) -> Routes {
 
 impl StateApi {
     async fn get(&self, ask: ReadKey, (): ()) -> Result<StateEntry, ApiError> {
+        let read = self.read(ask).await;
+        self.count("get", read.as_ref().map(|read| read.level));
+        read
+    }
+
+    /// Counts an operation by the level that it reached, or by why it did not.
+    fn count(&self, operation: &'static str, reached: Result<StateLevel, &ApiError>) {
+        let (level, status) = match reached {
+            Ok(level) => (translate::level(level).as_str(), "ok"),
+            Err(why) => ("none", why.code.as_str()),
+        };
+        self.metrics.operation(operation, level, status);
+    }
+
+    async fn read(&self, ask: ReadKey) -> Result<StateEntry, ApiError> {
         let policy = self.policy(&ask.key)?;
         if policy.plane == Plane::Engine {
             return self.engine.read(&self.region, ask).await;
@@ -101,6 +118,16 @@ impl StateApi {
     }
 
     async fn write(&self, params: KeyParams, ask: WriteKey) -> Result<Written, ApiError> {
+        let written = self.change(params, ask).await;
+        self.count("update", written.as_ref().map(|written| written.level));
+        written
+    }
+
+    async fn change(
+        &self,
+        params: KeyParams,
+        ask: WriteKey,
+    ) -> Result<Written, ApiError> {
         let policy = self.policy(&params.key)?;
         if policy.plane == Plane::Engine {
             return self.engine.write(&self.region, params.key, ask).await;
@@ -281,6 +308,15 @@ impl StateApi {
     }
 
     async fn replica(&self, _: NoParams, (): ()) -> Result<ReplicaReport, ApiError> {
+        self.report().await
+    }
+
+    /// How this region's replica is.
+    ///
+    /// # Errors
+    ///
+    /// Before the first membership, and when the daemon stops.
+    pub(crate) async fn report(&self) -> Result<ReplicaReport, ApiError> {
         let view = self.view()?;
         let report = self.handle.report().await.map_err(stopping)?;
         Ok(report::shown(&self.region, &view, &report, &self.mesh.stats()))
@@ -288,7 +324,7 @@ impl StateApi {
 
     async fn replicas(&self, _: NoParams, (): ()) -> Result<ReplicaReports, ApiError> {
         let mut all = ReplicaReports::default();
-        all.items.push(self.replica(NoParams {}, ()).await?);
+        all.items.push(self.report().await?);
         let replies = join_all(self.peers.iter().map(|(region, peer)| async {
             let call = peer.call::<GetReplica>(&NoParams {}, &());
             (region.clone(), tokio::time::timeout(PEER_TIME_MAX, call).await)

@@ -32,6 +32,7 @@ use tracing::{error, info, warn};
 use super::feed::Feed;
 use super::start::Start;
 use super::writer::{Batch, Persisted};
+use crate::metrics::Metrics;
 
 /// Questions that wait for the task: beyond it callers wait.
 const ASKS_MAX: usize = 4_096;
@@ -126,6 +127,7 @@ pub(super) struct Parts {
     pub(super) persisted: mpsc::Receiver<Persisted>,
     pub(super) view: watch::Receiver<Option<Arc<Membership>>>,
     pub(super) settled: watch::Sender<Settled>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) life: u64,
 }
@@ -395,6 +397,11 @@ impl Task {
 
     fn notice(&self, notice: &Notice) {
         match notice {
+            Notice::Acknowledged { by, took } => {
+                if let Some(member) = self.replica.membership().members.get(by) {
+                    self.parts.metrics.synced(&member.region, *took);
+                }
+            }
             Notice::Settled(settled) => {
                 self.parts.settled.send_replace(*settled);
             }

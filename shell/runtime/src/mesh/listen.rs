@@ -167,7 +167,10 @@ impl Door {
         let named = &link.peer.identity;
         let known = match named {
             Identity::Region(region) => self.pairs.get(region),
-            Identity::Host { .. } | Identity::Admin(_) | Identity::Engine(_) => None,
+            Identity::Host { .. }
+            | Identity::Admin(_)
+            | Identity::Engine(_)
+            | Identity::Monitor(_) => None,
         };
         let Some(known) = known else {
             let detail = format!("{named} is no peer of {me}");

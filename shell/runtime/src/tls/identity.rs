@@ -1,6 +1,6 @@
 //! Who a certificate says its holder is.
 //!
-//! Exactly one SPIFFE URI of one of four shapes. Common names are ignored: they are for
+//! Exactly one SPIFFE URI of one of a few shapes. Common names are ignored: they are for
 //! people, and software that trusts them has been fooled often enough.
 
 use std::fmt;
@@ -30,6 +30,8 @@ pub enum Identity {
     Engine(RegionId),
     /// A person: `spiffe://dwcp/admin/<name>`.
     Admin(String),
+    /// Whoever collects measurements, and may do nothing else: `spiffe://dwcp/monitor/<name>`.
+    Monitor(String),
 }
 
 /// Why something is not an identity.
@@ -37,7 +39,7 @@ pub enum Identity {
 pub enum IdentityError {
     /// The URI has none of the shapes.
     #[error(
-        "{0:?} is not spiffe://dwcp/region/ID, spiffe://dwcp/host/REGION/HOST, spiffe://dwcp/engine/REGION or spiffe://dwcp/admin/NAME"
+        "{0:?} is not spiffe://dwcp/region/ID, spiffe://dwcp/host/REGION/HOST, spiffe://dwcp/engine/REGION, spiffe://dwcp/admin/NAME or spiffe://dwcp/monitor/NAME"
     )]
     Uri(String),
     /// The certificate cannot be parsed.
@@ -72,6 +74,9 @@ impl FromStr for Identity {
             ["admin", name] if HostId::new(name).is_ok() => {
                 Ok(Self::Admin((*name).to_owned()))
             }
+            ["monitor", name] if HostId::new(name).is_ok() => {
+                Ok(Self::Monitor((*name).to_owned()))
+            }
             _ => Err(refused()),
         }
     }
@@ -84,6 +89,7 @@ impl fmt::Display for Identity {
             Self::Host { region, host } => write!(f, "{SCHEME}host/{region}/{host}"),
             Self::Engine(region) => write!(f, "{SCHEME}engine/{region}"),
             Self::Admin(name) => write!(f, "{SCHEME}admin/{name}"),
+            Self::Monitor(name) => write!(f, "{SCHEME}monitor/{name}"),
         }
     }
 }
@@ -156,6 +162,7 @@ mod tests {
             "spiffe://dwcp/host/us-east-1/host-a",
             "spiffe://dwcp/engine/us-east-1",
             "spiffe://dwcp/admin/alice",
+            "spiffe://dwcp/monitor/prometheus",
         ] {
             assert_eq!(uri.parse::<Identity>().unwrap().to_string(), uri);
         }
@@ -170,6 +177,7 @@ mod tests {
             "spiffe://dwcp/region/a/b",
             "spiffe://dwcp/host/a",
             "spiffe://dwcp/engine/",
+            "spiffe://dwcp/monitor/",
             "spiffe://dwcp/admin/../region",
             "spiffe://dwcp/admin/a%2Fb",
             "SPIFFE://dwcp/region/a",

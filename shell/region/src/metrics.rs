@@ -1,0 +1,300 @@
+//! The door of Prometheus: `GET /metrics` in the OpenMetrics text format (O18, O19, O22 to O24).
+//!
+//! The names are those of the source; where they break the customs of Prometheus (`_ms` instead
+//! of seconds, F66), they are kept, because dashboards refer to them. Counts live here and rise;
+//! what is a level at a moment is asked of its owner at each scrape.
+//!
+//! Administrators, regions and whoever has a `monitor` certificate, which opens nothing else,
+//! may come in.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use dwcp_api::state::ReplicaReport;
+use dwcp_api::{ApiError, Caller, ErrorCode, failure};
+use dwcp_runtime::tls::Identity;
+use dwcp_types::{RegionId, Strategy};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::state::StateApi;
+
+/// What the text says of itself.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What every name begins with.
+const PREFIX: &str = "dwcp_federation";
+/// Buckets of a replication's time, in milliseconds (DETAILS 2.2: 10 to 5,000; finer below, for
+/// regions that are near).
+const SYNC_MS: [f64; 11] =
+    [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0];
+/// Buckets of a placement's time, in milliseconds.
+const PLACEMENT_MS: [f64; 10] =
+    [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 2_000.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+    level: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pair {
+    source_region: String,
+    target_region: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Placement {
+    strategy: &'static str,
+    result: &'static str,
+}
+
+/// What is counted while it happens.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    region: RegionId,
+    operations: Family<Operation, Counter>,
+    sync: Family<Pair, Histogram>,
+    placements: Family<Placement, Counter>,
+    placement: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new(region: RegionId) -> Self {
+        Self {
+            region,
+            operations: Family::default(),
+            sync: Family::new_with_constructor(|| Histogram::new(SYNC_MS)),
+            placements: Family::default(),
+            placement: Histogram::new(PLACEMENT_MS),
+        }
+    }
+
+    /// One operation on replicated state. `level` is what was reached.
+    pub(crate) fn operation(
+        &self,
+        operation: &'static str,
+        level: &'static str,
+        status: &'static str,
+    ) {
+        self.operations.get_or_create(&Operation { operation, level, status }).inc();
+    }
+
+    /// A peer has what was written here, durably, so long after the first of it was written.
+    pub(crate) fn synced(&self, to: &RegionId, took: Duration) {
+        let pair = Pair {
+            source_region: self.region.to_string(),
+            target_region: to.to_string(),
+        };
+        self.sync.get_or_create(&pair).observe(took.as_secs_f64() * 1e3);
+    }
+
+    /// A VM was placed, or not, within this time.
+    pub(crate) fn placed(
+        &self,
+        strategy: Strategy,
+        result: &'static str,
+        took: Duration,
+    ) {
+        let strategy = match strategy {
+            Strategy::Hybrid => "hybrid",
+            Strategy::Latency => "latency",
+            Strategy::Cost => "cost",
+            Strategy::LoadBalanced => "load-balanced",
+        };
+        self.placements.get_or_create(&Placement { strategy, result }).inc();
+        self.placement.observe(took.as_secs_f64() * 1e3);
+    }
+
+    fn register(&self, all: &mut Registry) {
+        let own = self.own(all);
+        own.register(
+            "state_operations",
+            "Operations on replicated state at this daemon",
+            self.operations.clone(),
+        );
+        own.register(
+            "placement_decisions",
+            "VMs that this daemon was asked to place, without dry runs",
+            self.placements.clone(),
+        );
+        own.register(
+            "placement_latency_ms",
+            "Time to decide, reserve and commit a placement",
+            self.placement.clone(),
+        );
+        all.register(
+            "state_sync_latency_ms",
+            "From a write here until it is durable there",
+            self.sync.clone(),
+        );
+    }
+
+    /// Where metrics go that carry this region's name.
+    fn own<'r>(&self, all: &'r mut Registry) -> &'r mut Registry {
+        all.sub_registry_with_label(("region".into(), self.region.to_string().into()))
+    }
+
+    /// What a replica says of itself at this moment.
+    fn show(&self, all: &mut Registry, replica: &ReplicaReport) {
+        let own = self.own(all);
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            own.register(name, help, ConstGauge::new(value));
+        };
+        gauge("state_keys", "Keys of replicated state here", replica.keys);
+        gauge(
+            "state_siblings",
+            "Most values side by side of one key",
+            replica.siblings_max,
+        );
+        let blocked = Family::<[(&'static str, String); 1], Gauge>::default();
+        for (by, keys) in &replica.collection_blocked_by {
+            blocked.get_or_create(&[("by", by.to_string())]).set(signed(*keys));
+        }
+        own.register(
+            "state_gc_blocked_keys",
+            "Deleted keys that cannot be forgotten, because a member has not heard of it",
+            blocked,
+        );
+        own.register_with_unit(
+            "state_size",
+            "Keys and values of replicated state in memory, about",
+            Unit::Bytes,
+            ConstGauge::new(replica.state_bytes),
+        );
+        own.register(
+            "state_discarded_writes",
+            "Writes that had lost against a later one before they came here",
+            ConstCounter::new(replica.lww_discarded),
+        );
+        let resolutions = Family::<[(&'static str, String); 2], Counter>::default();
+        for (what, count) in &replica.conflicts {
+            let Some((kind, became)) = what.split_once('/') else { continue };
+            let labels = [
+                ("resolution_type", resolution(became).to_owned()),
+                ("kind", kind.to_owned()),
+            ];
+            resolutions.get_or_create(&labels).inc_by(*count);
+        }
+        own.register(
+            "conflict_resolutions",
+            "Writes that met others they did not know of",
+            resolutions,
+        );
+        self.show_peers(all, replica);
+    }
+
+    fn show_peers(&self, all: &mut Registry, replica: &ReplicaReport) {
+        let lag = Family::<Pair, Gauge<f64, AtomicU64>>::default();
+        let queue = Family::<Pair, Gauge>::default();
+        let sent = Family::<Pair, Counter>::default();
+        let own = self.region.to_string();
+        for peer in &replica.peers {
+            let other = peer.region.to_string();
+            let from = Pair { source_region: other.clone(), target_region: own.clone() };
+            let to = Pair { source_region: own.clone(), target_region: other };
+            if let Some(millis) = peer.lag_ms {
+                lag.get_or_create(&from).set(Duration::from_millis(millis).as_secs_f64());
+            }
+            queue.get_or_create(&to).set(signed(peer.queue_bytes));
+            sent.get_or_create(&to).inc_by(peer.sent_bytes);
+        }
+        all.register_with_unit(
+            "replication_lag",
+            "How old what is here of another region may be",
+            Unit::Seconds,
+            lag,
+        );
+        all.register_with_unit(
+            "state_queue",
+            "What is durable here and not there",
+            Unit::Bytes,
+            queue,
+        );
+        all.register_with_unit(
+            "state_sent",
+            "What was sent to another region's replica, as it was on the wire",
+            Unit::Bytes,
+            sent,
+        );
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The source's name of what became of a conflict (O24, DETAILS 2.2).
+fn resolution(became: &str) -> &str {
+    match became {
+        "last_writer_wins" => "last_write_wins_local",
+        "siblings" => "vector_clock_concurrent",
+        other => other,
+    }
+}
+
+/// Answers scrapes.
+#[derive(Clone, Debug)]
+pub(crate) struct Scrape {
+    pub(crate) metrics: Arc<Metrics>,
+    /// None in a region without a replica.
+    pub(crate) state: Option<Arc<StateApi>>,
+}
+
+impl Scrape {
+    async fn answer(&self, caller: Caller) -> Result<String, ApiError> {
+        match caller.identity {
+            Identity::Admin(_) | Identity::Region(_) | Identity::Monitor(_) => {}
+            Identity::Host { .. } | Identity::Engine(_) => {
+                let who = "whoever has a monitor's or an administrator's certificate";
+                return Err(caller.forbidden(who));
+            }
+        }
+        let mut all = Registry::with_prefix(PREFIX);
+        self.metrics.register(&mut all);
+        if let Some(state) = &self.state {
+            // Before the first membership there is nothing to show.
+            if let Ok(replica) = state.report().await {
+                self.metrics.show(&mut all, &replica);
+            }
+        }
+        let mut text = String::new();
+        encode(&mut text, &all).map_err(|reason| {
+            ApiError::new(
+                ErrorCode::Internal,
+                format!("metrics cannot be shown: {reason}"),
+            )
+        })?;
+        Ok(text)
+    }
+}
+
+/// Adds the door.
+pub(crate) fn door(router: Router, scrape: Scrape) -> Router {
+    let answer = move |request: Request| {
+        let (scrape, caller) = (scrape.clone(), Caller::of(&request));
+        async move {
+            let text = match caller {
+                Ok(caller) => scrape.answer(caller).await,
+                Err(error) => Err(error),
+            };
+            text.map_or_else(|error| failure(&error), shown)
+        }
+    };
+    router.route("/metrics", get(answer))
+}
+
+fn shown(text: String) -> Response {
+    ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+}
