@@ -112,6 +112,13 @@ impl HlcClock {
         self.last
     }
 
+    /// Forgets stamps that are too far ahead of `now` for anybody to take. Only for a clock
+    /// whose stamps are all forgotten elsewhere: what is stamped from now on may be earlier.
+    pub fn rein_in(&mut self, now: Timestamp) {
+        let latest = Hlc::at(now.plus(self.ahead_max));
+        self.last = self.last.min(latest);
+    }
+
     /// A stamp later than all before.
     pub fn tick(&mut self, now: Timestamp) -> Hlc {
         self.last = Hlc::at(now).max(self.last.next());

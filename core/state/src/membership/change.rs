@@ -208,8 +208,12 @@ impl Membership {
     /// else, too, even if that epoch had one more vote, which this epoch took away.
     ///
     /// Of `n` votes and that one, a majority without it and without this replica must leave
-    /// one: `n >= 3`. Where nobody else votes, nobody else can have it, settled or not.
+    /// one: `n >= 3`. Where nobody else votes, nobody else can have it, settled or not. There
+    /// is nothing before the first epoch.
     fn is_dispensable(&self, replica: ReplicaId) -> bool {
+        if self.epoch == 1 {
+            return true;
+        }
         let Some(member) = self.members.get(&replica) else { return false };
         let active = |region: &RegionId| {
             let members = self.members.values();

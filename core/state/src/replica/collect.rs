@@ -40,7 +40,7 @@ pub(crate) struct Collection {
     closed_at: Duration,
     /// What every member had received of what was collected.
     pub(crate) collected: Frontier,
-    /// How far some other replica had this one's log before it was started.
+    /// How far some other replica had this one's log before this membership and this start.
     pub(crate) spread: Position,
 }
 

@@ -73,6 +73,20 @@ pub enum Answer {
     Listed(Listed),
 }
 
+impl Answer {
+    /// The same when it is given so much later than what it shows was taken.
+    pub(crate) fn aged_by(mut self, time: Duration) -> Self {
+        match &mut self {
+            Self::Read(Read { staleness, .. })
+            | Self::Listed(Listed { staleness, .. }) => {
+                *staleness = staleness.saturating_add(time);
+            }
+            Self::Written(_) => {}
+        }
+        self
+    }
+}
+
 /// A read that was served.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::clock::ReplicaId;
 use crate::frame::Body;
 use crate::frontier::{Frontier, Position};
-use crate::replica::command::{Outcome, RowChange};
+use crate::replica::command::{Answer, Outcome, RowChange};
 use crate::replica::input::{BatchId, Key, RequestId};
 use crate::replica::wait::Ticket;
 
@@ -26,6 +26,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) enum Effect {
     /// A client is answered.
     Reply { request: RequestId, outcome: Outcome },
+    /// A client is shown what was here at `taken_at`, which is older when it is shown.
+    Show { request: RequestId, answer: Box<Answer>, taken_at: Duration },
     /// A peer is told.
     Send { to: ReplicaId, body: Body },
     /// A write begins to wait for peers.
@@ -177,7 +179,11 @@ impl Desk {
         let mut requests = Vec::new();
         for effects in flying.chain([&mut self.effects]) {
             effects.retain(|effect| {
-                let Effect::Reply { request, .. } = effect else { return true };
+                let (Effect::Reply { request, .. } | Effect::Show { request, .. }) =
+                    effect
+                else {
+                    return true;
+                };
                 requests.push(*request);
                 false
             });

@@ -111,6 +111,8 @@ impl Replica {
             return self.out.push(Command::Notice(Notice::BadView { epoch, reason }));
         }
         self.desk.rows.push(rows::put(rows::VIEW.to_owned(), &*membership));
+        // Who is put out by it has nobody to ask any more.
+        self.collection.spread = self.spread();
         self.view = View::new(membership, self.config.replica);
         match self.view.own().cloned() {
             Some(member) => self.be_member(&member),
@@ -197,15 +199,18 @@ impl Replica {
 
     /// Begins empty under a new admission, and reports what only this replica had.
     fn rejoin(&mut self, admitted: u32) {
-        let spread = self.spread();
-        let unsent: Vec<Unsent> = self.log.after(spread).map(unsent).collect();
-        for record in self.log.after(spread) {
+        let only_here: Vec<&Record> =
+            self.log.records().filter(|record| !self.is_spread(record)).collect();
+        let unsent: Vec<Unsent> = only_here.iter().copied().map(unsent).collect();
+        for record in only_here {
             let row = rows::unsent(record.position);
             self.desk.rows.push(rows::put(row, &row_of(record)));
         }
         if !self.config.breaks(Sabotage::RejoinsWithOldState) {
             self.wipe();
         }
+        // A clock that was far ahead is why some are put out; its stamps went with the log.
+        self.clock.rein_in(self.now.wall);
         let base = Position::new(admitted, 0);
         self.log = Log::recover(base, base, Vec::new());
         self.begin_life(admitted + 1);
@@ -236,10 +241,26 @@ impl Replica {
         }
     }
 
-    /// How far some other replica has this one's log, durably.
+    /// How far, of every class of keys, some other member that may hold it has this one's log,
+    /// durably. What a member may not hold it acknowledges without having it.
     pub(super) fn spread(&self) -> Position {
-        let acked = self.peers.values().map(|peer| peer.acked);
-        acked.max().unwrap_or_default().max(self.collection.spread)
+        let classes = self.view.held_with_others();
+        let least = classes.map(|class| self.spread_of(class)).min();
+        least.unwrap_or(self.collection.spread)
+    }
+
+    fn spread_of(&self, class: ClassId) -> Position {
+        let holders = self.peers.iter().filter(|(id, _)| self.view.holds(**id, class));
+        let acked = holders.map(|(_, peer)| peer.acked).max();
+        acked.unwrap_or_default().max(self.collection.spread)
+    }
+
+    /// Whether some other member has a record, durably. The record's own class may be that of
+    /// an earlier view.
+    fn is_spread(&self, record: &Record) -> bool {
+        let place = self.view.policy(&record.key).map(|(place, _)| place);
+        let class = place.and_then(|place| self.view.class_of(&record.key, place));
+        class.is_some_and(|class| record.position <= self.spread_of(class))
     }
 
     /// Finds the class of everything again, as the view has other ones.

@@ -99,6 +99,10 @@ impl Replica {
     pub(super) fn run(&mut self, effect: Effect) {
         match effect {
             Effect::Reply { request, outcome } => self.reply(request, outcome),
+            Effect::Show { request, answer, taken_at } => {
+                let since = self.now.mono.saturating_sub(taken_at);
+                self.reply(request, Ok(answer.aged_by(since)));
+            }
             Effect::Send { to, body } => self.send(to, body),
             Effect::Written { ticket } => self.waits.queue(ticket),
             Effect::OwnStored { call } => self.own_stored(call),

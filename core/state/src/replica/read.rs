@@ -59,12 +59,16 @@ impl Replica {
         // What this replica alone has may be lost in a crash until it is durable, and an answer
         // must not show what then never was. At level local nothing may be lost that was shown.
         let batch = if target.level == Level::Eventual { own_batch } else { batch };
-        let reply =
-            Effect::Reply { request: request.id, outcome: Ok(Answer::Read(read)) };
+        let reply = self.show(request, Answer::Read(read));
         if self.config.breaks(Sabotage::ShowsUndurable) {
             return self.run(reply);
         }
         self.run_after(batch, reply);
+    }
+
+    fn show(&self, request: &Request, answer: Answer) -> Effect {
+        let (request, taken_at) = (request.id, self.now.mono);
+        Effect::Show { request, answer: Box::new(answer), taken_at }
     }
 
     /// What a reader sees of an entry: nothing when it shows nothing or its life is over.
@@ -165,7 +169,7 @@ impl Replica {
         let staleness = self.staleness_of(all.fold(0, |mask, bit| mask | bit));
         let token = self.token_with(request.session.as_ref(), &seen);
         let listed = Answer::Listed(Listed { items, more, staleness, token });
-        let reply = Effect::Reply { request: request.id, outcome: Ok(listed) };
+        let reply = self.show(request, listed);
         self.run_after(undurable, reply);
         Ok(())
     }

@@ -144,14 +144,17 @@ impl View {
         let mut known: BTreeMap<&Placement, ClassId> = BTreeMap::new();
         let mut places = BTreeMap::new();
         for (name, jurisdiction) in &membership.shards.jurisdictions {
-            let mut slots = Vec::with_capacity(SLOTS);
-            for slot in 0..=u8::MAX {
-                let placement = jurisdiction.placement(slot);
-                let class = *known.entry(placement).or_insert_with(|| {
+            let mut class_of = |placement| {
+                *known.entry(placement).or_insert_with(|| {
                     self.classes.push(self.class(placement));
                     ClassId::try_from(self.classes.len() - 1).unwrap_or(ClassId::MAX)
-                });
-                slots.push(class);
+                })
+            };
+            // Most slots are where it is usual, and to compare that costs its names each time.
+            let usual = class_of(&jurisdiction.usual);
+            let mut slots = vec![usual; SLOTS];
+            for (slot, placement) in &jurisdiction.moved {
+                slots[usize::from(*slot)] = class_of(placement);
             }
             places.insert(name, self.slots.len());
             self.slots.push(slots);
@@ -252,5 +255,16 @@ impl View {
     pub(crate) fn holds(&self, replica: ReplicaId, class: ClassId) -> bool {
         let holders = self.at(class).map_or(0, |class| class.holders);
         self.bit(replica).is_some_and(|bit| holders & bit != 0)
+    }
+
+    /// The classes that this replica may hold and some other member too.
+    pub(crate) fn held_with_others(&self) -> impl Iterator<Item = ClassId> + '_ {
+        let own = self.bit(self.me).unwrap_or(0);
+        let classes = self.classes.iter().zip(0..);
+        classes
+            .filter(move |(class, _)| {
+                class.holders & own != 0 && class.holders & !own != 0
+            })
+            .map(|(_, id)| id)
     }
 }

@@ -107,6 +107,58 @@ fn it_comes_back_empty_and_reports_what_nobody_else_had() {
     net.assert_alike();
 }
 
+#[test]
+fn who_may_not_hold_a_key_does_not_count_for_its_records() {
+    let mut net = Net::new(1, super::fence::fenced());
+    net.run_secs(1);
+    net.cut(id(1), id(2));
+    net.cut(id(1), id(3));
+    net.set(id(1), "eu/lww/x", "unsent");
+    net.set(id(1), "lww/x", "sent");
+    net.run_secs(2);
+    assert_eq!(net.see(id(4), "lww/x"), latest("sent"));
+    net.follow(net.view.evicting(id(1)));
+    net.run_secs(5);
+    net.heal();
+    net.follow(net.view.admitting(id(1), region("a")));
+    net.run_secs(10);
+    let reported = net.notices.iter().filter_map(|(_, notice)| {
+        let Notice::Unsent(unsent) = notice else { return None };
+        Some(unsent.iter().map(|unsent| unsent.key.to_string()))
+    });
+    assert_eq!(reported.flatten().collect::<Vec<_>>(), vec!["eu/lww/x"]);
+}
+
+#[test]
+fn one_that_was_put_out_for_its_clock_comes_back_with_a_right_one() {
+    let mut net = Net::new(1, membership(&["a", "b", "c"]));
+    net.nodes.get_mut(&id(3)).unwrap().skew_ms = 3_600_000;
+    net.run_secs(2);
+    net.set(id(3), "lww/x", "ahead");
+    net.nodes.get_mut(&id(3)).unwrap().skew_ms = 0;
+    net.follow(net.view.evicting(id(3)));
+    net.run_secs(5);
+    net.follow(net.view.admitting(id(3), region("c")));
+    net.run_secs(10);
+    net.follow(net.view.activating(id(3)));
+    net.run_secs(5);
+    net.set(id(3), "lww/y", "right");
+    net.run_secs(2);
+    assert_eq!(net.see(id(1), "lww/y"), latest("right"));
+    assert_eq!(net.see(id(1), "lww/x"), None);
+    net.assert_alike();
+}
+
+#[test]
+fn before_the_first_epoch_was_nothing_that_anybody_could_miss() {
+    // In a later epoch one of two in a region has to have settled.
+    let mut net = Net::new(1, membership(&["a", "b", "b"]));
+    net.crash(id(3));
+    net.run_secs(5);
+    let evicting = net.view.evicting(id(3));
+    net.view.ready_for(&evicting, &settled(&net)).unwrap();
+}
+
 /// How far the replicas have settled that run.
 fn settled(net: &Net) -> std::collections::BTreeMap<ReplicaId, Settled> {
     let running = net.nodes.iter().filter(|(_, node)| node.replica.is_some());

@@ -76,6 +76,24 @@ fn staleness_is_told_and_bounded() {
     assert!(seen.staleness <= Duration::from_secs(2));
 }
 
+#[test]
+fn what_waits_for_the_disk_grows_older_meanwhile() {
+    let mut net = Net::new(1, membership(&["a", "b"]));
+    net.run_secs(2);
+    net.nodes.get_mut(&id(2)).unwrap().stalled = true;
+    let set =
+        Op::Update { key: key("lww/x"), update: Update::Set(bytes("x")), op_id: None };
+    let written = net.ask(id(2), set, None, None);
+    let get = Op::Get { key: key("lww/x"), max_staleness: None };
+    let asked = net.ask(id(2), get, None, None);
+    net.run_secs(5);
+    assert!(!net.outcomes.contains_key(&asked));
+    net.nodes.get_mut(&id(2)).unwrap().stalled = false;
+    net.wait(written).unwrap();
+    let seen = read(net.wait(asked));
+    assert!(seen.staleness >= Duration::from_secs(5), "{:?}", seen.staleness);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Write(u16),
