@@ -148,7 +148,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "sim",
-        ours: &["dwcp-types", "dwcp-controller", "dwcp-monitor", "dwcp-vm"],
+        ours: &["dwcp-types", "dwcp-controller", "dwcp-monitor", "dwcp-state", "dwcp-vm"],
         others: &["serde", "serde_json"],
     },
     Layer {

@@ -1,17 +1,35 @@
-//! The simulation's entry: runs seeds, says what came of each, and fails on a violation with
-//! all that is needed to see it again.
+//! The simulation's entry: runs seeds of one world or both, says what came of each, and fails on
+//! a violation with all that is needed to see it again.
+
+mod planted;
+mod spine;
+mod state;
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::ensure;
-use clap::Args;
-use dwcp_sim::{Options, Outcome, run};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
+
+/// A simulated world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum World {
+    /// Placements: regions, agents, the strong engine.
+    Spine,
+    /// Replicated state.
+    State,
+    /// Both, one after the other.
+    All,
+}
 
 /// Which seeds to run and what to print.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct SimOptions {
+    /// Which world.
+    #[arg(long, value_enum, default_value_t = World::All)]
+    world: World,
     /// How many seeds.
     #[arg(long, default_value_t = 64)]
     seeds: u64,
@@ -21,18 +39,27 @@ pub(crate) struct SimOptions {
     /// One JSON object at the end instead of lines.
     #[arg(long)]
     json: bool,
-    /// Print every event; only with one seed.
+    /// Print every event; only with one seed and one world.
     #[arg(long)]
     trace: bool,
+    /// Faults of the plan that do not strike, by their place in it; only in the world of state.
+    #[arg(long, value_delimiter = ',')]
+    spare: Vec<usize>,
+    /// Find the faults without which a seed still fails; only in the world of state.
+    #[arg(long)]
+    reduce: bool,
+    /// Break each rule of replicas on purpose, and say which invariant sees it in which seed.
+    #[arg(long, conflicts_with_all = ["trace", "spare", "reduce"])]
+    planted: bool,
 }
 
-/// What came of all seeds.
+/// What came of all seeds of one world.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
+    /// Of which world.
+    world: &'static str,
     /// How many seeds were run.
     seeds: u64,
-    /// The first of them.
-    first: u64,
     /// How many ended in a violation.
     violations: u64,
     /// The seeds that did, with what was found.
@@ -41,22 +68,22 @@ struct Summary {
     steps: u64,
     /// Crashes that were injected.
     crashes: u64,
-    /// Placements that clients were told of.
-    placed: usize,
-    /// Wishes that were refused.
-    refused: usize,
+    /// What clients were told is done.
+    done: u64,
+    /// What was refused.
+    refused: u64,
     /// VMs that were stopped for more urgent ones.
-    displaced: usize,
+    displaced: u64,
     /// Those of them that had their capacity again.
-    reinstated: usize,
+    reinstated: u64,
     /// Virtual time over all seeds, in hours.
     virtual_hours: f64,
     /// The longest that a world took to come to rest after its last fault.
     rested_after_ms_max: u64,
-    /// Wall-clock time.
-    seconds: f64,
-    /// The commit that was run.
-    commit: String,
+    /// Time of the CPU; one thread.
+    cpu_seconds: f64,
+    /// Virtual hours in a minute of one CPU.
+    virtual_hours_per_minute: f64,
 }
 
 /// One violation.
@@ -69,104 +96,119 @@ struct Found {
     replay: String,
 }
 
+/// What came of all worlds.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The first seed.
+    first: u64,
+    /// Violations in all worlds.
+    violations: u64,
+    /// Each world.
+    worlds: Vec<Summary>,
+    /// The commit that was run.
+    commit: String,
+}
+
 /// Runs the seeds.
 pub(crate) fn run_seeds(options: &SimOptions) -> anyhow::Result<ExitCode> {
     ensure!(options.seeds > 0, "nothing to run; give --seeds 1 or more");
-    ensure!(!options.trace || options.seeds == 1, "--trace needs --seeds 1");
-    let started = tokio::time::Instant::now();
-    let mut summary = Summary {
-        seeds: options.seeds,
-        first: options.first,
-        commit: commit(),
-        ..Summary::default()
-    };
-    for seed in (options.first..).take(usize::try_from(options.seeds)?) {
-        let world = Options::from_seed(seed);
-        let outcome = run(&world, options.trace);
-        if !options.json {
-            print(&world, &outcome);
-        }
-        summary.add(seed, &outcome);
+    ensure!(
+        !options.trace || (options.seeds == 1 && options.world != World::All),
+        "--trace needs --seeds 1 and --world spine or --world state"
+    );
+    if options.planted {
+        return planted::run(options);
     }
-    summary.seconds = started.elapsed().as_secs_f64();
-    summary.print(options.json)?;
-    Ok(if summary.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let only_state = options.world == World::State;
+    ensure!(
+        only_state || (options.spare.is_empty() && !options.reduce),
+        "--spare and --reduce need --world state"
+    );
+    let mut worlds = Vec::new();
+    if options.world != World::State {
+        worlds.push(timed(|summary| spine::run_seeds(options, summary)));
+    }
+    if options.world != World::Spine {
+        worlds.push(timed(|summary| state::run_seeds(options, summary)));
+    }
+    let violations = worlds.iter().map(|world| world.violations).sum();
+    let report = Report { first: options.first, violations, worlds, commit: commit() };
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        report.print();
+    }
+    Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn timed(run: impl FnOnce(&mut Summary)) -> Summary {
+    let started = cpu_time();
+    let mut summary = Summary::default();
+    run(&mut summary);
+    summary.cpu_seconds = cpu_time().saturating_sub(started).as_secs_f64();
+    let minutes = summary.cpu_seconds / 60.0;
+    summary.virtual_hours_per_minute = summary.virtual_hours / minutes.max(1e-6);
+    summary
+}
+
+/// What this process has used of the CPU: others on the machine do not change it.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 impl Summary {
-    fn add(&mut self, seed: u64, outcome: &Outcome) {
-        self.steps += outcome.steps;
-        self.crashes += outcome.crashes;
-        self.placed += outcome.placed;
-        self.refused += outcome.refused;
-        self.displaced += outcome.displaced;
-        self.reinstated += outcome.reinstated;
-        self.virtual_hours +=
-            Duration::from_millis(outcome.virtual_ms).as_secs_f64() / 3_600.0;
-        let rested = outcome.rested_after_ms.unwrap_or(0);
+    fn rested(&mut self, virtual_ms: u64, rested_after_ms: Option<u64>) {
+        self.seeds += 1;
+        self.virtual_hours += Duration::from_millis(virtual_ms).as_secs_f64() / 3_600.0;
+        let rested = rested_after_ms.unwrap_or(0);
         self.rested_after_ms_max = self.rested_after_ms_max.max(rested);
-        if let Some(violation) = &outcome.violation {
-            self.violations += 1;
-            self.found.push(Found {
-                seed,
-                invariant: violation.id,
-                found: violation.found.clone(),
-                at_ms: violation.at_ms,
-                replay: format!("cargo xtask sim --first {seed} --seeds 1 --trace"),
-            });
-        }
     }
 
-    fn print(&self, json: bool) -> anyhow::Result<()> {
-        if json {
-            println!("{}", serde_json::to_string(self)?);
-            return Ok(());
-        }
-        println!(
-            "{} seeds from {}: {} violations, {} steps, {} crashes, {} placed, {} refused, \
-             {} displaced, {} of them back, {:.1} virtual hours in {:.1} s, at rest within {} ms",
-            self.seeds,
-            self.first,
-            self.violations,
-            self.steps,
-            self.crashes,
-            self.placed,
-            self.refused,
-            self.displaced,
-            self.reinstated,
-            self.virtual_hours,
-            self.seconds,
-            self.rested_after_ms_max,
-        );
-        for Found { seed, invariant, found, at_ms, replay } in &self.found {
-            eprintln!(
-                "seed {seed}, commit {}: {invariant} at {at_ms} ms: {found}",
-                self.commit
-            );
-            eprintln!("  replay: {replay}");
-        }
-        Ok(())
+    fn violated(&mut self, seed: u64, violation: &dwcp_sim::Violation) {
+        self.violations += 1;
+        let world = self.world;
+        self.found.push(Found {
+            seed,
+            invariant: violation.id,
+            found: violation.found.clone(),
+            at_ms: violation.at_ms,
+            replay: format!(
+                "cargo xtask sim --world {world} --first {seed} --seeds 1 --trace"
+            ),
+        });
     }
 }
 
-fn print(world: &Options, outcome: &Outcome) {
-    for line in &outcome.trace {
-        println!("{line}");
+impl Report {
+    fn print(&self) {
+        for world in &self.worlds {
+            println!(
+                "{}: {} seeds from {}: {} violations, {} steps, {} crashes, {} done, {} \
+                 refused, {:.1} virtual hours in {:.1} s of CPU ({:.0} a minute), at rest within {} ms",
+                world.world,
+                world.seeds,
+                self.first,
+                world.violations,
+                world.steps,
+                world.crashes,
+                world.done,
+                world.refused,
+                world.virtual_hours,
+                world.cpu_seconds,
+                world.virtual_hours_per_minute,
+                world.rested_after_ms_max,
+            );
+            for Found { seed, invariant, found, at_ms, replay } in &world.found {
+                eprintln!(
+                    "seed {seed}, commit {}: {invariant} at {at_ms} ms: {found}",
+                    self.commit
+                );
+                eprintln!("  replay: {replay}");
+            }
+        }
     }
-    let ended = match &outcome.violation {
-        Some(violation) => format!("VIOLATION {} {}", violation.id, violation.found),
-        None => format!("at rest after {} ms", outcome.rested_after_ms.unwrap_or(0)),
-    };
-    println!(
-        "{world}: {} steps, {} crashes, {} placed, {} refused, {} displaced, trace {:016x}, \
-         {ended}",
-        outcome.steps,
-        outcome.crashes,
-        outcome.placed,
-        outcome.refused,
-        outcome.displaced,
-        outcome.trace_hash,
-    );
 }
 
 /// The commit, with a mark where the tree was changed since.
@@ -184,21 +226,41 @@ fn commit() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dwcp_sim::Breakage;
 
-    #[test]
-    fn a_violation_is_counted_and_says_how_to_see_it_again() {
-        let world = Options::from_seed(7).broken(Breakage::AnswersBeforeStoring);
-        let mut summary = Summary::default();
-        summary.add(7, &run(&world, false));
-        assert_eq!(summary.violations, 1);
-        assert_eq!(summary.found[0].invariant, "ACK-1");
-        assert!(summary.found[0].replay.contains("--first 7 --seeds 1 --trace"));
+    fn few(world: World) -> SimOptions {
+        SimOptions {
+            world,
+            seeds: 1,
+            first: 0,
+            json: false,
+            trace: false,
+            spare: Vec::new(),
+            reduce: false,
+            planted: false,
+        }
     }
 
     #[test]
     fn no_seeds_is_an_error_and_not_a_success() {
-        let none = SimOptions { seeds: 0, first: 0, json: false, trace: false };
-        assert!(run_seeds(&none).is_err());
+        assert!(run_seeds(&SimOptions { seeds: 0, ..few(World::Spine) }).is_err());
+    }
+
+    #[test]
+    fn what_one_world_does_not_have_is_an_error() {
+        let reduced = SimOptions { reduce: true, ..few(World::All) };
+        assert!(run_seeds(&reduced).is_err());
+        let traced = SimOptions { trace: true, ..few(World::All) };
+        assert!(run_seeds(&traced).is_err());
+    }
+
+    #[test]
+    fn a_violation_says_how_to_see_it_again() {
+        let mut summary = Summary { world: "state", ..Summary::default() };
+        let statement = "a statement";
+        let found = "something".to_owned();
+        let violation = dwcp_sim::Violation { id: "X-1", statement, found, at_ms: 5 };
+        summary.violated(7, &violation);
+        assert_eq!(summary.violations, 1);
+        assert!(summary.found[0].replay.contains("--world state --first 7 --seeds 1"));
     }
 }

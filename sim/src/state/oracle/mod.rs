@@ -30,6 +30,8 @@ pub enum Change {
     Insert(u64),
     /// Takes an element out of a set, as far as it is seen.
     Remove(u64),
+    /// Takes every element of a field out of a map of sets, as far as it is seen.
+    RemoveField(u32),
     /// Writes a value over what is seen; values are unique in a run.
     Write(u64),
     /// Deletes all that is seen.
@@ -62,6 +64,12 @@ impl Update {
     pub fn is_required(&self) -> bool {
         self.standing == Standing::Required
     }
+}
+
+/// The element of a map of sets that is an element of one of its fields.
+#[must_use]
+pub const fn in_field(field: u32, element: u32) -> u64 {
+    (field as u64) << 32 | element as u64
 }
 
 /// Which update may have seen which.

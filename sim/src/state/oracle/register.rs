@@ -8,7 +8,8 @@
 //!
 //! Values are unique, which settles writes of unknown outcome without a search: one whose value
 //! nobody read need not have happened, and one whose value somebody read took effect before the
-//! first such read ended.
+//! first such read ended. Deletions are alike, so one of unknown outcome stays open to the end
+//! and doubles the configurations: there may be few.
 //!
 //! Rejected: depth-first search over the whole history, which needs windows to stay bounded and
 //! then has to carry configurations from window to window all the same.
@@ -32,7 +33,9 @@ pub struct Access {
 pub enum Effect {
     /// Wrote a value that no other access writes.
     Write(u64),
-    /// Saw a value, or that nothing was written yet.
+    /// Deleted the value.
+    Erase,
+    /// Saw a value, or that there is none.
     Read(Option<u64>),
 }
 
@@ -118,7 +121,7 @@ pub fn linearizable(history: &[Access]) -> Result<(), Verdict> {
     let mut events: Vec<(u64, bool, usize)> = Vec::new();
     for (index, ended) in &settled {
         events.push((history[*index].begun, false, *index));
-        events.push((*ended, true, *index));
+        events.extend(ended.map(|ended| (ended, true, *index)));
     }
     // At one moment, beginnings come first: such accesses overlap.
     events.sort_unstable();
@@ -139,7 +142,7 @@ pub fn linearizable(history: &[Access]) -> Result<(), Verdict> {
 }
 
 /// The accesses that count, with their ends; unknown writes are settled by who read them.
-fn settle(history: &[Access]) -> Result<Vec<(usize, u64)>, Verdict> {
+fn settle(history: &[Access]) -> Result<Vec<(usize, Option<u64>)>, Verdict> {
     let mut writers = BTreeMap::new();
     for (index, access) in history.iter().enumerate() {
         if let Effect::Write(value) = access.effect
@@ -162,14 +165,15 @@ fn settle(history: &[Access]) -> Result<Vec<(usize, u64)>, Verdict> {
     }
     let end_of = |access: &Access| match access.effect {
         Effect::Write(value) => access.ended.or_else(|| read_by.get(&value).copied()),
-        Effect::Read(_) => access.ended,
+        Effect::Read(_) | Effect::Erase => access.ended,
     };
     // An unknown write that was read before it began would end before its beginning; kept as a
     // moment of its own, it explains nothing, and the read is found.
-    let settled = history
-        .iter()
-        .enumerate()
-        .filter_map(|(index, access)| Some((index, end_of(access)?.max(access.begun))));
+    let settled =
+        history.iter().enumerate().filter_map(|(index, access)| match end_of(access) {
+            Some(ended) => Some((index, Some(ended.max(access.begun)))),
+            None => (access.effect == Effect::Erase).then_some((index, None)),
+        });
     Ok(settled.collect())
 }
 
@@ -192,6 +196,7 @@ fn after_end(
         for (bit, access) in open.iter().filter(|(bit, _)| done & bit == 0) {
             let next = match history[access].effect {
                 Effect::Write(written) => Some(written),
+                Effect::Erase => None,
                 Effect::Read(read) if read == value => value,
                 Effect::Read(_) => continue,
             };

@@ -3,10 +3,14 @@
 //!
 //! An element *has to* show when a promised addition was possibly seen by no removal that may
 //! have taken effect. It *must not* show when every addition that may have taken effect was
-//! surely seen by a promised removal. In between either answer is right. A write to a
-//! multi-value register is the addition of its value and the removal of all that it saw.
+//! surely seen by a promised removal, with nothing in between that is not promised: a removal
+//! takes what it sees, and an addition that another update took or replaced before is not among
+//! that, so it goes only where that other update comes. In between either answer is right. A write to a
+//! multi-value register is the addition of its value and the removal of all that it saw. A map of
+//! sets is a set of elements with their fields, and a removal of a field one of all of those.
 //!
-//! A set that only grows is the same without removals.
+//! A set that only grows is the same without removals. Additions are looked at from the newest
+//! on: that one mostly decides.
 
 use std::collections::BTreeSet;
 
@@ -37,11 +41,24 @@ pub fn explain(
     seen.iter().try_for_each(|element| may_show(updates, sight, *element))
 }
 
+/// Judges only that nothing shows which nobody brought.
+///
+/// # Errors
+///
+/// The first such element.
+pub fn known(updates: &[Update], seen: &BTreeSet<u64>) -> Result<(), Unexplained> {
+    let brings = |element: u64| updates.iter().any(|it| brought(it) == Some(element));
+    let phantom = seen.iter().find(|element| !brings(**element));
+    phantom.map_or(Ok(()), |phantom| Err(Unexplained::Phantom(*phantom)))
+}
+
 /// The element that an update brings.
 fn brought(update: &Update) -> Option<u64> {
     match update.change {
         Change::Insert(element) | Change::Write(element) => Some(element),
-        Change::Add(_) | Change::Remove(_) | Change::Clear => None,
+        Change::Add(_) | Change::Remove(_) | Change::RemoveField(_) | Change::Clear => {
+            None
+        }
     }
 }
 
@@ -49,6 +66,7 @@ fn brought(update: &Update) -> Option<u64> {
 fn takes(update: &Update, element: u64) -> bool {
     match update.change {
         Change::Remove(removed) => removed == element,
+        Change::RemoveField(field) => u64::from(field) == element >> 32,
         Change::Write(_) | Change::Clear => true,
         Change::Add(_) | Change::Insert(_) => false,
     }
@@ -76,10 +94,12 @@ fn may_show(
         .filter(|update| update.is_required() && takes(update, element))
         .collect();
     let mut gone_by = None;
-    for addition in updates.iter().filter(|update| brought(update) == Some(element)) {
+    let additions = updates.iter().rev().filter(|it| brought(it) == Some(element));
+    for addition in additions {
         let removal = removals.iter().find(|removal| {
             removal.number != addition.number
                 && sight.surely(removal.number, addition.number)
+                && !lies_between(updates, sight, (addition, removal), element)
         });
         match removal {
             Some(removal) => gone_by = Some(removal.number),
@@ -89,9 +109,27 @@ fn may_show(
     gone_by.map_or(Ok(()), |by| Err(Unexplained::BackAgain(element, by)))
 }
 
+/// Whether an update that is not promised may have taken or replaced the addition before the
+/// removal.
+fn lies_between(
+    updates: &[Update],
+    sight: &dyn Sight,
+    (addition, removal): (&Update, &Update),
+    element: u64,
+) -> bool {
+    let others = updates.iter().filter(|other| {
+        !other.is_required()
+            && other.number != addition.number
+            && (takes(other, element) || brought(other) == Some(element))
+    });
+    let mut others = others.filter(|it| sight.possibly(removal.number, it.number));
+    others.any(|other| sight.possibly(other.number, addition.number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::oracle::in_field;
     use crate::state::oracle::tests::{Pairs, allowed, required};
 
     fn judge(updates: &[Update], sight: &Pairs, seen: &[u64]) -> Result<(), Unexplained> {
@@ -126,6 +164,29 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_that_came_after_another_accuses_only_with_it() {
+        let other = [Change::Remove(7), Change::Clear, Change::Insert(7)];
+        for between in other {
+            let updates = |between| {
+                [required(1, Change::Insert(7)), between, required(3, Change::Remove(7))]
+            };
+            let sight = Pairs::sure(&[(2, 1), (3, 1), (3, 2)]);
+            let unpromised = updates(allowed(2, between));
+            assert_eq!(judge(&unpromised, &sight, &[7]), Ok(()));
+            let promised = updates(required(2, between));
+            assert!(judge(&promised, &sight, &[7]).is_err(), "{between:?}");
+        }
+        // One that the removal cannot have seen changes nothing.
+        let updates = [
+            required(1, Change::Insert(7)),
+            allowed(2, Change::Remove(7)),
+            required(3, Change::Remove(7)),
+        ];
+        let sight = Pairs::sure(&[(2, 1), (3, 1)]);
+        assert_eq!(judge(&updates, &sight, &[7]), Err(Unexplained::BackAgain(7, 3)));
+    }
+
+    #[test]
     fn an_addition_after_the_removal_brings_the_element_back_rightly() {
         let updates = [
             required(1, Change::Insert(7)),
@@ -140,6 +201,26 @@ mod tests {
     #[test]
     fn what_nobody_added_is_found() {
         assert_eq!(judge(&[], &Pairs::default(), &[9]), Err(Unexplained::Phantom(9)));
+        let one = [required(1, Change::Write(1))];
+        assert_eq!(known(&one, &BTreeSet::from([1])), Ok(()));
+        assert_eq!(known(&one, &BTreeSet::from([1, 9])), Err(Unexplained::Phantom(9)));
+    }
+
+    #[test]
+    fn the_removal_of_a_field_takes_its_elements_and_no_others() {
+        let (here, there) = (in_field(1, 7), in_field(2, 7));
+        let updates = [
+            required(1, Change::Insert(here)),
+            required(2, Change::Insert(there)),
+            required(3, Change::RemoveField(1)),
+        ];
+        let sight = Pairs::sure(&[(3, 1), (3, 2)]);
+        assert_eq!(judge(&updates, &sight, &[there]), Ok(()));
+        assert_eq!(judge(&updates, &sight, &[]), Err(Unexplained::Missing(2)));
+        assert_eq!(
+            judge(&updates, &sight, &[here, there]),
+            Err(Unexplained::BackAgain(here, 3))
+        );
     }
 
     #[test]

@@ -75,6 +75,25 @@ fn an_unknown_write_that_takes_effect_twice_is_found() {
 }
 
 #[test]
+fn a_deletion_takes_effect_once_and_may_be_unknown() {
+    let erase = |begun, ended| Access { begun, ended, effect: Effect::Erase };
+    let gone = [write(1, 0, 1), erase(2, Some(3)), read(None, 4, 5)];
+    assert_eq!(linearizable(&gone), Ok(()));
+    let back = [write(1, 0, 1), erase(2, Some(3)), read(1, 4, 5)];
+    assert_eq!(linearizable(&back), Err(Verdict::Unordered(2)));
+    let late = [write(1, 0, 1), erase(2, None), read(1, 3, 4), read(None, 8, 9)];
+    assert_eq!(linearizable(&late), Ok(()));
+    let twice = [
+        write(1, 0, 1),
+        erase(2, None),
+        read(None, 3, 4),
+        write(2, 5, 6),
+        read(None, 7, 8),
+    ];
+    assert_eq!(linearizable(&twice), Err(Verdict::Unordered(4)));
+}
+
+#[test]
 fn a_value_that_is_read_before_it_is_written_is_found() {
     let history = [read(1, 0, 1), unknown(1, 2)];
     assert_eq!(linearizable(&history), Err(Verdict::Unordered(0)));
@@ -113,6 +132,7 @@ fn has_an_order(history: &[Access]) -> bool {
                 .any(|other| history[*other].ended.is_some_and(|ended| ended < begun));
             let next = match history[index].effect {
                 Effect::Write(value) => Some(value),
+                Effect::Erase => None,
                 Effect::Read(seen) if seen == value => value,
                 Effect::Read(_) => continue,
             };
@@ -130,7 +150,7 @@ fn has_an_order(history: &[Access]) -> bool {
     }
     let counted = |index: &usize| {
         let access = &history[*index];
-        access.ended.is_some() || matches!(access.effect, Effect::Write(_))
+        access.ended.is_some() || !matches!(access.effect, Effect::Read(_))
     };
     extend(history, &mut (0..history.len()).filter(counted).collect(), None)
 }
@@ -143,6 +163,7 @@ fn small_history() -> impl Strategy<Value = Vec<Access>> {
             let (begun, lasts, writes, known, value) = drawn;
             let place = u64::try_from(place).unwrap_or(0);
             let effect = match (writes, value) {
+                (true, 5) => Effect::Erase,
                 (true, _) => Effect::Write(place),
                 (false, 5) => Effect::Read(None),
                 (false, _) => Effect::Read(Some(value)),

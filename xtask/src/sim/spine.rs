@@ -1,0 +1,66 @@
+//! Seeds of the world of placements.
+
+use dwcp_sim::{Options, Outcome, run};
+
+use super::{SimOptions, Summary};
+
+pub(super) fn run_seeds(options: &SimOptions, summary: &mut Summary) {
+    summary.world = "spine";
+    let count = usize::try_from(options.seeds).unwrap_or(usize::MAX);
+    for seed in (options.first..).take(count) {
+        let world = Options::from_seed(seed);
+        let outcome = run(&world, options.trace);
+        if !options.json {
+            print(&world, &outcome);
+        }
+        add(summary, seed, &outcome);
+    }
+}
+
+fn add(summary: &mut Summary, seed: u64, outcome: &Outcome) {
+    summary.steps += outcome.steps;
+    summary.crashes += outcome.crashes;
+    summary.done += outcome.placed as u64;
+    summary.refused += outcome.refused as u64;
+    summary.displaced += outcome.displaced as u64;
+    summary.reinstated += outcome.reinstated as u64;
+    summary.rested(outcome.virtual_ms, outcome.rested_after_ms);
+    if let Some(violation) = &outcome.violation {
+        summary.violated(seed, violation);
+    }
+}
+
+fn print(world: &Options, outcome: &Outcome) {
+    for line in &outcome.trace {
+        println!("{line}");
+    }
+    let ended = match &outcome.violation {
+        Some(violation) => format!("VIOLATION {} {}", violation.id, violation.found),
+        None => format!("at rest after {} ms", outcome.rested_after_ms.unwrap_or(0)),
+    };
+    println!(
+        "{world}: {} steps, {} crashes, {} placed, {} refused, {} displaced, \
+         trace {:016x}, {ended}",
+        outcome.steps,
+        outcome.crashes,
+        outcome.placed,
+        outcome.refused,
+        outcome.displaced,
+        outcome.trace_hash,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dwcp_sim::Breakage;
+
+    #[test]
+    fn a_violation_is_counted() {
+        let world = Options::from_seed(7).broken(Breakage::AnswersBeforeStoring);
+        let mut summary = Summary::default();
+        add(&mut summary, 7, &run(&world, false));
+        assert_eq!(summary.violations, 1);
+        assert_eq!(summary.found[0].invariant, "ACK-1");
+    }
+}
