@@ -10,6 +10,7 @@ use std::time::Duration;
 use dwcp_api::Client;
 use dwcp_api::public::VmDetail;
 use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_runtime::strong::etcd::command::{CLIENT_NAME, PEER_NAME};
 use dwcp_runtime::tls::{
     ClientTls, Credentials, DevelopmentCa, ExpectedServer, Identity, NODE_LIFETIME,
     SubjectName,
@@ -21,8 +22,9 @@ use tempfile::TempDir;
 
 use crate::address::Claim;
 use crate::doors::Door;
+use crate::etcd::etcd_program;
 use crate::layout::{Layout, program};
-use crate::plan::{HostPlan, Plan, RegionPlan, replica_name};
+use crate::plan::{HostPlan, Plan, RegionPlan, member};
 use crate::process::Process;
 use crate::wait::until;
 
@@ -67,13 +69,10 @@ impl Federation {
         let folder = tempfile::Builder::new().prefix("dwcp-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
         let layout = Layout::new(folder.path());
-        let sockets_needed = u16::try_from(plan.sockets()).expect("a small federation");
+        let names = plan.sockets();
+        let sockets_needed = u16::try_from(names.len()).expect("a small federation");
         let claim = Claim::new(sockets_needed);
-        let names = plan.regions.iter().flat_map(|region| {
-            let hosts = (0..region.hosts.len()).map(|index| region.host_id(index));
-            [region.id.clone(), replica_name(&region.id)].into_iter().chain(hosts)
-        });
-        let sockets = names.zip((0..).map(|n| claim.socket(n))).collect();
+        let sockets = names.into_iter().zip((0..).map(|n| claim.socket(n))).collect();
         let ca = DevelopmentCa::create(&layout.ca(), SystemClock::new().now());
         let ca = ca.expect("a CA can be made");
         let processes = BTreeMap::new();
@@ -88,6 +87,10 @@ impl Federation {
         write_json(&self.layout.config(), &config);
         let admin = Identity::Admin("test".to_owned());
         self.issue(&admin, ADMIN_LIFETIME, &self.layout.admin(), "admin");
+        for voter in self.plan.voters.clone() {
+            let process = self.member_process(&voter);
+            self.processes.insert(member(&voter), process);
+        }
         for region in &self.plan.regions.clone() {
             let identity = Identity::Region(region_id(&region.id));
             self.issue(&identity, NODE_LIFETIME, &self.layout.tls(&region.id), "region");
@@ -118,11 +121,35 @@ impl Federation {
             | Identity::Engine(_)
             | Identity::Monitor(_) => {
                 let first = self.sockets.values().next().expect("it has a region");
-                vec![SubjectName::Ip(first.ip())]
+                let mut names = vec![SubjectName::Ip(first.ip())];
+                names.extend(engine_name(who).map(|name| SubjectName::Dns(name.into())));
+                names
             }
         };
         let issued = self.ca.issue(who, &names, lifetime, now).expect("a certificate");
         issued.write(into, name).expect("the folder can be written");
+    }
+
+    /// The member of etcd in a region, started as `dwcpd engine member` starts it.
+    fn member_process(&self, region: &str) -> Process {
+        let name = member(region);
+        let identity = Identity::Engine(region_id(region));
+        self.issue(&identity, NODE_LIFETIME, &self.layout.tls(&name), "engine");
+        let args = [
+            ("config", self.layout.config()),
+            ("name", region.into()),
+            ("data-dir", self.layout.data(&name)),
+            ("tls-dir", self.layout.tls(&name)),
+            ("distance", "lan".into()),
+        ];
+        let flags = args
+            .into_iter()
+            .flat_map(|(name, value)| [format!("--{name}"), value.display().to_string()]);
+        let args = ["engine", "member"].map(str::to_owned).into_iter().chain(flags);
+        let log = self.layout.log(&name);
+        let etcd = etcd_program().expect("a plan on etcd is made where etcd is");
+        let folder = etcd.parent().expect("a program is in a folder");
+        Process::new(&name, &program("dwcpd"), args.collect(), log).finding_in(folder)
     }
 
     fn daemon_process(&self, region: &str) -> Process {
@@ -398,6 +425,15 @@ impl Drop for Federation {
             self.show_logs();
         }
         self.stop();
+    }
+}
+
+/// What lets its holder in at a member of etcd.
+const fn engine_name(who: &Identity) -> Option<&'static str> {
+    match who {
+        Identity::Region(_) => Some(CLIENT_NAME),
+        Identity::Engine(_) => Some(PEER_NAME),
+        Identity::Host { .. } | Identity::Admin(_) | Identity::Monitor(_) => None,
     }
 }
 

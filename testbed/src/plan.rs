@@ -138,6 +138,8 @@ pub struct Plan {
     pub(crate) image: std::path::PathBuf,
     preemption: bool,
     n_minus_1: &'static str,
+    /// Regions with a member of etcd; none: the embedded engine.
+    pub(crate) voters: Vec<String>,
 }
 
 impl Plan {
@@ -145,13 +147,22 @@ impl Plan {
     #[must_use]
     pub fn simulated(regions: Vec<RegionPlan>) -> Self {
         let image = "/nonexistent".into();
-        Self { regions, driver: "simulated", image, preemption: false, n_minus_1: "warn" }
+        Self::on(regions, "simulated", image)
     }
 
     /// With real guests from this image folder.
     #[must_use]
     pub fn qemu(regions: Vec<RegionPlan>, image: std::path::PathBuf) -> Self {
-        Self { regions, driver: "qemu", image, preemption: false, n_minus_1: "warn" }
+        Self::on(regions, "qemu", image)
+    }
+
+    const fn on(
+        regions: Vec<RegionPlan>,
+        driver: &'static str,
+        image: std::path::PathBuf,
+    ) -> Self {
+        let voters = Vec::new();
+        Self { regions, driver, image, preemption: false, n_minus_1: "warn", voters }
     }
 
     /// With pre-emption switched on.
@@ -168,15 +179,29 @@ impl Plan {
         self
     }
 
+    /// On etcd, with a member in each region; the leader belongs in the first.
+    #[must_use]
+    pub fn on_etcd(mut self) -> Self {
+        self.voters = self.regions.iter().map(|region| region.id.clone()).collect();
+        self
+    }
+
     /// What all hosts of a region offer.
     pub(crate) fn total(&self, region: &str) -> Capacity {
         let region = self.regions.iter().find(|other| other.id == region);
         region.map(RegionPlan::total).unwrap_or_default()
     }
 
-    /// Sockets that it needs: two a daemon, for its doors and its replica, and one an agent.
-    pub(crate) fn sockets(&self) -> usize {
-        self.regions.iter().map(|region| 2 + region.hosts.len()).sum()
+    /// The names of all sockets: two a daemon, for its doors and its
+    /// replica, one an agent, two a member of etcd.
+    pub(crate) fn sockets(&self) -> Vec<String> {
+        let regions = self.regions.iter().flat_map(|region| {
+            let hosts = (0..region.hosts.len()).map(|index| region.host_id(index));
+            [region.id.clone(), replica_name(&region.id)].into_iter().chain(hosts)
+        });
+        let voters =
+            self.voters.iter().flat_map(|voter| [client_door(voter), peer_door(voter)]);
+        regions.chain(voters).collect()
     }
 
     /// `federation.yaml`; `socket` gives the address of a daemon or agent by its name.
@@ -201,8 +226,22 @@ impl Plan {
                 "preemption_enabled": self.preemption,
                 "n_minus_1": self.n_minus_1,
             },
-            "engine": { "kind": "embedded", "host": self.regions[0].id },
+            "engine": self.engine(socket),
         })
+    }
+
+    fn engine(&self, socket: &dyn Fn(&str) -> SocketAddr) -> Value {
+        if self.voters.is_empty() {
+            return json!({ "kind": "embedded", "host": self.regions[0].id });
+        }
+        let voters = self.voters.iter().map(|voter| {
+            json!({
+                "region": voter,
+                "client": socket(&client_door(voter)).to_string(),
+                "peer": socket(&peer_door(voter)).to_string(),
+            })
+        });
+        json!({ "kind": "etcd", "voters": voters.collect::<Vec<_>>() })
     }
 
     fn region(&self, region: &RegionPlan, socket: &dyn Fn(&str) -> SocketAddr) -> Value {
@@ -249,6 +288,19 @@ impl Plan {
 /// The name of a region's replica among sockets.
 pub(crate) fn replica_name(region: &str) -> String {
     format!("{region}/state")
+}
+
+/// The name of a member of etcd, as a process.
+pub(crate) fn member(region: &str) -> String {
+    format!("etcd-{region}")
+}
+
+pub(crate) fn client_door(region: &str) -> String {
+    format!("etcd-{region}-client")
+}
+
+pub(crate) fn peer_door(region: &str) -> String {
+    format!("etcd-{region}-peer")
 }
 
 fn location(country: &str, continent: &str) -> Value {

@@ -1,5 +1,6 @@
 //! One daemon or agent as a child process: killed, frozen, thawed and restarted by its id.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -27,6 +28,7 @@ pub struct Process {
     program: PathBuf,
     args: Vec<String>,
     log: PathBuf,
+    env: Vec<(String, OsString)>,
     child: Option<Child>,
 }
 
@@ -39,8 +41,20 @@ impl Process {
             program: program.to_owned(),
             args,
             log,
+            env: Vec::new(),
             child: None,
         }
+    }
+
+    /// Finds programs in this folder first.
+    #[must_use]
+    pub(crate) fn finding_in(mut self, folder: &Path) -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders =
+            std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(folders).expect("folders without a colon");
+        self.env.push(("PATH".to_owned(), path));
+        self
     }
 
     /// Its name.
@@ -70,6 +84,7 @@ impl Process {
         let errors = log.try_clone().expect("a file handle can be copied");
         let child = Command::new(&self.program)
             .args(&self.args)
+            .envs(self.env.iter().cloned())
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log)

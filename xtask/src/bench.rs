@@ -6,6 +6,7 @@
 mod boot;
 mod claims;
 mod engine;
+mod engine_etcd;
 mod federation;
 mod inventory;
 mod latency;

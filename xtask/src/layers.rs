@@ -178,6 +178,7 @@ const LAYERS: &[Layer] = &[
             "dwcp-vm",
             "dwcp-sim",
             "dwcp-state",
+            "dwcp-testbed",
         ],
         others: &[
             "anyhow",

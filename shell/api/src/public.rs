@@ -393,14 +393,40 @@ pub struct StatusReply {
 /// The strong engine as this daemon sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineStatus {
-    /// `embedded`.
+    /// `embedded` or `etcd`.
     pub kind: String,
-    /// The region whose daemon hosts it.
+    /// The region whose daemon hosts it; of etcd, the region where its leader belongs.
     pub host: RegionId,
     /// Whether it answered the last request.
     pub reachable: bool,
     /// The newest revision that this daemon has seen.
     pub revision: u64,
+    /// The region of the member that leads; nothing when none is known to, and of the embedded
+    /// engine.
+    pub leader: Option<RegionId>,
+    /// Whether the leader is where it belongs; nothing without one.
+    pub leader_at_home: Option<bool>,
+    /// The members of etcd, the nearest to this daemon first.
+    pub members: Vec<EngineMember>,
+}
+
+/// A member of the strong engine as this daemon sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EngineMember {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub region: RegionId,
+    /// Where it is asked.
+    pub endpoint: String,
+    /// Whether it answered the last time it was asked.
+    pub answers: bool,
+    /// Whether it leads, by its own word.
+    pub leads: bool,
+    /// Its version, when it answers.
+    pub version: Option<String>,
+    /// Why it does not answer.
+    pub problem: Option<String>,
 }
 
 /// A region at a glance.

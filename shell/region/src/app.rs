@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use dwcp_api::engine::{RemoteEngine, engine_routes};
 use dwcp_api::host::InstanceReport;
 use dwcp_api::{Client, Routes};
 use dwcp_controller::ownership::VMS_PREFIX;
@@ -21,7 +20,7 @@ use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::http::{BoundServer, Limits};
 use dwcp_runtime::report_log::ReportLog;
 use dwcp_runtime::store::LocalStore;
-use dwcp_runtime::strong::{EmbeddedEngine, StrongEngine};
+use dwcp_runtime::strong::StrongEngine;
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, ServerTls};
 use dwcp_types::{HostId, RegionId, VmId};
 use tokio::sync::watch;
@@ -32,7 +31,8 @@ use crate::books::{Books, BooksTask, Shown};
 use crate::capacity::CapacityPlanner;
 use crate::claims::Claims;
 use crate::commit::Committer;
-use crate::config::{Endpoint, EngineConfig, Federation, RegionSpec};
+use crate::config::{Endpoint, EngineKind, Federation, RegionSpec};
+use crate::engine::{Engine, EngineView, Surroundings};
 use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::host_link::{HostLink, Shared};
@@ -53,7 +53,7 @@ use crate::region_records::RegionRecords;
 use crate::removal::Remover;
 use crate::reservations::Reservations;
 use crate::state::{self, Opening, Plane};
-use crate::status::{EngineHost, Status};
+use crate::status::Status;
 use crate::tokens;
 use crate::world::World;
 
@@ -68,6 +68,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Its certificate, key and CA: `ca.crt`, `region.crt`, `region.key`.
     pub tls: PathBuf,
+    /// Another strong engine than the configuration's.
+    pub engine: Option<EngineKind>,
 }
 
 /// A daemon that is bound and loaded and does not run yet.
@@ -123,9 +125,12 @@ impl App {
     ///
     /// When the configuration, the data, the certificate or the address is not usable.
     pub async fn new(options: &Options) -> anyhow::Result<Self> {
-        let (federation, warnings) = Federation::load(&options.config)?;
+        let (mut federation, warnings) = Federation::load(&options.config)?;
         for warning in warnings {
             warn!(%warning, "configuration");
+        }
+        if let Some(kind) = options.engine {
+            federation.engine.choose(kind)?;
         }
         let spec = region_spec(&federation, options)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -137,18 +142,30 @@ impl App {
             .with_context(|| {
                 format!("cannot open the data of region {}", options.region)
             })?;
-        let (engine, engine_door) = engine(&federation, options, &net, &clock)?;
+        let around = Surroundings {
+            region: &options.region,
+            data: &options.data,
+            credentials: &credentials,
+            clock: &clock,
+        };
+        let reach = |host: &RegionId| client_of(&federation, &net, host);
+        let engine = Engine::open(federation.engine.choice(), &around, reach)?;
         let endpoint =
             spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&options.region))?;
         let tls = ServerTls::load(credentials)?;
         let server =
             BoundServer::bind(address(endpoint).await?, tls, Limits::default()).await?;
         let metrics = Arc::new(Metrics::new(options.region.clone()));
-        let plane =
-            state_plane(&federation, &spec, options, &net, (&engine, &clock, &metrics))
-                .await?;
+        let plane = state_plane(
+            &federation,
+            &spec,
+            options,
+            &net,
+            (&engine.port, &clock, &metrics),
+        )
+        .await?;
         let parts = Parts { federation, spec, net, store, engine, clock, metrics, plane };
-        parts.assemble(server, engine_door)
+        parts.assemble(server)
     }
 
     /// Runs until `shutdown` completes, or until a part ends by itself.
@@ -197,23 +214,20 @@ struct Parts {
     spec: RegionSpec,
     net: Net,
     store: Arc<LocalStore>,
-    engine: Arc<dyn StrongEngine>,
+    engine: Engine,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     plane: Option<Plane>,
 }
 
 impl Parts {
-    fn assemble(
-        mut self,
-        server: BoundServer,
-        engine_door: Option<Routes>,
-    ) -> anyhow::Result<App> {
+    fn assemble(mut self, server: BoundServer) -> anyhow::Result<App> {
         let record = record(&self.spec)?;
+        let (engine_door, is_keeper) = (self.engine.door.take(), self.engine.is_keeper);
         let mut tasks = JoinSet::new();
         let plane = self.plane.take();
         spawn(&mut tasks, "the region's store", complain(self.store.ended()));
-        spawn(&mut tasks, "the strong engine", complain(self.engine.ended()));
+        spawn(&mut tasks, "the strong engine", complain(self.engine.port.ended()));
         let state = plane.as_ref().map(|plane| plane.api.clone());
         let scrape = Scrape { metrics: self.metrics.clone(), state };
         let core = Core::open(self, &mut tasks)?;
@@ -227,9 +241,13 @@ impl Parts {
                 .for_each(|(name, task)| spawn(&mut tasks, name, task));
             routes = routes.merge(state::routes(&plane.api));
         }
-        if let Some(door) = engine_door {
+        if is_keeper {
             let sweep = tokens::sweep(core.engine.clone(), core.clock.clone());
             spawn(&mut tasks, "the token sweep", sweep);
+        }
+        let look = core.engine_view.clone().run(is_keeper);
+        spawn(&mut tasks, "the look at the engine", look);
+        if let Some(door) = engine_door {
             routes = routes.merge(door);
         }
         let Core { region, meter, clock, .. } = core;
@@ -265,6 +283,7 @@ struct Core {
     region: RegionId,
     policy: Policy,
     engine: Arc<dyn StrongEngine>,
+    engine_view: Arc<EngineView>,
     clock: Arc<dyn Clock>,
     books: Books,
     events: Events,
@@ -286,6 +305,7 @@ impl Core {
     /// Opens the books and events, starts their tasks, and makes the rest.
     fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
         let Parts { federation, spec, net, store, engine, clock, metrics, .. } = parts;
+        let Engine { port: engine, view: engine_view, .. } = engine;
         let region = spec.region.id.clone();
         let (task, books) =
             BooksTask::open(region.clone(), store.clone(), clock.clone())?;
@@ -304,14 +324,12 @@ impl Core {
             fleet: fleet.clone(),
             clock: clock.clone(),
         };
-        let host =
-            EngineHost { kind: "embedded", host: engine_host(&federation).clone() };
         Ok(Self {
             policy: policy(&federation),
             reservations: Arc::new(Reservations::new(books.clone(), committer.clone())),
             status: Status::new(
                 region.clone(),
-                host,
+                engine_view.clone(),
                 inventory.clone(),
                 meter.clone(),
                 clock.clone(),
@@ -321,6 +339,7 @@ impl Core {
             peers: peers(&federation, &region, &net)?,
             region,
             engine,
+            engine_view,
             clock,
             books,
             events,
@@ -530,30 +549,15 @@ async fn address(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
     found.next().ok_or_else(|| anyhow!("{endpoint} has no address"))
 }
 
-/// The strong engine: hosted here, or reached at the region that hosts it.
-fn engine(
+/// The client of one region's daemon.
+fn client_of(
     federation: &Federation,
-    options: &Options,
     net: &Net,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<(Arc<dyn StrongEngine>, Option<Routes>)> {
-    let host = engine_host(federation);
-    if *host == options.region {
-        let engine: Arc<dyn StrongEngine> = Arc::new(EmbeddedEngine::open(
-            &options.data.join("strong.redb"),
-            clock.clone(),
-        )?);
-        return Ok((engine.clone(), Some(engine_routes(engine))));
-    }
-    let spec = federation.region(host).ok_or_else(|| no_endpoint(host))?;
-    let (_, client) = net.region(spec)?.ok_or_else(|| no_endpoint(host))?;
-    Ok((Arc::new(RemoteEngine::new(client)), None))
-}
-
-const fn engine_host(federation: &Federation) -> &RegionId {
-    match &federation.engine {
-        EngineConfig::Embedded { host } => host,
-    }
+    region: &RegionId,
+) -> anyhow::Result<Client> {
+    let spec = federation.region(region).ok_or_else(|| no_endpoint(region))?;
+    let (_, client) = net.region(spec)?.ok_or_else(|| no_endpoint(region))?;
+    Ok(client)
 }
 
 fn peers(

@@ -10,6 +10,7 @@ pub mod capacity;
 pub mod claims;
 pub mod commit;
 pub mod config;
+pub mod engine;
 pub mod events;
 pub mod fleet;
 pub mod host_link;
@@ -34,6 +35,7 @@ pub mod selector;
 mod state;
 pub mod status;
 pub mod tokens;
+pub mod voters;
 pub mod world;
 
 pub use app::{App, Options};

@@ -4,6 +4,7 @@
 //! Everything is below one folder. Nothing here is needed where daemons run as system services
 //! (`deploy/systemd`).
 
+mod chosen;
 mod layout;
 mod process;
 mod progress;
@@ -19,12 +20,14 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use chosen::Wanted;
 pub use layout::Layout;
 use process::{Program, Started, record, recorded};
 pub use setup::{Driver, issue_admin};
 use supervisor::{Book, Notice, keep};
 
-use crate::config::Federation;
+use crate::config::{EngineChoice, Federation, VoterSpec};
+use crate::voters;
 
 /// How long a supervisor that was told to stop may take: every process has its own grace, and
 /// they stop side by side.
@@ -49,6 +52,8 @@ pub struct Plan {
     pub driver: Driver,
     /// The folder of the programs.
     pub programs: PathBuf,
+    /// Which strong engine.
+    pub engine: Wanted,
 }
 
 impl Plan {
@@ -64,7 +69,7 @@ impl Plan {
         say: fn(&str),
     ) -> anyhow::Result<()> {
         self.refuse_second()?;
-        let federation = self.prepare()?;
+        let federation = self.prepare(say)?;
         let own = i32::try_from(std::process::id()).context("a pid out of range")?;
         let own = Started::of("supervisor", own).context("/proc is not readable")?;
         record(&self.layout.supervisor(), &[own])?;
@@ -72,7 +77,7 @@ impl Plan {
         let (tell, told) = watch::channel(false);
         let (notices, seen) = mpsc::channel(NOTICES_MAX);
         let mut keepers = JoinSet::new();
-        for program in self.programs(&federation) {
+        for program in self.programs(&federation)? {
             keepers.spawn(keep(program, notices.clone(), told.clone()));
         }
         drop(notices);
@@ -112,17 +117,20 @@ impl Plan {
         Ok(())
     }
 
-    fn prepare(&self) -> anyhow::Result<Federation> {
-        let (federation, warnings) = Federation::load(&self.config)?;
+    fn prepare(&self, say: fn(&str)) -> anyhow::Result<Federation> {
+        let (mut federation, warnings) = Federation::load(&self.config)?;
         for warning in warnings {
             tracing::warn!(%warning, "configuration");
         }
+        fs::create_dir_all(self.layout.engine())?;
+        say(&chosen::choose(self.engine, &mut federation, &self.layout)?);
         setup::prepare(self, &federation)?;
         Ok(federation)
     }
 
-    fn programs(&self, federation: &Federation) -> Vec<Program> {
-        let mut programs = Vec::new();
+    fn programs(&self, federation: &Federation) -> anyhow::Result<Vec<Program>> {
+        let mut programs = self.voters(federation)?;
+        let engine = federation.engine.kind();
         for spec in &federation.regions {
             let region = &spec.region.id;
             if spec.endpoint.is_none() {
@@ -131,7 +139,7 @@ impl Plan {
             programs.push(Program {
                 name: format!("dwcpd-{region}"),
                 path: self.programs.join("dwcpd"),
-                args: self.layout.daemon_args(&self.config, region),
+                args: self.layout.daemon_args(&self.config, region, engine),
                 log: self.layout.log(&format!("dwcpd-{region}")),
             });
             for host in &spec.hosts {
@@ -148,7 +156,31 @@ impl Plan {
                 });
             }
         }
-        programs
+        Ok(programs)
+    }
+
+    /// The members of etcd, when it is chosen. No network is between them here.
+    fn voters(&self, federation: &Federation) -> anyhow::Result<Vec<Program>> {
+        let EngineChoice::Etcd(etcd) = federation.engine.choice() else {
+            return Ok(Vec::new());
+        };
+        let path = voters::program()?;
+        let program = |voter: &VoterSpec| {
+            let member = voters::Member {
+                name: &voter.name,
+                data: self.layout.voter_data(&voter.name),
+                tls: &self.layout.voter_tls(&voter.name),
+                distance: voters::Distance::Lan,
+            };
+            let name = format!("etcd-{}", voter.name);
+            Ok(Program {
+                path: path.clone(),
+                args: member.args(federation)?,
+                log: self.layout.log(&name),
+                name,
+            })
+        };
+        etcd.voters.iter().map(program).collect()
     }
 
     /// Ends the guests of every host that ever was here: their processes outlive their agent
@@ -252,6 +284,7 @@ impl Plan {
         args.extend(flag("state", self.layout.root()));
         args.extend(flag("image", &self.image));
         args.extend(["--driver".to_owned(), self.driver.as_str().to_owned()]);
+        args.extend(["--engine".to_owned(), self.engine.as_str().to_owned()]);
         args
     }
 }

@@ -3,13 +3,15 @@
 //! Under the name `federation-controller` (the source's, O1) it runs the controller role, which
 //! is the role there is.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dwcp_region::config::Federation;
-use dwcp_region::local::{Driver, Layout, Plan, issue_admin};
+use dwcp_region::config::{EngineKind, Federation};
+use dwcp_region::local::{Driver, Layout, Plan, Wanted, issue_admin};
+use dwcp_region::voters::{self, Distance};
 use dwcp_region::{App, Options};
 use dwcp_runtime::shutdown;
 use dwcp_runtime::telemetry::{self, LogFormat};
@@ -33,6 +35,9 @@ enum Sub {
     /// Issue credentials of a local federation.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// A member of the strong engine on etcd.
+    #[command(subcommand)]
+    Engine(EngineCommand),
     /// A whole federation on this machine (what `./dwcp up` and `./dwcp down` call).
     #[command(subcommand)]
     Local(LocalCommand),
@@ -52,6 +57,9 @@ struct Run {
     /// Where ca.crt, region.crt and region.key are.
     #[arg(long, value_name = "DIR", default_value = "/etc/dwcp/tls")]
     tls_dir: PathBuf,
+    /// Another strong engine than the configuration's.
+    #[arg(long, value_enum, value_name = "KIND")]
+    engine: Option<EngineKind>,
     /// How to log.
     #[arg(long, value_enum, default_value = "text", env = "DWCP_LOG_FORMAT")]
     log_format: Format,
@@ -88,6 +96,31 @@ enum CaCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum EngineCommand {
+    /// Become the etcd of one voter, started as the configuration says.
+    Member(Member),
+}
+
+#[derive(Args, Debug)]
+struct Member {
+    /// The federation's configuration.
+    #[arg(long, value_name = "FILE", default_value = "/etc/dwcp/federation.yaml")]
+    config: PathBuf,
+    /// Which of its voters: the name of its region, with -2 or -3 for further ones there.
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Where its records are.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/dwcp/engine")]
+    data_dir: PathBuf,
+    /// Where ca.crt, engine.crt and engine.key are.
+    #[arg(long, value_name = "DIR", default_value = "/etc/dwcp/tls")]
+    tls_dir: PathBuf,
+    /// How far it is to the others: sets heartbeat and election time.
+    #[arg(long, value_enum, default_value = "wan")]
+    distance: Distance,
+}
+
+#[derive(Debug, Subcommand)]
 enum LocalCommand {
     /// Start it and stay until Ctrl-C.
     Up {
@@ -121,6 +154,9 @@ struct Place {
     /// What drives guests.
     #[arg(long, value_enum, default_value = "auto")]
     driver: Driver,
+    /// Which strong engine has the records.
+    #[arg(long, value_enum, default_value = "auto")]
+    engine: Wanted,
 }
 
 impl Place {
@@ -132,6 +168,7 @@ impl Place {
             config: self.config,
             image: self.image,
             driver: self.driver,
+            engine: self.engine,
             programs: programs.to_owned(),
         })
     }
@@ -145,6 +182,7 @@ async fn main() -> ExitCode {
             return validate(&file, json);
         }
         Sub::Ca(CaCommand::Admin { state }) => renew_admin(&state),
+        Sub::Engine(EngineCommand::Member(member)) => become_member(&member),
         Sub::Local(LocalCommand::Up { place, detach }) => up(place, detach).await,
         Sub::Local(LocalCommand::Down { place, purge }) => down(place, purge).await,
     };
@@ -178,6 +216,7 @@ async fn run_daemon(run: Run) -> anyhow::Result<()> {
         region: run.region,
         data: run.data_dir,
         tls: run.tls_dir,
+        engine: run.engine,
     };
     let app = App::new(&options).await?;
     app.run(async {
@@ -213,6 +252,21 @@ fn validate(file: &std::path::Path, json: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Replaces this process by etcd, so that whoever supervises it supervises etcd.
+fn become_member(member: &Member) -> anyhow::Result<()> {
+    let (federation, _) = Federation::load(&member.config)?;
+    let started = voters::Member {
+        name: &member.name,
+        data: member.data_dir.clone(),
+        tls: &member.tls_dir,
+        distance: member.distance,
+    };
+    let program = voters::program()?;
+    let args = started.args(&federation)?;
+    let error = std::process::Command::new(&program).args(args).exec();
+    Err(error).with_context(|| format!("cannot become {}", program.display()))
 }
 
 fn renew_admin(state: &std::path::Path) -> anyhow::Result<()> {

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dwcp_api::peer::MeterReading;
-use dwcp_api::public::{EngineStatus, RegionItem, RegionStatus, StatusReply};
+use dwcp_api::public::{RegionItem, RegionStatus, StatusReply};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{Bps, HealthState, RegionId, VmPhase};
 
+use crate::engine::EngineView;
 use crate::inventory::Inventory;
 use crate::meter::Meter;
 
@@ -23,20 +24,11 @@ const CHECKS_MAX: usize = 360;
 #[derive(Debug)]
 pub struct Status {
     region: RegionId,
-    engine: EngineHost,
+    engine: Arc<EngineView>,
     inventory: Inventory,
     meter: Arc<Meter>,
     checks: Mutex<VecDeque<bool>>,
     clock: Arc<dyn Clock>,
-}
-
-/// Which strong engine runs.
-#[derive(Clone, Debug)]
-pub struct EngineHost {
-    /// Its kind.
-    pub kind: &'static str,
-    /// The region whose daemon hosts it.
-    pub host: RegionId,
 }
 
 impl Status {
@@ -44,7 +36,7 @@ impl Status {
     #[must_use]
     pub fn new(
         region: RegionId,
-        engine: EngineHost,
+        engine: Arc<EngineView>,
         inventory: Inventory,
         meter: Arc<Meter>,
         clock: Arc<dyn Clock>,
@@ -89,7 +81,7 @@ impl Status {
         StatusReply {
             answered_by: self.region.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: self.engine_status(),
+            engine: self.engine.status(&self.inventory.mirror),
             total_regions: count(regions.len()),
             healthy: in_state(HealthState::Healthy),
             degraded: in_state(HealthState::Degraded),
@@ -103,16 +95,6 @@ impl Status {
                 .then(|| Bps::ratio(meter.errors, meter.requests)),
             sla_compliance: self.compliance(),
             regions,
-        }
-    }
-
-    fn engine_status(&self) -> EngineStatus {
-        let mirror = &self.inventory.mirror;
-        EngineStatus {
-            kind: self.engine.kind.to_owned(),
-            host: self.engine.host.clone(),
-            reachable: mirror.reachable(),
-            revision: mirror.revision(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Forgets clients' tokens that are older than any message can be.
 //!
-//! Run by the daemon that hosts the strong engine, so that one sweeps. The last epoch of a
+//! Run by the daemon that keeps the strong engine, so that one sweeps. The last epoch of a
 //! deleted VM (`/epochs/`) is kept for ever: some thirty bytes for each name that was ever
 //! used, and without it a name that comes back could be instructed by its own past.
 

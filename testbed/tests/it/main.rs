@@ -6,6 +6,7 @@
 
 mod crashes;
 mod doorways;
+mod engine;
 mod examples;
 mod full_disk;
 mod guests;

@@ -1,4 +1,4 @@
-//! `bench engine`: durable transactions of the embedded strong engine.
+//! `bench engine`: durable transactions of the strong engine, embedded and on etcd.
 //!
 //! Each client waits for its answer before it asks again. Latency is what the client sees,
 //! from asking to durable. Beside it stands the disk's own floor, small overwrites of a file
@@ -39,6 +39,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Measurement>> {
         measured.extend(summary(&latencies, clients, span));
     }
     measured.push(floor(&directory.0, clock, span, "after")?);
+    let span = Duration::from_secs(if options.quick { 1 } else { 3 });
+    measured.extend(runtime.block_on(super::engine_etcd::measure(span))?);
     Ok(measured)
 }
 

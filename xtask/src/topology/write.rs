@@ -49,10 +49,18 @@ failover:
   secondary_regions: [ap-south-1, sa-east-1, au-southeast-1]
   require_manual_approval: false
 
-# On one machine the strong records of all regions are in one daemon.
+# Where the strong records are. `dwcpd run` takes `kind`; `./dwcp up` takes etcd where it is
+# installed, with the members that `voters` names, and else the daemon of `host`.
 engine:
   kind: embedded
   host: us-east-1
+  home: us-east-1
+  voters:
+    - { region: us-east-1, client: 127.0.0.11:8446, peer: 127.0.0.11:8447 }
+    - { region: eu-west-1, client: 127.0.0.12:8446, peer: 127.0.0.12:8447 }
+    - { region: ap-south-1, client: 127.0.0.13:8446, peer: 127.0.0.13:8447 }
+    - { region: sa-east-1, client: 127.0.0.14:8446, peer: 127.0.0.14:8447 }
+    - { region: au-southeast-1, client: 127.0.0.15:8446, peer: 127.0.0.15:8447 }
 ";
 
 /// The whole file.

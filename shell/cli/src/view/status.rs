@@ -103,10 +103,29 @@ fn engine(engine: &EngineStatus) -> String {
     } else {
         "NOT REACHABLE: nothing can be placed or changed"
     };
+    let revision = text::count(engine.revision);
+    let kind = text::plain(&engine.kind);
+    if engine.members.is_empty() {
+        return format!(
+            "engine: {kind} on {}, {reach}, revision {revision}\n",
+            engine.host
+        );
+    }
+    let answering = engine.members.iter().filter(|member| member.answers).count();
+    let members = engine.members.len();
+    let leader = match &engine.leader {
+        None => "NO LEADER".to_owned(),
+        Some(leader) if *leader == engine.host => format!("leader at home in {leader}"),
+        Some(leader) => format!("leader in {leader}, AWAY from its home {}", engine.host),
+    };
+    let silent: String = engine
+        .members
+        .iter()
+        .filter_map(|member| Some((member, member.problem.as_ref()?)))
+        .map(|(member, why)| format!("  {}: {}\n", member.name, text::plain(why)))
+        .collect();
     format!(
-        "engine: {} on {}, {reach}, revision {}\n",
-        text::plain(&engine.kind),
-        engine.host,
-        text::count(engine.revision)
+        "engine: {kind}, {answering} of {members} members answer, {leader}, {reach}, \
+         revision {revision}\n{silent}"
     )
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use dwcp_api::host::InstanceReport;
 use dwcp_api::public::{
-    ConsoleReply, EngineStatus, Event, EventList, FlavourFit, HostItem, NMinusOne,
-    PlaceReply, RegionCapacityReply, RegionItem, RegionList, RegionStatus, StatusReply,
-    VmDetail, VmItem, VmList,
+    ConsoleReply, EngineMember, EngineStatus, Event, EventList, FlavourFit, HostItem,
+    NMinusOne, PlaceReply, RegionCapacityReply, RegionItem, RegionList, RegionStatus,
+    StatusReply, VmDetail, VmItem, VmList,
 };
 use dwcp_controller::placement::{
     self, Explanation, Fleet, Policy, RegionLoss, Stranded,
@@ -332,6 +332,9 @@ pub(crate) fn status() -> StatusReply {
         answered_by: "us-east-1".parse().unwrap(),
         version: "0.1.0".to_owned(),
         engine: EngineStatus {
+            leader: None,
+            leader_at_home: None,
+            members: Vec::new(),
             kind: "embedded".to_owned(),
             host: "us-east-1".parse().unwrap(),
             reachable: true,
@@ -357,6 +360,31 @@ pub(crate) fn status() -> StatusReply {
             region("us-east-1", healthy(97), &[]),
         ],
     }
+}
+
+/// On etcd, with a member that is away and a leader that is not at home.
+pub(crate) fn etcd_status() -> StatusReply {
+    let member = |id: &str, problem: Option<&str>| EngineMember {
+        name: id.to_owned(),
+        region: id.parse().unwrap(),
+        endpoint: "127.0.0.11:8446".to_owned(),
+        answers: problem.is_none(),
+        leads: id == "eu-west-1",
+        version: problem.is_none().then(|| "3.4.23".to_owned()),
+        problem: problem.map(str::to_owned),
+    };
+    let engine = EngineStatus {
+        kind: "etcd".to_owned(),
+        leader: Some("eu-west-1".parse().unwrap()),
+        leader_at_home: Some(false),
+        members: vec![
+            member("us-east-1", Some("etcd member us-east-1 cannot be reached in time")),
+            member("eu-west-1", None),
+            member("ap-south-1", None),
+        ],
+        ..status().engine
+    };
+    StatusReply { engine, ..status() }
 }
 
 /// A federation that has just begun.

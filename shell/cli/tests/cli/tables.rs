@@ -102,6 +102,13 @@ async fn what_is_not_known_yet_is_said_so() {
 }
 
 #[tokio::test]
+async fn members_of_etcd_that_are_away_are_named_and_where_the_leader_is() {
+    let etcd = reply(&fixtures::etcd_status());
+    let stage = Stage::with(vec![("get_status", etcd)]).await;
+    check("answer-status-etcd", &stage.run(&["status"]).await.shown());
+}
+
+#[tokio::test]
 async fn a_dry_run_names_its_victims_and_every_region() {
     let stage = Stage::with(vec![("place_vm", reply(&fixtures::dry_run()))]).await;
     let words = ["place-vm", "--spec", SPEC, "--dry-run", "--preempt"];

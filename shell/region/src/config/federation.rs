@@ -38,6 +38,19 @@ impl Federation {
     pub fn region(&self, id: &RegionId) -> Option<&RegionSpec> {
         self.regions.iter().find(|spec| spec.region.id == *id)
     }
+
+    /// The longest round trip between two regions that vote in etcd, as far as stated.
+    #[must_use]
+    pub fn voters_rtt_max(&self) -> Duration {
+        let voters = self.engine.etcd().map_or(&[][..], |etcd| &etcd.voters);
+        let votes = |id: &RegionId| voters.iter().any(|voter| voter.region == *id);
+        let regions = self.regions.iter().filter(|spec| votes(&spec.region.id));
+        let round_trips = regions.flat_map(|spec| {
+            let stated = spec.region.network_latency.iter();
+            stated.filter(|(id, _)| votes(id)).map(|(_, rtt)| rtt.get())
+        });
+        Duration::from_micros(round_trips.max().unwrap_or_default().into())
+    }
 }
 
 /// A region with its daemon and its hosts (O2, DETAILS 2.1).
@@ -223,15 +236,124 @@ impl FailoverTiming {
     }
 }
 
-/// Where the strong records are.
+/// The kinds of strong engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// In the daemon of one region.
+    Embedded,
+    /// An etcd cluster with members in several regions.
+    Etcd,
+}
+
+impl EngineKind {
+    /// Its word in files and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Etcd => "etcd",
+        }
+    }
+}
+
+/// Where the strong records are. When etcd is chosen its voters are there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum EngineConfig {
+pub struct EngineConfig {
+    kind: EngineKind,
+    host: RegionId,
+    etcd: Option<EtcdConfig>,
+}
+
+/// The engine that is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice<'a> {
     /// In the daemon of one region; the others reach it over mutual TLS.
     Embedded {
         /// That region.
-        host: RegionId,
+        host: &'a RegionId,
     },
+    /// On etcd.
+    Etcd(&'a EtcdConfig),
+}
+
+/// An etcd cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EtcdConfig {
+    /// What every key of this federation begins with.
+    pub namespace: String,
+    /// The region where the leader belongs; one of the voters is there.
+    pub home: RegionId,
+    /// Three or five members.
+    pub voters: Vec<VoterSpec>,
+}
+
+/// A member that votes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VoterSpec {
+    /// Its name, given once: its region's, and a number from the second on.
+    pub name: String,
+    /// Where it is.
+    pub region: RegionId,
+    /// Where daemons reach it.
+    pub client: Endpoint,
+    /// Where the other members reach it.
+    pub peer: Endpoint,
+}
+
+/// etcd cannot be chosen without members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration names no voters of etcd; add `voters` to `engine`")]
+pub struct NoVoters;
+
+impl EngineConfig {
+    pub(super) const fn new(
+        kind: EngineKind,
+        host: RegionId,
+        etcd: Option<EtcdConfig>,
+    ) -> Self {
+        Self { kind, host, etcd }
+    }
+
+    pub(super) const fn embedded(host: RegionId) -> Self {
+        Self::new(EngineKind::Embedded, host, None)
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> EngineKind {
+        self.kind
+    }
+
+    /// The engine that is chosen.
+    #[must_use]
+    pub const fn choice(&self) -> EngineChoice<'_> {
+        match (self.kind, &self.etcd) {
+            (EngineKind::Etcd, Some(etcd)) => EngineChoice::Etcd(etcd),
+            (EngineKind::Etcd | EngineKind::Embedded, _) => {
+                EngineChoice::Embedded { host: &self.host }
+            }
+        }
+    }
+
+    /// The etcd cluster, chosen or not.
+    #[must_use]
+    pub const fn etcd(&self) -> Option<&EtcdConfig> {
+        self.etcd.as_ref()
+    }
+
+    /// Chooses.
+    ///
+    /// # Errors
+    ///
+    /// When etcd is wanted and has no voters.
+    pub const fn choose(&mut self, kind: EngineKind) -> Result<(), NoVoters> {
+        if matches!(kind, EngineKind::Etcd) && self.etcd.is_none() {
+            return Err(NoVoters);
+        }
+        self.kind = kind;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod capacity;
 mod controller;
 mod duration;
 mod endpoint;
+mod engine;
 mod failover;
 mod federation;
 mod field;
@@ -36,14 +37,14 @@ use dwcp_types::RegionId;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use federation::{
-    ControllerConfig, EngineConfig, FailoverConfig, FailoverTiming, Federation, HostSpec,
-    RegionSpec, StateConfig, StateRule, StateTransport, UserZoneSpec,
+    ControllerConfig, EngineChoice, EngineConfig, EngineKind, EtcdConfig, FailoverConfig,
+    FailoverTiming, Federation, HostSpec, NoVoters, RegionSpec, StateConfig, StateRule,
+    StateTransport, UserZoneSpec, VoterSpec,
 };
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
 };
 
-use self::field::Field;
 use self::names::Names;
 use self::problem::Report;
 use self::section::Section;
@@ -162,7 +163,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let user_zones = user_zones(&root, regions.as_deref(), &mut names, report);
     let controller = controller::controller(&root, report);
     let failover = failover::failover(&root, regions.as_deref(), &mut names, report);
-    let engine = engine(&root, regions.as_deref(), &mut names, report);
+    let engine = engine::engine(&root, regions.as_deref(), &mut names, report);
     let state = state::state(&root, &mut names, report);
     if let Some(regions) = &regions {
         region::check_host_count(regions, root.at, report);
@@ -235,49 +236,5 @@ fn warn_of_gaps(
             missing.join(", ")
         );
         report.warn(at, reason, "add them under `latency`");
-    }
-}
-
-fn engine(
-    root: &Section<'_>,
-    regions: Option<&[RegionSpec]>,
-    names: &mut Names,
-    report: &mut Report<'_>,
-) -> Option<EngineConfig> {
-    let regions = regions.unwrap_or(&[]);
-    let first = regions.first().map(|spec| spec.region.id.clone());
-    let Some(field) = root.get("engine") else {
-        return Some(EngineConfig::Embedded { host: first? });
-    };
-    let section = Section::open(field.node, "`engine`", &["kind", "host"], report)?;
-    let embedded = |field: Field<'_>| field.choice(&[("embedded", ())], report);
-    let kind = section.get("kind").map_or(Some(()), embedded);
-    let host: Option<RegionId> = match section.get("host") {
-        None => first,
-        Some(field) => field.parsed(report).inspect(|id| {
-            names.refer(id, field.at(), "engine.host");
-        }),
-    };
-    kind?;
-    let host = host?;
-    check_reachable(&host, regions, field.key_at, report);
-    Some(EngineConfig::Embedded { host })
-}
-
-/// The others must reach the engine. Where no region has an endpoint there are no others, only
-/// descriptions.
-fn check_reachable(
-    host: &RegionId,
-    regions: &[RegionSpec],
-    at: Position,
-    report: &mut Report<'_>,
-) {
-    let silent = |spec: &&RegionSpec| spec.region.id == *host && spec.endpoint.is_none();
-    let others = regions.iter().any(|spec| spec.endpoint.is_some());
-    if others && regions.iter().any(|spec| silent(&spec)) {
-        let reason = format!(
-            "the strong engine is in `{host}`, which has no `endpoint` for the others to reach"
-        );
-        report.error(at, reason, "give that region an `endpoint`, or name another host");
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use dwcp_types::{HostId, RegionId};
 
+use crate::config::EngineKind;
+
 /// Files below one folder.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -54,7 +56,7 @@ impl Layout {
 
     /// Removes what a federation leaves, and nothing else that may be in the folder.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
-        for part in ["admin", "ca", "hosts", "logs", "regions", "run", "tls"] {
+        for part in ["admin", "ca", "engine", "hosts", "logs", "regions", "run", "tls"] {
             let folder = self.root.join(part);
             if folder.exists() {
                 std::fs::remove_dir_all(&folder)
@@ -105,6 +107,23 @@ impl Layout {
         self.root.join("regions").join(region.as_str())
     }
 
+    pub(super) fn engine(&self) -> PathBuf {
+        self.root.join("engine")
+    }
+
+    /// Says which engine has the federation's records.
+    pub(super) fn engine_mark(&self) -> PathBuf {
+        self.engine().join("kind")
+    }
+
+    pub(super) fn voter_data(&self, voter: &str) -> PathBuf {
+        self.engine().join(voter)
+    }
+
+    pub(super) fn voter_tls(&self, voter: &str) -> PathBuf {
+        self.root.join("tls").join(format!("engine-{voter}"))
+    }
+
     pub(super) fn agent_tls(&self, host: &HostId) -> PathBuf {
         self.root.join("tls").join(format!("host-{host}"))
     }
@@ -117,7 +136,12 @@ impl Layout {
         self.agent_data(host).join("agent.yaml")
     }
 
-    pub(super) fn daemon_args(&self, config: &Path, region: &RegionId) -> Vec<String> {
+    pub(super) fn daemon_args(
+        &self,
+        config: &Path,
+        region: &RegionId,
+        engine: EngineKind,
+    ) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         vec![
             "run".to_owned(),
@@ -129,6 +153,8 @@ impl Layout {
             path(&self.region_data(region)),
             "--tls-dir".to_owned(),
             path(&self.region_tls(region)),
+            "--engine".to_owned(),
+            engine.as_str().to_owned(),
         ]
     }
 }

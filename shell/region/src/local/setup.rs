@@ -11,13 +11,15 @@ use std::path::Path;
 
 use anyhow::Context;
 use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_runtime::strong::etcd::command::CLIENT_NAME;
 use dwcp_runtime::tls::{
     ADMIN_LIFETIME_MAX, DevelopmentCa, Identity, NODE_LIFETIME, SubjectName,
 };
 use serde_json::{Value, json};
 
 use super::{Layout, Plan};
-use crate::config::{Endpoint, Federation, HostSpec, RegionSpec};
+use crate::config::{Endpoint, EngineChoice, Federation, HostSpec, RegionSpec};
+use crate::voters;
 
 /// Memory that a guest gets at most on a development machine: the least that the rehearsal
 /// guest boots in without doubt (64 MiB panics, 72 boots; 96 leaves room for its programs).
@@ -59,7 +61,7 @@ impl Driver {
 pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()> {
     let layout = &plan.layout;
     private_dir(layout.root())?;
-    for folder in [layout.logs(), layout.run()] {
+    for folder in [layout.logs(), layout.run(), layout.engine()] {
         private_dir(&folder)?;
     }
     let now = SystemClock::new().now();
@@ -68,7 +70,8 @@ pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()
     for spec in &federation.regions {
         let region = &spec.region.id;
         private_dir(&layout.region_data(region))?;
-        let names: Vec<_> = spec.endpoint.iter().map(subject).collect();
+        let mut names: Vec<_> = spec.endpoint.iter().map(subject).collect();
+        names.push(SubjectName::Dns(CLIENT_NAME.to_owned()));
         let identity = Identity::Region(region.clone());
         ca.issue(&identity, &names, NODE_LIFETIME, now)?
             .write(&layout.region_tls(region), "region")?;
@@ -85,6 +88,19 @@ pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()
             let path = layout.agent_config(&host.id);
             fs::write(&path, format!("{config:#}\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    if let EngineChoice::Etcd(etcd) = federation.engine.choice() {
+        for voter in &etcd.voters {
+            private_dir(&layout.voter_data(&voter.name))?;
+            let names = voters::subjects(voter, subject);
+            ca.issue(
+                &Identity::Engine(voter.region.clone()),
+                &names,
+                NODE_LIFETIME,
+                now,
+            )?
+            .write(&layout.voter_tls(&voter.name), voters::CERTIFICATE)?;
         }
     }
     issue_admin(layout)?;

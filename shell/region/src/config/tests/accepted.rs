@@ -6,7 +6,7 @@ use std::time::Duration;
 use dwcp_controller::placement::Admission;
 use dwcp_types::{Micros, RegionId, RegionKind, Strategy, VmShape};
 
-use super::super::{EngineConfig, Federation, LoadError, Severity};
+use super::super::{EngineChoice, Federation, LoadError, Severity};
 
 fn deployed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
@@ -23,7 +23,14 @@ fn topology_1_is_accepted_without_a_warning() {
     let slots: Vec<u64> = t1.regions.iter().map(|spec| spec.capacity.vms).collect();
     assert_eq!(slots, [10_000, 10_000, 5_000, 3_000, 2_000]);
     assert_eq!(t1.user_zones.len(), 13);
-    assert_eq!(t1.engine, EngineConfig::Embedded { host: id("us-east-1") });
+    assert_eq!(t1.engine.choice(), EngineChoice::Embedded { host: &id("us-east-1") });
+    let etcd = t1.engine.etcd().unwrap();
+    assert_eq!(etcd.home, id("us-east-1"));
+    let voters: Vec<&str> = etcd.voters.iter().map(|voter| voter.name.as_str()).collect();
+    let regions: Vec<&str> =
+        t1.regions.iter().map(|spec| spec.region.id.as_str()).collect();
+    assert_eq!(voters, regions, "one in each region");
+    assert_eq!(t1.voters_rtt_max(), Duration::from_millis(343));
     let us = t1.region(&id("us-east-1")).unwrap();
     assert_eq!(us.region.network_latency[&id("eu-west-1")], Micros::from_millis(76));
     assert_eq!(us.capacity.cpu, 40_000, "10,000 CPUs at four to one (F34)");
@@ -125,7 +132,8 @@ fn the_sample_of_the_source_is_accepted_with_a_warning_for_each_thing_it_means_o
     assert_eq!(federation.controller.input_refresh_interval, Duration::from_secs(300));
     assert_eq!(federation.controller.health_check_interval, Duration::from_secs(30));
     assert!(!federation.failover.auto_failover, "two regions have no majority (F80)");
-    assert_eq!(federation.engine, EngineConfig::Embedded { host: id("us-east-1") });
+    let engine = federation.engine;
+    assert_eq!(engine.choice(), EngineChoice::Embedded { host: &id("us-east-1") });
     let about = |word: &str| {
         warnings.iter().filter(|warning| warning.reason.contains(word)).count()
     };

@@ -1,8 +1,9 @@
 //! The members as one: asks the nearest that works, and goes on to the next when one fails.
 //!
-//! A member that failed rests for a moment while others are asked. What was certainly not done
-//! is asked again until [`NOT_DONE_TIME_MAX`], which covers an election on the longest WAN;
-//! what may have been done is asked again only when the caller says that this is harmless.
+//! A member that failed rests while others are asked, the longer the more time it took: one
+//! that is frozen must not cost every call its whole patience. What was certainly not done is
+//! asked again until [`NOT_DONE_TIME_MAX`]; what may have been done is asked again only when
+//! the caller says that this is harmless.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,12 +16,17 @@ use super::member::{ClusterId, Member, MemberAddress};
 /// How long one member may take: a round trip to the farthest leader (322 ms), its round to a
 /// majority, and a lost packet.
 const TRY_TIME_MAX: Duration = Duration::from_secs(3);
-/// How long a call is tried while it is certain that nothing was done.
-const NOT_DONE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a call is tried while it is certain that nothing was done: the longest election
+/// (twice ten heartbeats of 343 ms), and a round.
+const NOT_DONE_TIME_MAX: Duration = Duration::from_secs(8);
 /// How long a call is tried in all. Above it lies the time of a client's call (30 s).
-const TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a member that failed is not asked while others are there.
+const TIME_MAX: Duration = Duration::from_secs(12);
+/// How long a member that failed at once is not asked while others are there.
 const REST: Duration = Duration::from_secs(1);
+/// How much longer it rests for the time that it took.
+const REST_FACTOR: u32 = 10;
+/// Longest rest.
+const REST_MAX: Duration = Duration::from_secs(30);
 /// Pause before the second try; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause between two tries.
@@ -73,7 +79,8 @@ impl Members {
     ) -> Answer<M::Response> {
         let mut course = Course::new(again);
         loop {
-            let Some((at, member)) = self.next(course.tries) else { return none() };
+            let Some((at, member)) = self.next() else { return none() };
+            let asked = Instant::now();
             let result = member.call::<M>(message, course.deadline()).await;
             let Err(failure) = result else {
                 return Answer { result, lost: course.lost };
@@ -81,7 +88,7 @@ impl Members {
             if let Some(failure) = course.failed(failure) {
                 return Answer { result: Err(failure), lost: course.lost };
             }
-            self.rest(at);
+            self.rest(at, asked);
             course.pause().await;
         }
     }
@@ -93,9 +100,8 @@ impl Members {
     ) -> Result<Messages, Failure> {
         let mut course = Course::new(Again::Harmless);
         loop {
-            let Some((at, member)) = self.next(course.tries) else {
-                return none().result;
-            };
+            let Some((at, member)) = self.next() else { return none().result };
+            let asked = Instant::now();
             let failure = match member.open::<M>(message, course.deadline()).await {
                 Ok(messages) => return Ok(messages),
                 Err(failure) => failure,
@@ -103,25 +109,25 @@ impl Members {
             if let Some(failure) = course.failed(failure) {
                 return Err(failure);
             }
-            self.rest(at);
+            self.rest(at, asked);
             course.pause().await;
         }
     }
 
-    /// The nearest member that does not rest. When all rest, each in its turn.
-    fn next(&self, tries: u32) -> Option<(usize, Arc<Member>)> {
+    /// The nearest member that does not rest. When all rest, the one that is done first.
+    fn next(&self) -> Option<(usize, Arc<Member>)> {
         let now = Instant::now();
         let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        let awake = resting.iter().position(|until| *until <= now);
-        let turn = usize::try_from(tries).unwrap_or(0).checked_rem(self.members.len())?;
-        let at = awake.unwrap_or(turn);
+        let until = resting.iter().map(|until| (*until).max(now));
+        let (at, _) = until.enumerate().min_by_key(|(_, until)| *until)?;
         self.members.get(at).map(|member| (at, Arc::clone(member)))
     }
 
-    fn rest(&self, at: usize) {
+    fn rest(&self, at: usize, asked: Instant) {
+        let rest = REST.saturating_add(asked.elapsed().saturating_mul(REST_FACTOR));
         let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(until) = resting.get_mut(at) {
-            *until = Instant::now() + REST;
+            *until = Instant::now() + rest.min(REST_MAX);
         }
     }
 }
