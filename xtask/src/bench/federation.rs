@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use dwcp_api::Client;
 use dwcp_region::config::Federation as Config;
-use dwcp_region::local::{Driver, Layout, Plan};
+use dwcp_region::local::{Driver, Layout, Plan, Wanted};
 use dwcp_runtime::shutdown;
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity};
 use dwcp_types::RegionId;
@@ -101,6 +101,9 @@ fn prepare(folder: &std::path::Path, driver: Driver) -> anyhow::Result<Federatio
         layout: Layout::new(&folder.join("state"))?,
         image: guest_image()?,
         driver,
+        // Of all that is measured here only the daemons and agents are to be counted; etcd has
+        // `bench engine`.
+        engine: Wanted::Embedded,
         programs: programs.to_owned(),
     };
     Ok(Federation { plan, config })
