@@ -25,6 +25,10 @@ use crate::mirror::Mirror;
 /// How often the members are asked how they are.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// What to do while the engine does not answer.
+pub(crate) const AWAY: &str = "what runs goes on; try again when `dwcp-cli federation status` \
+    says that the strong engine answers";
+
 /// What there is to open an engine with.
 #[derive(Debug)]
 pub struct Surroundings<'a> {

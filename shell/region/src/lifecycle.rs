@@ -17,6 +17,7 @@ use dwcp_runtime::strong::{
 use dwcp_types::{Power, Timestamp, VmId};
 
 use crate::commit::encoded;
+use crate::engine;
 
 /// Attempts when others change the same record at the same time.
 const ATTEMPTS_MAX: u32 = 16;
@@ -143,12 +144,8 @@ pub fn engine_error(error: &StrongError) -> ApiError {
         }
         StrongError::Unavailable { .. }
         | StrongError::Compacted { .. }
-        | StrongError::LeaseNotFound { .. } => ApiError::new(
-            ErrorCode::Unavailable,
-            message,
-        )
-        .with_remedy(
-            "what runs goes on; try again when the daemon that hosts the engine is back",
-        ),
+        | StrongError::LeaseNotFound { .. } => {
+            ApiError::new(ErrorCode::Unavailable, message).with_remedy(engine::AWAY)
+        }
     }
 }

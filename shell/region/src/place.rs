@@ -25,6 +25,7 @@ use tracing::info;
 
 use crate::capacity::CapacityPlanner;
 use crate::claims::{Claims, Missed, attempt, random_name};
+use crate::engine;
 use crate::fleet::FleetKeeper;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -209,9 +210,8 @@ impl Placer {
 
     async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ApiError> {
         let kv = self.engine.get(key).await.map_err(|reason| {
-            ApiError::new(ErrorCode::Unavailable, reason.to_string()).with_remedy(
-                "what runs goes on; try again when the strong engine is back",
-            )
+            ApiError::new(ErrorCode::Unavailable, reason.to_string())
+                .with_remedy(engine::AWAY)
         })?;
         kv.map(|kv| serde_json::from_slice(&kv.value)).transpose().map_err(|reason| {
             let message = format!("the record {key} cannot be read: {reason}");

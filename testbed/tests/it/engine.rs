@@ -1,17 +1,34 @@
 //! A federation whose strong records are on etcd: its members are killed, and the federation goes
-//! on as far as a majority of them does.
+//! on as far as it can.
+//!
+//! | | a majority of members works | it does not |
+//! |---|---|---|
+//! | VMs, their consoles, adoption by a new daemon | go on | go on |
+//! | lists, `vm describe`, dry runs | served | served, with their age |
+//! | state: eventual, local, quorum; credit that was minted | served | served |
+//! | state: strong reads and writes, mints | served | refused, with a remedy |
+//! | placing, power, deleting | done | refused, with a remedy |
+//!
+//! When the member that leads dies, the others choose another; the home region's daemon brings
+//! the leader home when its member is back.
 
-use dwcp_api::ErrorCode;
+use dwcp_api::state::{StateUpdate, WriteKey};
+use dwcp_api::{CallError, ErrorCode};
 use dwcp_testbed::{
-    Ask, Door, Federation, HostPlan, Plan, RegionPlan, etcd_program, refusal, until,
+    Ask, Door, Federation, HostPlan, Plan, RegionPlan, content, etcd_program, refusal,
+    set, until,
 };
-use dwcp_types::{RegionId, VmPhase};
+use dwcp_types::{Power, RegionId, VmPhase};
+
+use crate::state::connected;
+
+const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
 /// Three regions with a member each; nothing where etcd is not installed.
 async fn start() -> Option<Federation> {
     etcd_program()?;
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
-    let regions = ["home", "middle", "far"].map(region).to_vec();
+    let regions = REGIONS.map(region).to_vec();
     Some(Federation::start(Plan::simulated(regions).on_etcd()).await)
 }
 
@@ -54,7 +71,7 @@ async fn the_leading_member_is_killed_and_placing_goes_on_and_the_leader_comes_h
     federation.process("etcd-home").start();
     led_from(&middle, &["home"]).await;
     placed(&federation, "far", "vm-4", "home").await;
-    for at in ["home", "middle", "far"] {
+    for at in REGIONS {
         let door = federation.at(at);
         until("every region lists each VM once", || async {
             let list = door.vms().await.map_err(|error| error.to_string())?.items;
@@ -74,52 +91,128 @@ async fn the_leading_member_is_killed_and_placing_goes_on_and_the_leader_comes_h
     federation.end();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_majority_lists_are_served_with_their_age_and_nothing_is_placed() {
-    let Some(mut federation) = start().await else { return };
-    placed(&federation, "middle", "vm-1", "far").await;
-    federation.in_phase("far", "vm-1", VmPhase::Running).await;
-    for member in ["etcd-home", "etcd-middle"] {
-        federation.process(member).kill_9();
-    }
-    let far = federation.at("far");
-    until("the list is seen to age, and the engine to be away", || async {
-        let list = far.vms().await.map_err(|error| error.to_string())?;
-        assert_eq!(list.items.len(), 1, "the list is served whole");
-        let engine = far.status().await.map_err(|error| error.to_string())?.engine;
+/// Waits until a region says that no majority of the members works.
+async fn leaderless(at: &Door, dead: usize) {
+    until("the engine is seen to be away", || async {
+        let engine = at.status().await.map_err(|error| error.to_string())?.engine;
         let away = engine.members.iter().filter(|member| !member.answers).count();
-        if list.age_ms > 1_500
-            && !engine.reachable
-            && engine.leader.is_none()
-            && away == 2
-        {
+        if !engine.reachable && engine.leader.is_none() && away == dead {
             return Ok(());
         }
-        Err(format!("{} ms, {engine:?}", list.age_ms))
+        Err(format!("{engine:?}"))
     })
     .await;
-    let refused = refusal(far.place(&Ask::new("vm-2").only_in("middle")).await);
-    assert!(
-        matches!(refused.code, ErrorCode::Unavailable | ErrorCode::Indeterminate),
-        "{refused:?}"
-    );
-    // What runs goes on, and is seen to.
-    assert!(far.console("vm-1").await.unwrap().text.contains("READY"));
+}
+
+/// Refused, with what is to be done: nothing was changed, or whether it was is not known.
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T, CallError>) {
+    let error = refusal(result);
+    let wanted = [ErrorCode::Unavailable, ErrorCode::Indeterminate];
+    assert!(wanted.contains(&error.code), "{error:?}");
+    assert!(error.remedy.is_some(), "{error:?}");
+}
+
+fn mint(amount: u64) -> WriteKey {
+    WriteKey::of(StateUpdate::Mint { amount })
+}
+
+fn spend(amount: u64) -> WriteKey {
+    WriteKey::of(StateUpdate::Spend { amount })
+}
+
+/// What needs the engine; asked under other names each round, so that nothing is repeated.
+async fn everything_strong_works(federation: &Federation, round: &str) {
+    let far = federation.at("far");
+    let billing = format!("billing:{round}");
+    far.write(&billing, &set(round)).await.unwrap();
+    assert_eq!(federation.at("home").read(&billing).await.unwrap().value, content(round));
+    far.write("quota:acme", &mint(10)).await.unwrap();
+    placed(federation, "far", &format!("vm-{round}"), "middle").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_die_one_by_one_and_what_needs_no_majority_goes_on() {
+    let Some(mut federation) = start().await else { return };
+    connected(&federation, &REGIONS).await;
+    let far = federation.at("far");
+    placed(&federation, "middle", "vm-0", "far").await;
+    everything_strong_works(&federation, "three").await;
+
+    federation.process("etcd-home").kill_9();
+    everything_strong_works(&federation, "two").await;
+
+    federation.process("etcd-middle").kill_9();
+    leaderless(&far, 2).await;
+    what_needs_no_majority_goes_on(&federation).await;
+    what_needs_a_majority_is_refused(&federation).await;
+
+    // A daemon that starts now serves the state that is on its disk, and its VM never noticed.
+    federation.process("far").kill_9();
+    federation.process("far").start();
+    until("far is back, without an engine", || far.read("cache:a")).await;
+    connected(&federation, &REGIONS).await;
+    what_is_replicated_goes_on(&federation).await;
+    refused(far.read("billing:two").await);
 
     federation.process("etcd-middle").start();
-    placed(&federation, "far", "vm-2", "middle").await;
-    let list = until("both are listed", || async {
-        let list = far.vms().await.map_err(|error| error.to_string())?;
-        if list.items.len() == 2 && list.age_ms == 0 {
-            Ok(list)
-        } else {
-            Err(format!("{list:?}"))
-        }
-    })
-    .await;
-    assert!(list.items.iter().all(|vm| vm.phase == VmPhase::Running), "{list:?}");
-    federation.reserved("middle", 1).await;
+    federation.healthy().await;
+    everything_strong_works(&federation, "again").await;
+    assert_eq!(far.read("billing:three").await.unwrap().value, content("three"));
+    far.want("vm-three", Power::Stopped).await.unwrap();
+    federation.in_phase("home", "vm-three", VmPhase::Stopped).await;
+    federation.reserved("far", 1).await;
+    let console = far.console("vm-0").await.unwrap().text;
+    assert_eq!(console.matches("READY").count(), 1, "vm-0 was not started again");
+
     federation.process("etcd-home").start();
     led_from(&far, &["home"]).await;
     federation.end();
+}
+
+async fn what_needs_no_majority_goes_on(federation: &Federation) {
+    let far = federation.at("far");
+    what_is_replicated_goes_on(federation).await;
+    // What runs goes on and is seen; the list is whole and says how old it is.
+    until("the list is seen to age", || async {
+        let list = far.vms().await.map_err(|error| error.to_string())?;
+        assert_eq!(list.items.len(), 3, "the list is served whole");
+        if list.age_ms > 1_500 { Ok(()) } else { Err(list.age_ms.to_string()) }
+    })
+    .await;
+    for vm in ["vm-0", "vm-three", "vm-two"] {
+        assert_eq!(far.vm(vm).await.unwrap().item.phase, VmPhase::Running, "{vm}");
+        assert!(far.console(vm).await.unwrap().text.contains("READY"), "{vm}");
+    }
+    // Where it would go is explained, from the same view.
+    let asked = far.place(&Ask::new("vm-asked").only_in("far").dry_run()).await;
+    assert_eq!(
+        asked.unwrap().explanation.decision.chosen.unwrap().region.as_str(),
+        "far"
+    );
+}
+
+/// The three levels below strong, between replicas that need no engine.
+async fn what_is_replicated_goes_on(federation: &Federation) {
+    let [far, home] = ["far", "home"].map(|region| federation.at(region));
+    far.write("cache:a", &set("eventual")).await.unwrap();
+    assert_eq!(far.read("cache:a").await.unwrap().value, content("eventual"));
+    far.write("session:a", &set("local")).await.unwrap();
+    assert_eq!(far.read("session:a").await.unwrap().value, content("local"));
+    far.write("vm:config:a", &set("quorum")).await.unwrap();
+    assert_eq!(home.read("vm:config:a").await.unwrap().value, content("quorum"));
+    // Rights that were minted before are spent without asking anybody.
+    far.write("quota:acme", &spend(1)).await.unwrap();
+}
+
+async fn what_needs_a_majority_is_refused(federation: &Federation) {
+    let far = federation.at("far");
+    refused(far.write("billing:a", &set("strong")).await);
+    refused(far.read("billing:two").await);
+    refused(far.write("quota:acme", &mint(1)).await);
+    refused(far.place(&Ask::new("vm-refused").only_in("middle")).await);
+    refused(far.want("vm-0", Power::Stopped).await);
+    refused(far.delete("vm-0").await);
+    // Nobody else does it either: the members decide, not the region that is asked.
+    refused(federation.at("home").write("billing:a", &set("strong")).await);
 }

@@ -22,7 +22,8 @@ async fn federation() -> Federation {
     federation
 }
 
-async fn connected(federation: &Federation, regions: &[&str]) {
+/// Waits until the replicas of these regions hear each other.
+pub(crate) async fn connected(federation: &Federation, regions: &[&str]) {
     until("the replicas hear each other", || async {
         for region in regions {
             let reports = federation.at(region).replicas().await;

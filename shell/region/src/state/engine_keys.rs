@@ -14,6 +14,7 @@ use dwcp_types::RegionId;
 
 use super::policies::fresh_op_id;
 use super::translate;
+use crate::engine;
 
 /// Where they lie, apart from the federation's own records.
 const PREFIX: &str = "/kv/";
@@ -155,9 +156,10 @@ fn failed(error: &StrongError, op_id: Option<&str>) -> ApiError {
     };
     let api = ApiError::new(code, error.to_string());
     match (op_id, code) {
-        (Some(id), ErrorCode::Indeterminate) => {
-            api.with_details(&serde_json::json!({ "op_id": id }))
-        }
+        (Some(id), ErrorCode::Indeterminate) => api
+            .with_remedy("ask again with the same operation id: it is done once")
+            .with_details(&serde_json::json!({ "op_id": id })),
+        (_, ErrorCode::Unavailable) => api.with_remedy(engine::AWAY),
         _ => api,
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::{self, ChangeError};
 use super::translate;
+use crate::engine;
 
 /// The jurisdiction of keys that every region may hold.
 pub(crate) const EVERYWHERE: &str = "everywhere";
@@ -128,8 +129,12 @@ fn engine_failed(error: &StrongError, op_id: &str) -> ApiError {
         | StrongError::TooLarge { .. }
         | StrongError::Malformed { .. } => ErrorCode::Unavailable,
     };
+    let remedy = match code {
+        ErrorCode::Unavailable => engine::AWAY,
+        _ => "ask again with the same operation id: it is done once",
+    };
     ApiError::new(code, error.to_string())
-        .with_remedy("ask again with the same operation id")
+        .with_remedy(remedy)
         .with_details(&serde_json::json!({ "op_id": op_id }))
 }
 
@@ -144,6 +149,9 @@ fn not_changed(error: &ChangeError) -> ApiError {
         ChangeError::Unreadable(_) => ErrorCode::Internal,
     };
     let text = error.to_string();
+    if matches!(error, ChangeError::Engine(_)) {
+        return ApiError::new(code, text).with_remedy(engine::AWAY);
+    }
     match text.split_once("; ") {
         Some((message, remedy)) => ApiError::new(code, message).with_remedy(remedy),
         None => ApiError::new(code, text),
