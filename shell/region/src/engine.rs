@@ -22,8 +22,10 @@ use tracing::{info, warn};
 use crate::config::{EngineChoice, EtcdConfig};
 use crate::mirror::Mirror;
 
-/// How often the members are asked how they are.
+/// How often the members are asked how they are, while all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often while a member is silent or none leads.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What to do while the engine does not answer.
 pub(crate) const AWAY: &str = "what runs goes on; try again when `dwcp-cli federation status` \
@@ -146,8 +148,10 @@ impl EngineView {
             if is_keeper {
                 self.bring_home(engine, &states).await;
             }
+            let well = states.iter().all(|state| state.said.is_ok())
+                && states.iter().any(MemberState::leads);
             *self.members.lock().unwrap_or_else(PoisonError::into_inner) = states;
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(if well { LOOK_EVERY } else { LOOK_AGAIN }).await;
         }
     }
 

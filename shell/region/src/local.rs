@@ -261,6 +261,10 @@ impl Plan {
                 bail!("the federation did not start ({}):\n{}", ended?, last.join("\n"));
             }
         }
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        if let Some(engine) = said.lines().rfind(|line| line.starts_with(chosen::SAYS)) {
+            say(engine);
+        }
         say(&progress::hints(&federation));
         Ok(())
     }

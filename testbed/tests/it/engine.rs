@@ -13,7 +13,7 @@
 //! the leader home when its member is back.
 
 use dwcp_api::state::{StateUpdate, WriteKey};
-use dwcp_api::{CallError, ErrorCode};
+use dwcp_api::{ApiError, CallError, ErrorCode};
 use dwcp_testbed::{
     Ask, Door, Federation, HostPlan, Plan, RegionPlan, content, etcd_program, refusal,
     set, until,
@@ -106,11 +106,12 @@ async fn leaderless(at: &Door, dead: usize) {
 
 /// Refused, with what is to be done: nothing was changed, or whether it was is not known.
 #[track_caller]
-fn refused<T: std::fmt::Debug>(result: Result<T, CallError>) {
+fn refused<T: std::fmt::Debug>(result: Result<T, CallError>) -> ApiError {
     let error = refusal(result);
     let wanted = [ErrorCode::Unavailable, ErrorCode::Indeterminate];
     assert!(wanted.contains(&error.code), "{error:?}");
     assert!(error.remedy.is_some(), "{error:?}");
+    error
 }
 
 fn mint(amount: u64) -> WriteKey {
@@ -208,7 +209,10 @@ async fn what_is_replicated_goes_on(federation: &Federation) {
 async fn what_needs_a_majority_is_refused(federation: &Federation) {
     let far = federation.at("far");
     refused(far.write("billing:a", &set("strong")).await);
-    refused(far.read("billing:two").await);
+    let read = refused(far.read("billing:two").await);
+    for member in REGIONS {
+        assert!(read.message.contains(&format!("etcd member {member}")), "{read:?}");
+    }
     refused(far.write("quota:acme", &mint(1)).await);
     refused(far.place(&Ask::new("vm-refused").only_in("middle")).await);
     refused(far.want("vm-0", Power::Stopped).await);

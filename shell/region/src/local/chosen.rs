@@ -12,6 +12,9 @@ use anyhow::{Context, bail};
 use super::Layout;
 use crate::config::{EngineChoice, EngineKind, Federation};
 
+/// How the sentence begins that says which engine was chosen.
+pub(super) const SAYS: &str = "strong engine: ";
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wanted {
@@ -66,7 +69,7 @@ pub(super) fn choose(
     let mark = layout.engine_mark();
     fs::write(&mark, kind.as_str())
         .with_context(|| format!("cannot write {}", mark.display()))?;
-    Ok(format!("strong engine: {} ({why})", kind.as_str()))
+    Ok(format!("{SAYS}{} ({why})", kind.as_str()))
 }
 
 fn decide(wanted: Wanted, found: Found) -> anyhow::Result<(EngineKind, &'static str)> {

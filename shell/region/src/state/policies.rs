@@ -129,9 +129,10 @@ fn engine_failed(error: &StrongError, op_id: &str) -> ApiError {
         | StrongError::TooLarge { .. }
         | StrongError::Malformed { .. } => ErrorCode::Unavailable,
     };
-    let remedy = match code {
-        ErrorCode::Unavailable => engine::AWAY,
-        _ => "ask again with the same operation id: it is done once",
+    let remedy = if code == ErrorCode::Unavailable {
+        engine::AWAY
+    } else {
+        "ask again with the same operation id: it is done once"
     };
     ApiError::new(code, error.to_string())
         .with_remedy(remedy)

@@ -54,8 +54,15 @@ pub(super) struct Answer<T> {
 #[derive(Debug)]
 pub(super) struct Members {
     members: Vec<Arc<Member>>,
-    /// Until when each rests.
-    resting: Mutex<Vec<Instant>>,
+    resting: Mutex<Vec<Rest>>,
+}
+
+/// Why and until when a member is not asked while others are there.
+#[derive(Clone, Debug)]
+struct Rest {
+    until: Instant,
+    /// What was wrong the last time; nothing since it worked.
+    reason: Option<String>,
 }
 
 impl Members {
@@ -63,7 +70,8 @@ impl Members {
         let cluster = ClusterId::default();
         let member = |address| Arc::new(Member::new(address, cluster.clone()));
         let members: Vec<_> = addresses.into_iter().map(member).collect();
-        let resting = Mutex::new(vec![Instant::now(); members.len()]);
+        let rested = Rest { until: Instant::now(), reason: None };
+        let resting = Mutex::new(vec![rested; members.len()]);
         Self { members, resting }
     }
 
@@ -82,10 +90,12 @@ impl Members {
             let Some((at, member)) = self.next() else { return none() };
             let asked = Instant::now();
             let result = member.call::<M>(message, course.deadline()).await;
+            self.note(at, &result);
             let Err(failure) = result else {
                 return Answer { result, lost: course.lost };
             };
             if let Some(failure) = course.failed(failure) {
+                let failure = self.all_reasons(failure);
                 return Answer { result: Err(failure), lost: course.lost };
             }
             self.rest(at, asked);
@@ -102,12 +112,11 @@ impl Members {
         loop {
             let Some((at, member)) = self.next() else { return none().result };
             let asked = Instant::now();
-            let failure = match member.open::<M>(message, course.deadline()).await {
-                Ok(messages) => return Ok(messages),
-                Err(failure) => failure,
-            };
+            let opened = member.open::<M>(message, course.deadline()).await;
+            self.note(at, &opened);
+            let Err(failure) = opened else { return opened };
             if let Some(failure) = course.failed(failure) {
-                return Err(failure);
+                return Err(self.all_reasons(failure));
             }
             self.rest(at, asked);
             course.pause().await;
@@ -118,17 +127,41 @@ impl Members {
     fn next(&self) -> Option<(usize, Arc<Member>)> {
         let now = Instant::now();
         let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = resting.iter().map(|until| (*until).max(now));
+        let until = resting.iter().map(|rest| rest.until.max(now));
         let (at, _) = until.enumerate().min_by_key(|(_, until)| *until)?;
         self.members.get(at).map(|member| (at, Arc::clone(member)))
     }
 
     fn rest(&self, at: usize, asked: Instant) {
         let rest = REST.saturating_add(asked.elapsed().saturating_mul(REST_FACTOR));
+        let until = Instant::now() + rest.min(REST_MAX);
+        self.change(at, |of| of.until = until);
+    }
+
+    /// Keeps what is wrong with a member; one that says no has answered, and works.
+    fn note<T>(&self, at: usize, result: &Result<T, Failure>) {
+        let reason = match result {
+            Err(Failure::NotDone(reason) | Failure::Unknown(reason)) => {
+                Some(reason.clone())
+            }
+            Err(Failure::Refused(_)) | Ok(_) => None,
+        };
+        self.change(at, |of| of.reason = reason);
+    }
+
+    fn change(&self, at: usize, change: impl FnOnce(&mut Rest)) {
         let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = resting.get_mut(at) {
-            *until = Instant::now() + rest.min(REST_MAX);
-        }
+        resting.get_mut(at).map(change).unwrap_or_default();
+    }
+
+    /// That one member is down is no reason why nothing was done; that all are is.
+    fn all_reasons(&self, failure: Failure) -> Failure {
+        let Failure::NotDone(_) = failure else { return failure };
+        let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let reasons: Vec<&str> =
+            resting.iter().filter_map(|rest| rest.reason.as_deref()).collect();
+        // Another call may just have found that one works.
+        if reasons.is_empty() { failure } else { Failure::NotDone(reasons.join("; ")) }
     }
 }
 
