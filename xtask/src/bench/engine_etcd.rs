@@ -17,6 +17,7 @@ use dwcp_runtime::strong::{
 use dwcp_testbed::EtcdCluster;
 
 use super::latency::Latencies;
+use super::usage::Usage;
 use super::{Measurement, Peer};
 
 /// How many clients ask at once.
@@ -25,6 +26,10 @@ const CLIENTS: [usize; 4] = [1, 16, 64, 256];
 const VALUE_LEN: usize = 256;
 /// Members of the cluster.
 const MEMBERS: u16 = 3;
+/// Members of the example federation, watched at rest.
+const MEMBERS_AT_REST: u16 = 5;
+/// Longer watched than loaded: at rest hardly a tick of the kernel's clock is used in a second.
+const REST_FACTOR: u32 = 10;
 
 /// What a client does.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +75,45 @@ pub(super) async fn measure(span: Duration) -> Result<Vec<Measurement>> {
         show("put-once", format!("the same under an operation id, {size}"), &once, &raw);
         show("get", format!("linearizable read of {size}"), &get, &raw_get);
     }
+    drop(bench);
+    drop(cluster);
+    measured.extend(at_rest(span * REST_FACTOR).await?);
     Ok(measured)
+}
+
+/// What members cost that nobody asks: heartbeats between them, and what they do by the clock.
+async fn at_rest(span: Duration) -> Result<Vec<Measurement>> {
+    let Some(mut cluster) = EtcdCluster::start(MEMBERS_AT_REST).await else {
+        return Ok(Vec::new());
+    };
+    let pids: Vec<i32> = (0..usize::from(MEMBERS_AT_REST))
+        .map(|member| i32::try_from(cluster.process(member).pid()))
+        .collect::<Result<_, _>>()?;
+    let before = total(&pids)?;
+    tokio::time::sleep(span).await;
+    let after = total(&pids)?;
+    let measurement = |what: &str, unit, value| Measurement {
+        name: format!("engine.etcd.rest.{what}"),
+        value,
+        unit,
+        method: format!("{MEMBERS_AT_REST} members together, asked by nobody, {span:?}"),
+        peer: None,
+    };
+    let cpu = (after.cpu_s - before.cpu_s) / span.as_secs_f64() * 100.0;
+    Ok(vec![
+        measurement("cpu", "% of a core", cpu),
+        measurement("memory", "MiB", after.resident_mib),
+    ])
+}
+
+fn total(pids: &[i32]) -> Result<Usage> {
+    let mut total = Usage::default();
+    for pid in pids {
+        let of = Usage::of(*pid)?;
+        total.cpu_s += of.cpu_s;
+        total.resident_mib += of.resident_mib;
+    }
+    Ok(total)
 }
 
 /// Three numbers of ours, each with the same of raw etcd.
