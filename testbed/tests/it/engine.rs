@@ -122,13 +122,21 @@ fn spend(amount: u64) -> WriteKey {
     WriteKey::of(StateUpdate::Spend { amount })
 }
 
+/// Writes, asking again under the same operation id until it is told: an election may be under
+/// way.
+async fn written(at: &Door, key: &str, mut write: WriteKey, round: &str) {
+    write.op_id = Some(format!("test-{round}"));
+    until(&format!("{key} is written"), || at.write(key, &write)).await;
+}
+
 /// What needs the engine; asked under other names each round, so that nothing is repeated.
 async fn everything_strong_works(federation: &Federation, round: &str) {
-    let far = federation.at("far");
+    let [far, home] = ["far", "home"].map(|region| federation.at(region));
     let billing = format!("billing:{round}");
-    far.write(&billing, &set(round)).await.unwrap();
-    assert_eq!(federation.at("home").read(&billing).await.unwrap().value, content(round));
-    far.write("quota:acme", &mint(10)).await.unwrap();
+    written(&far, &billing, set(round), &format!("billing-{round}")).await;
+    let read = until("it is read elsewhere", || home.read(&billing)).await;
+    assert_eq!(read.value, content(round));
+    written(&far, "quota:acme", mint(10), &format!("quota-{round}")).await;
     placed(federation, "far", &format!("vm-{round}"), "middle").await;
 }
 
