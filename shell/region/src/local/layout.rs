@@ -56,7 +56,10 @@ impl Layout {
 
     /// Removes what a federation leaves, and nothing else that may be in the folder.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
-        for part in ["admin", "ca", "engine", "hosts", "logs", "regions", "run", "tls"] {
+        const PARTS: [&str; 9] = [
+            "admin", "ca", "engine", "hosts", "logs", "monitor", "regions", "run", "tls",
+        ];
+        for part in PARTS {
             let folder = self.root.join(part);
             if folder.exists() {
                 std::fs::remove_dir_all(&folder)
