@@ -52,3 +52,48 @@ fn a_fence_that_is_ignored_is_seen() {
 fn a_session_that_is_ignored_is_seen() {
     is_seen(Sabotage::IgnoresSession, 0);
 }
+
+#[test]
+fn forgetting_a_deletion_by_time_is_seen() {
+    is_seen(Sabotage::CollectsByTime, 27);
+}
+
+#[test]
+fn counting_all_as_received_after_a_pull_is_seen() {
+    is_seen(Sabotage::PullTakesAll, 0);
+}
+
+#[test]
+fn an_operation_id_that_is_forgotten_is_seen() {
+    is_seen(Sabotage::ForgetsOpIds, 0);
+}
+
+#[test]
+fn spending_the_rights_of_others_is_seen() {
+    is_seen(Sabotage::SpendsForeignRights, 2);
+}
+
+#[test]
+fn listening_to_who_was_put_out_is_seen() {
+    is_seen(Sabotage::HearsEvicted, 3);
+}
+
+#[test]
+fn the_last_arrival_that_wins_is_seen() {
+    is_seen(Sabotage::LastArrivalWins, 10);
+}
+
+#[test]
+fn a_stamp_far_ahead_that_is_taken_is_seen() {
+    is_seen(Sabotage::TakesAnyStamp, 4);
+}
+
+#[test]
+fn coming_back_with_old_state_is_seen() {
+    is_seen(Sabotage::RejoinsWithOldState, 2);
+}
+
+#[test]
+fn an_answer_weaker_than_asked_is_seen() {
+    is_seen(Sabotage::AnswersWeaker, 0);
+}
