@@ -11,6 +11,7 @@ use dwcp_types::RegionId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::public::RegionParams;
 use crate::{NoParams, operations};
 
 /// Most operations of one batch.
@@ -510,6 +511,15 @@ pub struct StatePolicies {
     pub items: Vec<StatePolicy>,
 }
 
+/// A replica that is no member any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Eviction {
+    /// Whose.
+    pub region: RegionId,
+    /// The epoch of the membership without it.
+    pub epoch: u64,
+}
+
 operations! {
     /// O3.
     GetStateKey = Get "/v1/state/keys/{key}" "state_get" "What a key holds.",
@@ -538,6 +548,10 @@ operations! {
     /// O3, F90.
     PutStatePolicy = Put "/v1/state/policies" "state_set_policy" "Set the rule of a prefix.",
         NoParams, StatePolicy => StatePolicies;
+    /// F49, F50.
+    EvictReplica = Post "/v1/state/replicas/{region}/evict" "state_evict"
+        "Put a region's replica out; it comes back empty.",
+        RegionParams, () => Eviction;
     /// O36, F90.
     GetStatePolicies = Get "/v1/state/policies" "state_policies" "The rules of key prefixes.",
         NoParams, () => StatePolicies;

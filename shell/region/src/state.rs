@@ -116,6 +116,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
         first: first_membership(federation, cluster),
         view,
         settled: has_settled,
+        actor: handle.actor.clone(),
     };
     let api = StateApi {
         region: region.clone(),

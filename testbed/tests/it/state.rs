@@ -2,7 +2,10 @@
 //! frozen and brought back.
 
 use dwcp_api::ErrorCode;
-use dwcp_api::state::{ReadKey, StateLevel, StateUpdate, StateValue, Text, WriteKey};
+use dwcp_api::public::RegionParams;
+use dwcp_api::state::{
+    EvictReplica, ReadKey, StateLevel, StateUpdate, StateValue, Text, WriteKey,
+};
 use dwcp_testbed::{
     Federation, HostPlan, Plan, RegionPlan, add, content, elements, increment, refusal,
     remove, report_of, set, until,
@@ -285,5 +288,45 @@ async fn concurrent_texts_are_kept_side_by_side_until_somebody_joins_them() {
     let ours = Some(StateValue::Many(vec![Text::Plain("ours".to_owned())]));
     seen(&federation, "two", "text:readme", ours).await;
     federation.process("three").thaw();
+    federation.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_region_blocks_nothing_and_comes_back_with_what_the_others_have() {
+    let mut federation = federation().await;
+    let one = federation.at("one");
+    for key in ["cache:kept", "cache:gone"] {
+        one.write(key, &set("v1")).await.unwrap();
+        seen(&federation, "three", key, content("v1")).await;
+    }
+    federation.process("three").kill_9();
+    one.write("cache:gone", &WriteKey::of(StateUpdate::Delete)).await.unwrap();
+    let params = |region: &str| RegionParams { region: region.parse().unwrap() };
+    let nobody = refusal(one.call::<EvictReplica>(&params("four"), &()).await);
+    assert_eq!(nobody.code, ErrorCode::NotFound, "{nobody:?}");
+    let evicted = until("three is evicted", || async {
+        let evicted = one.call::<EvictReplica>(&params("three"), &()).await;
+        evicted.map_err(|error| error.to_string())
+    })
+    .await;
+    until("what was deleted is forgotten without three", || async {
+        let reports = one.replicas().await.map_err(|error| error.to_string())?;
+        let own = report_of(&reports, "one").ok_or("no report")?;
+        let done = own.epoch >= evicted.epoch && own.collection_blocked_by.is_empty();
+        if done && own.keys == 1 { Ok(()) } else { Err(format!("{own:?}")) }
+    })
+    .await;
+
+    federation.process("three").start();
+    federation.healthy().await;
+    seen(&federation, "three", "cache:kept", content("v1")).await;
+    seen(&federation, "three", "cache:gone", None).await;
+    // It votes again: with two of three, of which it is one, there is a majority.
+    federation.process("two").kill_9();
+    until("three votes", || async {
+        let written = one.write("vm:config:1", &set("v1")).await;
+        written.map_err(|error| error.to_string())
+    })
+    .await;
     federation.end();
 }

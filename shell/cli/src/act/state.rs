@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use dwcp_api::NoParams;
-use dwcp_api::public::ListRegions;
+use dwcp_api::public::{ListRegions, RegionParams};
 use dwcp_api::state::{
-    ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, KEYS_MAX, KeyChanges,
-    KeyPage, KeyParams, ListKeys, ListStateKeys, PostStateKey, PutStatePolicy, ReadKey,
-    StatePolicy, StateUpdate, Text, WATCH_MAX_MS, WatchKeys, WatchStateKeys, WriteKey,
+    EvictReplica, ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, KEYS_MAX,
+    KeyChanges, KeyPage, KeyParams, ListKeys, ListStateKeys, PostStateKey,
+    PutStatePolicy, ReadKey, StatePolicy, StateUpdate, Text, WATCH_MAX_MS, WatchKeys,
+    WatchStateKeys, WriteKey,
 };
 use dwcp_types::RegionId;
 
 use super::{View, show, show_or_watch, written};
 use crate::app::Run;
 use crate::arguments::{
-    ChangeCommand, ConfigureArgs, GetArgs, HowArgs, InitArgs, ListArgs, PutArgs,
-    StateArgs, StateCommand, VerifyArgs, WatchArgs, WatchKeysArgs,
+    ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
+    PutArgs, StateArgs, StateCommand, VerifyArgs, WatchArgs, WatchKeysArgs,
 };
 use crate::failure::{Failure, Kind};
 use crate::session::Session;
@@ -47,6 +48,7 @@ pub(super) async fn state(run: &mut Run<'_>, args: StateArgs) -> Result<(), Fail
             session.call::<ForceStateSync>(&NoParams {}, &()).await?;
             run.terminal.print("every peer is compared with now\n")
         }
+        StateCommand::Evict(args) => evict(run, &session, args).await,
         StateCommand::Policies => {
             let reply = session.call::<GetStatePolicies>(&NoParams {}, &()).await?;
             show(run, &reply, view::policies)
@@ -246,6 +248,29 @@ async fn verify(
         "writes under way make them differ for a moment: ask again; if it stays so, \
          `dwcp-cli federation state force-sync`",
     ))
+}
+
+/// Puts a replica out. It is asked for twice, because what only that one has is lost to the
+/// others.
+async fn evict(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: EvictArgs,
+) -> Result<(), Failure> {
+    let region = args.region;
+    if !args.yes {
+        let message = format!(
+            "evicting the replica of {region} keeps out what it wrote and had not sent; \
+             when its daemon runs, it joins again by itself and begins empty"
+        );
+        return Err(Failure::usage(message).with_remedy(
+            "look at `dwcp-cli federation state queue-depth`, and say --yes if that is meant",
+        ));
+    }
+    let reply = session.call::<EvictReplica>(&RegionParams { region }, &()).await?;
+    show(run, &reply, |reply, _| {
+        format!("the replica of {} is out, as of epoch {}\n", reply.region, reply.epoch)
+    })
 }
 
 async fn configure(

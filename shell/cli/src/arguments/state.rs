@@ -44,12 +44,24 @@ pub(crate) enum StateCommand {
     VerifySync(VerifyArgs),
     /// Compare with every peer now and fetch what differs
     ForceSync,
+    /// Put a region's replica out, for one that is gone for ever or has to begin anew
+    Evict(EvictArgs),
     /// Show merges, writes that lost, and siblings
     Conflicts(WatchArgs),
     /// Show the rules of key prefixes
     Policies,
     /// Set the rule of a key prefix
     Configure(ConfigureArgs),
+}
+
+/// Arguments of `state evict`.
+#[derive(Debug, Args)]
+pub(crate) struct EvictArgs {
+    /// The region whose replica goes
+    pub(crate) region: RegionId,
+    /// Do it: what that replica alone has is not merged any more
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// What changes a key.

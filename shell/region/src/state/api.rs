@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_api::public::RegionParams;
 use dwcp_api::state::peer::GetReplica;
 use dwcp_api::state::{
-    BATCH_MAX, Batch, BatchItem, BatchReply, BatchResult, ForceStateSync, GetReplicas,
-    GetStateKey, GetStatePolicies, KEYS_MAX, KeyChanges, KeyPage, KeyParams, ListKeys,
-    ListStateKeys, PostStateBatch, PostStateKey, PutStatePolicy, ReadKey, ReplicaReport,
-    ReplicaReports, StateEntry, StateKind, StateLevel, StatePolicies, StatePolicy,
-    StateUpdate, WATCH_MAX_MS, WatchKeys, WatchStateKeys, WriteKey, Written,
+    BATCH_MAX, Batch, BatchItem, BatchReply, BatchResult, EvictReplica, Eviction,
+    ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, KEYS_MAX, KeyChanges,
+    KeyPage, KeyParams, ListKeys, ListStateKeys, PostStateBatch, PostStateKey,
+    PutStatePolicy, ReadKey, ReplicaReport, ReplicaReports, StateEntry, StateKind,
+    StateLevel, StatePolicies, StatePolicy, StateUpdate, WATCH_MAX_MS, WatchKeys,
+    WatchStateKeys, WriteKey, Written,
 };
 use dwcp_api::{ApiError, Client, ErrorCode, NoParams, Routes};
 use dwcp_runtime::mesh::MeshHandle;
@@ -56,6 +58,7 @@ pub(crate) fn routes(api: &Arc<StateApi>) -> Routes {
         WatchStateKeys => watch;
         GetReplicas => replicas;
         ForceStateSync => force_sync;
+        EvictReplica => evict;
         PutStatePolicy => set_policy;
         GetStatePolicies => policies;
     };
@@ -338,6 +341,10 @@ impl StateApi {
         }
         all.items.sort_by(|a, b| a.region.cmp(&b.region));
         Ok(all)
+    }
+
+    async fn evict(&self, params: RegionParams, (): ()) -> Result<Eviction, ApiError> {
+        self.rules.evict(&params.region).await
     }
 
     async fn force_sync(&self, _: NoParams, (): ()) -> Result<(), ApiError> {

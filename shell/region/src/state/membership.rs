@@ -17,7 +17,7 @@ use dwcp_runtime::strong::{
     Compare, Event, KeyValue, Op, OpId, Range, StrongEngine, StrongError, Txn, TxnOutcome,
 };
 use dwcp_state::membership::ChangeDenied;
-use dwcp_state::{Membership, ReplicaId, Settled};
+use dwcp_state::{Actor, Membership, ReplicaId, Settled};
 use dwcp_types::RegionId;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -62,6 +62,8 @@ pub(super) struct Keeper {
     pub(super) first: Membership,
     pub(super) view: watch::Sender<Option<Arc<Membership>>>,
     pub(super) settled: watch::Receiver<Settled>,
+    /// Who the replica was last, for one that was evicted and has its disk.
+    pub(super) actor: watch::Receiver<Actor>,
 }
 
 impl Keeper {
@@ -154,9 +156,11 @@ impl Keeper {
     }
 
     fn admitted(&self, now: &Membership) -> Membership {
+        let before = self.actor.borrow().replica;
         let used = now.members.keys().chain(now.evicted.keys());
-        let id =
-            ReplicaId::new(used.map(|id| id.get()).max().unwrap_or(0).saturating_add(1));
+        let fresh = used.map(|id| id.get()).max().unwrap_or(0).saturating_add(1);
+        let returns = now.evicted.contains_key(&before);
+        let id = if returns { before } else { ReplicaId::new(fresh) };
         now.admitting(id, self.region.clone())
     }
 

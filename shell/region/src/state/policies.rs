@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_api::state::{StateKind, StateLevel, StatePolicies, StatePolicy};
+use dwcp_api::state::{Eviction, StateKind, StateLevel, StatePolicies, StatePolicy};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::strong::{
     Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
@@ -68,6 +68,41 @@ impl Rules {
         membership::change(self.engine.as_ref(), step)
             .await
             .map_err(|error| not_changed(&error))
+    }
+
+    /// Puts a region's replica out. Its daemon, when it runs, joins again by itself and begins
+    /// empty; what it had and had not sent is kept apart there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such replica, another voter has not settled yet, or the engine does not
+    /// answer.
+    pub(crate) async fn evict(&self, region: &RegionId) -> Result<Eviction, ApiError> {
+        let of = |now: &Membership| {
+            let found = now.members.iter().find(|(_, member)| member.region == *region);
+            found.map(|(id, _)| *id)
+        };
+        let now = membership::now(self.engine.as_ref())
+            .await
+            .map_err(|error| not_changed(&error))?;
+        let Some(replica) = of(&now) else {
+            let known: Vec<String> =
+                now.members.values().map(|member| member.region.to_string()).collect();
+            let message = format!("region {region} has no replica among the members");
+            return Err(ApiError::new(ErrorCode::NotFound, message)
+                .with_remedy(format!("name one of {}", known.join(", "))));
+        };
+        // Only that admission: it may have come back meanwhile.
+        let admission = now.members.get(&replica).map(|member| member.admission);
+        let step = |now: &Membership| {
+            let same =
+                now.members.get(&replica).map(|member| member.admission) == admission;
+            same.then(|| now.evicting(replica))
+        };
+        let next = membership::change(self.engine.as_ref(), step)
+            .await
+            .map_err(|error| not_changed(&error))?;
+        Ok(Eviction { region: region.clone(), epoch: next.epoch })
     }
 
     /// Decides in the strong engine that a key gets new rights, once for each operation id, and
