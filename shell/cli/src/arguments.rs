@@ -19,8 +19,8 @@ pub(crate) use request::{
     TypeArg,
 };
 pub(crate) use state::{
-    ChangeCommand, ConfigureArgs, GetArgs, HowArgs, InitArgs, ListArgs, PutArgs,
-    StateArgs, StateCommand, VerifyArgs, WatchKeysArgs,
+    ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
+    PutArgs, StateArgs, StateCommand, VerifyArgs, WatchKeysArgs,
 };
 pub(crate) use vm::{
     ConsoleArgs, DeleteArgs, PowerArgs, VmCommand, VmEventsArgs, VmListArgs, VmName,
