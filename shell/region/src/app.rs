@@ -40,7 +40,7 @@ use crate::inventory::Inventory;
 use crate::lifecycle::Lifecycle;
 use crate::local_guests::LocalGuests;
 use crate::meter::{Meter, metered};
-use crate::metrics::{self, Metrics, Scrape};
+use crate::metrics::Metrics;
 use crate::mirror::{self, Mirror};
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
@@ -52,6 +52,7 @@ use crate::records::{REGIONS_PREFIX, RegionRecord};
 use crate::region_records::RegionRecords;
 use crate::removal::Remover;
 use crate::reservations::Reservations;
+use crate::scrape::{self, Scrape};
 use crate::state::{self, Opening, Plane};
 use crate::status::Status;
 use crate::tokens;
@@ -177,7 +178,7 @@ impl App {
         self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
-        let router = metrics::door(self.routes.into_router(), self.scrape);
+        let router = scrape::door(self.routes.into_router(), self.scrape);
         let router = metered(router, self.meter, self.clock.clone());
         let (ended_tx, ended_rx) = tokio::sync::oneshot::channel();
         let mut tasks = self.tasks;

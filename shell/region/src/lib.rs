@@ -31,6 +31,7 @@ pub mod records;
 pub mod region_records;
 pub mod removal;
 pub mod reservations;
+mod scrape;
 pub mod selector;
 mod state;
 pub mod status;

@@ -1,38 +1,21 @@
-//! The door of Prometheus: `GET /metrics` in the OpenMetrics text format (O18, O19, O22 to O24).
+//! What this daemon measures, by the source's names (O18, O19, O22 to O24).
 //!
-//! The names are those of the source; where they break the customs of Prometheus (`_ms` instead
-//! of seconds, F66), they are kept, because dashboards refer to them. Counts live here and rise;
-//! what is a level at a moment is asked of its owner at each scrape.
-//!
-//! Administrators, regions and whoever has a `monitor` certificate, which opens nothing else,
-//! may come in.
+//! Where those names break the customs of Prometheus (`_ms` instead of seconds, F66), they are
+//! kept, because dashboards refer to them. Counts live here and rise; what is a level at a
+//! moment is taken from a replica's report at each scrape.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use dwcp_api::state::ReplicaReport;
-use dwcp_api::{ApiError, Caller, ErrorCode, failure};
-use dwcp_runtime::tls::Identity;
 use dwcp_types::{RegionId, Strategy};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::state::StateApi;
-
-/// What the text says of itself.
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// What every name begins with.
-const PREFIX: &str = "dwcp_federation";
 /// Buckets of a replication's time, in milliseconds (DETAILS 2.2: 10 to 5,000; finer below, for
 /// regions that are near).
 const SYNC_MS: [f64; 11] =
@@ -117,7 +100,8 @@ impl Metrics {
         self.placement.observe(took.as_secs_f64() * 1e3);
     }
 
-    fn register(&self, all: &mut Registry) {
+    /// Hands out what is counted.
+    pub(crate) fn register(&self, all: &mut Registry) {
         let own = self.own(all);
         own.register(
             "state_operations",
@@ -147,7 +131,7 @@ impl Metrics {
     }
 
     /// What a replica says of itself at this moment.
-    fn show(&self, all: &mut Registry, replica: &ReplicaReport) {
+    pub(crate) fn show(&self, all: &mut Registry, replica: &ReplicaReport) {
         let own = self.own(all);
         let mut gauge = |name: &str, help: &str, value: u64| {
             own.register(name, help, ConstGauge::new(value));
@@ -242,59 +226,4 @@ fn resolution(became: &str) -> &str {
         "siblings" => "vector_clock_concurrent",
         other => other,
     }
-}
-
-/// Answers scrapes.
-#[derive(Clone, Debug)]
-pub(crate) struct Scrape {
-    pub(crate) metrics: Arc<Metrics>,
-    /// None in a region without a replica.
-    pub(crate) state: Option<Arc<StateApi>>,
-}
-
-impl Scrape {
-    async fn answer(&self, caller: Caller) -> Result<String, ApiError> {
-        match caller.identity {
-            Identity::Admin(_) | Identity::Region(_) | Identity::Monitor(_) => {}
-            Identity::Host { .. } | Identity::Engine(_) => {
-                let who = "whoever has a monitor's or an administrator's certificate";
-                return Err(caller.forbidden(who));
-            }
-        }
-        let mut all = Registry::with_prefix(PREFIX);
-        self.metrics.register(&mut all);
-        if let Some(state) = &self.state {
-            // Before the first membership there is nothing to show.
-            if let Ok(replica) = state.report().await {
-                self.metrics.show(&mut all, &replica);
-            }
-        }
-        let mut text = String::new();
-        encode(&mut text, &all).map_err(|reason| {
-            ApiError::new(
-                ErrorCode::Internal,
-                format!("metrics cannot be shown: {reason}"),
-            )
-        })?;
-        Ok(text)
-    }
-}
-
-/// Adds the door.
-pub(crate) fn door(router: Router, scrape: Scrape) -> Router {
-    let answer = move |request: Request| {
-        let (scrape, caller) = (scrape.clone(), Caller::of(&request));
-        async move {
-            let text = match caller {
-                Ok(caller) => scrape.answer(caller).await,
-                Err(error) => Err(error),
-            };
-            text.map_or_else(|error| failure(&error), shown)
-        }
-    };
-    router.route("/metrics", get(answer))
-}
-
-fn shown(text: String) -> Response {
-    ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }

@@ -1,0 +1,78 @@
+//! The door of Prometheus: `GET /metrics` in the OpenMetrics text format.
+//!
+//! Administrators, regions and whoever has a `monitor` certificate, which opens nothing else,
+//! may come in.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use dwcp_api::{ApiError, Caller, ErrorCode, failure};
+use dwcp_runtime::tls::Identity;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::Metrics;
+use crate::state::StateApi;
+
+/// What the text says of itself.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What every name begins with.
+const PREFIX: &str = "dwcp_federation";
+
+/// Answers scrapes.
+#[derive(Clone, Debug)]
+pub(crate) struct Scrape {
+    pub(crate) metrics: Arc<Metrics>,
+    /// None in a region without a replica.
+    pub(crate) state: Option<Arc<StateApi>>,
+}
+
+impl Scrape {
+    async fn answer(&self, caller: Caller) -> Result<String, ApiError> {
+        match caller.identity {
+            Identity::Admin(_) | Identity::Region(_) | Identity::Monitor(_) => {}
+            Identity::Host { .. } | Identity::Engine(_) => {
+                let who = "whoever has a monitor's or an administrator's certificate";
+                return Err(caller.forbidden(who));
+            }
+        }
+        let mut all = Registry::with_prefix(PREFIX);
+        self.metrics.register(&mut all);
+        if let Some(state) = &self.state {
+            // Before the first membership there is nothing to show.
+            if let Ok(replica) = state.report().await {
+                self.metrics.show(&mut all, &replica);
+            }
+        }
+        let mut text = String::new();
+        encode(&mut text, &all).map_err(|reason| {
+            ApiError::new(
+                ErrorCode::Internal,
+                format!("metrics cannot be shown: {reason}"),
+            )
+        })?;
+        Ok(text)
+    }
+}
+
+/// Adds the door.
+pub(crate) fn door(router: Router, scrape: Scrape) -> Router {
+    let answer = move |request: Request| {
+        let (scrape, caller) = (scrape.clone(), Caller::of(&request));
+        async move {
+            let text = match caller {
+                Ok(caller) => scrape.answer(caller).await,
+                Err(error) => Err(error),
+            };
+            text.map_or_else(|error| failure(&error), shown)
+        }
+    };
+    router.route("/metrics", get(answer))
+}
+
+fn shown(text: String) -> Response {
+    ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+}
