@@ -12,6 +12,7 @@ mod inventory;
 mod latency;
 mod mesh;
 mod placement;
+mod scratch;
 mod state;
 mod store;
 mod usage;

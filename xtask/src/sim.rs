@@ -53,6 +53,12 @@ pub(crate) struct SimOptions {
     planted: bool,
 }
 
+impl SimOptions {
+    fn range(&self) -> std::ops::Range<u64> {
+        self.first..self.first.saturating_add(self.seeds)
+    }
+}
+
 /// What came of all seeds of one world.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
@@ -208,6 +214,17 @@ impl Report {
                 eprintln!("  replay: {replay}");
             }
         }
+    }
+}
+
+/// How a seed ended, in words.
+fn ended(
+    violation: Option<&dwcp_sim::Violation>,
+    rested_after_ms: Option<u64>,
+) -> String {
+    match violation {
+        Some(violation) => format!("VIOLATION {} {}", violation.id, violation.found),
+        None => format!("at rest after {} ms", rested_after_ms.unwrap_or(0)),
     }
 }
 

@@ -456,26 +456,8 @@ const fn carries_values(body: &Body) -> bool {
     }
 }
 
-/// What a frame says, in one line.
+/// What a frame says, in one line: of a comparison all but its sums.
 fn said(body: &Body) -> String {
-    match body {
-        Body::Compare(compare) => {
-            format!(
-                "compare {} round {} full {}",
-                compare.pull, compare.round, compare.full
-            )
-        }
-        Body::Beat(_)
-        | Body::Push(_)
-        | Body::Ack(_)
-        | Body::Gap(_)
-        | Body::Ask(_)
-        | Body::Tell(_)
-        | Body::Store(_)
-        | Body::Stored(_)
-        | Body::Differ(_)
-        | Body::Want(_)
-        | Body::States(_)
-        | Body::Refuse(_) => format!("{body:?}"),
-    }
+    let Body::Compare(compare) = body else { return format!("{body:?}") };
+    format!("compare {} round {} full {}", compare.pull, compare.round, compare.full)
 }

@@ -6,16 +6,17 @@
 //! waits for at least one such sync. When the two floors differ, or lie above the engine's
 //! median, the machine was not the same for both and the latencies are not to be quoted.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::strong::{Compare, EmbeddedEngine, Op, StrongEngine, Txn, TxnOutcome};
 
+use super::scratch::Scratch;
 use super::{Measurement, Options};
 
 /// How many clients ask at once.
@@ -29,41 +30,19 @@ const FLOOR_LEN: usize = 16 << 20;
 /// Measures the engine with few and many clients.
 pub(crate) fn run(options: &Options) -> Result<Vec<Measurement>> {
     let span = Duration::from_secs(if options.quick { 1 } else { 5 });
-    let directory = Scratch::new()?;
+    let directory = Scratch::new("engine")?;
     let clock = SystemClock::new();
-    let mut measured = vec![floor(&directory.0, clock, span, "before")?];
+    let mut measured = vec![floor(directory.path(), clock, span, "before")?];
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for clients in CLIENTS {
-        let path = directory.0.join(format!("{clients}.redb"));
+        let path = directory.path().join(format!("{clients}.redb"));
         let latencies = runtime.block_on(load(&path, clock, clients, span))?;
         measured.extend(summary(&latencies, clients, span));
     }
-    measured.push(floor(&directory.0, clock, span, "after")?);
+    measured.push(floor(directory.path(), clock, span, "after")?);
     let span = Duration::from_secs(if options.quick { 1 } else { 3 });
     measured.extend(runtime.block_on(super::engine_etcd::measure(span))?);
     Ok(measured)
-}
-
-/// A directory on the disk that holds the build, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let path =
-            Path::new("target").join(format!("bench-engine-{}", std::process::id()));
-        fs::create_dir_all(&path).with_context(|| {
-            format!("cannot make {}; run this in the workspace", path.display())
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }
 
 /// The disk alone.

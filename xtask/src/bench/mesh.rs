@@ -6,7 +6,6 @@
 //! Sizes: frames of the corpus, made from another seed than the dictionary was trained on.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use dwcp_runtime::mesh::{
 use dwcp_runtime::tls::{Credentials, DevelopmentCa, Identity, NODE_LIFETIME};
 use dwcp_types::RegionId;
 
+use super::scratch::Scratch;
 use super::usage::Usage;
 use super::{Measurement, Options, Peer};
 use crate::dictionary::corpus;
@@ -32,12 +32,12 @@ const SEED: u64 = 2;
 /// Measures both transports and the compression.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Measurement>> {
     let (frames, rounds) = if options.quick { (50_000, 500) } else { (400_000, 5_000) };
-    let scratch = Scratch::new()?;
+    let certificates = Certificates::new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut measured = sizes()?;
     for (name, transport) in [("quic", Transport::Quic), ("tcp", Transport::Tcp)] {
         let config = (name, transport);
-        measured.extend(runtime.block_on(load(&scratch, config, frames, rounds))?);
+        measured.extend(runtime.block_on(load(&certificates, config, frames, rounds))?);
     }
     Ok(measured)
 }
@@ -82,13 +82,13 @@ struct Node {
 }
 
 async fn load(
-    scratch: &Scratch,
+    certificates: &Certificates,
     (name, transport): (&str, Transport),
     frames: usize,
     rounds: usize,
 ) -> Result<Vec<Measurement>> {
     let clock = SystemClock::new();
-    let (mut a, mut b) = two(scratch, transport).await?;
+    let (mut a, mut b) = two(certificates, transport).await?;
     let mut trips = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let start = clock.monotonic();
@@ -184,13 +184,13 @@ async fn receive(node: &mut Node, frames: usize) -> Result<()> {
 }
 
 /// Two meshes that are connected; the second dials.
-async fn two(scratch: &Scratch, transport: Transport) -> Result<(Node, Node)> {
+async fn two(certificates: &Certificates, transport: Transport) -> Result<(Node, Node)> {
     let peer = |name: &str, endpoint| {
         Ok::<_, anyhow::Error>(MeshPeer { region: region(name)?, endpoint, transport })
     };
-    let mut a = start(scratch, "a", peer("b", None)?).await?;
+    let mut a = start(certificates, "a", peer("b", None)?).await?;
     let endpoint = Some(a.handle.address().to_string());
-    let mut b = start(scratch, "b", peer("a", endpoint)?).await?;
+    let mut b = start(certificates, "b", peer("a", endpoint)?).await?;
     for node in [&mut a, &mut b] {
         let first = node.events.next().await;
         ensure!(matches!(first, Some(MeshEvent::Up { .. })), "not connected: {first:?}");
@@ -198,12 +198,12 @@ async fn two(scratch: &Scratch, transport: Transport) -> Result<(Node, Node)> {
     Ok((a, b))
 }
 
-async fn start(scratch: &Scratch, name: &str, peer: MeshPeer) -> Result<Node> {
+async fn start(certificates: &Certificates, name: &str, peer: MeshPeer) -> Result<Node> {
     let config = MeshConfig {
         me: region(name)?,
         cluster: ClusterId([1; 16]),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        credentials: scratch.credentials(name)?,
+        credentials: certificates.credentials(name)?,
         peers: vec![peer],
         dictionary: Dictionary::built_in(),
         limits: Limits { idle_time_max: Duration::from_secs(30), ..Limits::default() },
@@ -217,31 +217,24 @@ fn region(name: &str) -> Result<RegionId> {
     Ok(RegionId::new(name)?)
 }
 
-/// A directory for certificates, removed at the end.
-struct Scratch {
-    path: PathBuf,
+/// An authority and the certificates that it issues.
+struct Certificates {
+    folder: Scratch,
     ca: DevelopmentCa,
 }
 
-impl Scratch {
+impl Certificates {
     fn new() -> Result<Self> {
-        let path = Path::new("target").join(format!("bench-mesh-{}", std::process::id()));
-        let ca = DevelopmentCa::create(&path.join("ca"), SystemClock::new().now())?;
-        Ok(Self { path, ca })
+        let folder = Scratch::new("mesh")?;
+        let ca =
+            DevelopmentCa::create(&folder.path().join("ca"), SystemClock::new().now())?;
+        Ok(Self { folder, ca })
     }
 
     fn credentials(&self, name: &str) -> Result<Credentials> {
         let identity = Identity::Region(region(name)?);
         let issued =
             self.ca.issue(&identity, &[], NODE_LIFETIME, SystemClock::new().now())?;
-        Ok(issued.write(&self.path.join(name), name)?)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            eprintln!("cannot remove {}: {error}", self.path.display());
-        }
+        Ok(issued.write(&self.folder.path().join(name), name)?)
     }
 }

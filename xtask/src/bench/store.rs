@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use dwcp_runtime::store::{Backend, Change, LocalStore, Redb};
 use tokio::runtime::Runtime;
 
 use super::latency::Latencies;
+use super::scratch::Scratch;
 use super::{Measurement, Options};
 
 /// Bytes of a value: a delta of the state plane with room to spare.
@@ -71,34 +72,13 @@ fn peers(_: Size) -> Result<Vec<Number>> {
     Ok(Vec::new())
 }
 
-/// A folder on the disk that holds the build, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Result<Self> {
-        let name = format!("bench-store-{name}-{}", std::process::id());
-        let path = Path::new("target").join(name);
-        fs::create_dir_all(&path).with_context(|| {
-            format!("cannot make {}; run this in the workspace", path.display())
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
-    }
-}
-
 fn numbers<B: Backend>(name: &str, size: Size) -> Result<Vec<Number>> {
-    let scratch = Scratch::new(name)?;
+    let scratch = Scratch::new(&format!("store-{name}"))?;
     let runtime = Runtime::new().context("cannot start tokio")?;
-    let mut numbers = runtime.block_on(commits::<B>(&scratch.0.join("commits"), size))?;
-    numbers.extend(runtime.block_on(shared::<B>(&scratch.0.join("shared"), size))?);
-    numbers.extend(whole::<B>(&runtime, &scratch.0, size)?);
+    let mut numbers =
+        runtime.block_on(commits::<B>(&scratch.path().join("commits"), size))?;
+    numbers.extend(runtime.block_on(shared::<B>(&scratch.path().join("shared"), size))?);
+    numbers.extend(whole::<B>(&runtime, scratch.path(), size)?);
     Ok(numbers)
 }
 

@@ -26,7 +26,7 @@ struct Hunted {
 pub(super) fn run(options: &SimOptions) -> anyhow::Result<ExitCode> {
     let mut all = Vec::new();
     for rule in Sabotage::ALL {
-        let seeds = options.first..options.first.saturating_add(options.seeds);
+        let seeds = options.range();
         let seen = hunt(rule, seeds);
         let hunted = Hunted {
             rule: format!("{rule:?}"),

@@ -2,12 +2,11 @@
 
 use dwcp_sim::{Options, Outcome, run};
 
-use super::{SimOptions, Summary};
+use super::{SimOptions, Summary, ended};
 
 pub(super) fn run_seeds(options: &SimOptions, summary: &mut Summary) {
     summary.world = "spine";
-    let count = usize::try_from(options.seeds).unwrap_or(usize::MAX);
-    for seed in (options.first..).take(count) {
+    for seed in options.range() {
         let world = Options::from_seed(seed);
         let outcome = run(&world, options.trace);
         if !options.json {
@@ -34,10 +33,7 @@ fn print(world: &Options, outcome: &Outcome) {
     for line in &outcome.trace {
         println!("{line}");
     }
-    let ended = match &outcome.violation {
-        Some(violation) => format!("VIOLATION {} {}", violation.id, violation.found),
-        None => format!("at rest after {} ms", outcome.rested_after_ms.unwrap_or(0)),
-    };
+    let ended = ended(outcome.violation.as_ref(), outcome.rested_after_ms);
     println!(
         "{world}: {} steps, {} crashes, {} placed, {} refused, {} displaced, \
          trace {:016x}, {ended}",

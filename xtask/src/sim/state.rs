@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use dwcp_sim::state::{Options, Outcome, run};
 
-use super::{SimOptions, Summary};
+use super::{SimOptions, Summary, ended};
 
 pub(super) fn run_seeds(options: &SimOptions, summary: &mut Summary) {
     summary.world = "state";
-    let count = usize::try_from(options.seeds).unwrap_or(usize::MAX);
-    for seed in (options.first..).take(count) {
+    for seed in options.range() {
         let mut world = Options::from_seed(seed);
         world.spared = options.spare.iter().copied().collect();
         if options.reduce {
@@ -54,10 +53,7 @@ fn print(world: &Options, outcome: &Outcome) {
     for line in &outcome.trace {
         println!("{line}");
     }
-    let ended = match &outcome.violation {
-        Some(violation) => format!("VIOLATION {} {}", violation.id, violation.found),
-        None => format!("at rest after {} ms", outcome.rested_after_ms.unwrap_or(0)),
-    };
+    let ended = ended(outcome.violation.as_ref(), outcome.rested_after_ms);
     let spared: Vec<String> = world.spared.iter().map(usize::to_string).collect();
     println!(
         "{world}: {} of {} faults spared ({}), {} steps, {} crashes, {} epochs, {} done, {} \

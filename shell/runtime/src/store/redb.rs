@@ -34,12 +34,32 @@ const BLOCK_LEN: u64 = 512;
 /// Rows in a redb file.
 pub struct Redb {
     path: PathBuf,
-    disk: RedbDisk,
+    pub(super) disk: RedbDisk,
 }
 
 impl fmt::Debug for Redb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redb").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Redb {
+    /// The changes, not committed yet.
+    pub(super) fn staged(&self, changes: Vec<Change>) -> Result<WriteTransaction, Fault> {
+        let transaction = self.disk.begin()?;
+        let mut rows = transaction.open_table(ROWS).map_err(fault)?;
+        for change in changes {
+            match change {
+                Change::Put { key, value } => {
+                    rows.insert(key.as_str(), value.as_ref()).map_err(fault)?;
+                }
+                Change::Delete { key } => {
+                    rows.remove(key.as_str()).map_err(fault)?;
+                }
+            }
+        }
+        drop(rows);
+        Ok(transaction)
     }
 }
 
@@ -55,20 +75,7 @@ impl Backend for Redb {
     }
 
     fn commit(&self, changes: Vec<Change>, count: u64) -> Result<(), Fault> {
-        let transaction = self.disk.begin()?;
-        let mut rows = transaction.open_table(ROWS).map_err(fault)?;
-        for change in changes {
-            match change {
-                Change::Put { key, value } => {
-                    rows.insert(key.as_str(), value.as_ref()).map_err(fault)?;
-                }
-                Change::Delete { key } => {
-                    rows.remove(key.as_str()).map_err(fault)?;
-                }
-            }
-        }
-        drop(rows);
-        self.disk.commit(transaction, count)
+        self.disk.commit(self.staged(changes)?, count)
     }
 
     fn count(&self) -> Result<u64, Fault> {

@@ -5,7 +5,7 @@
 //! closed, the file is read again from the beginning, and what is sold is summed from the
 //! stored rows alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::{CLIENTS, HOSTS, REGION, ask, hosts, sold_twice};
 use crate::bench::Measurement;
 use crate::bench::latency::Latencies;
+use crate::bench::scratch::Scratch;
 
 /// Requests that each client has under way: eight clients fill one batch of the books.
 const UNDER_WAY: u32 = 256;
@@ -35,8 +36,8 @@ struct Told {
 
 /// Measures.
 pub(super) fn measure(requests: u32) -> anyhow::Result<Vec<Measurement>> {
-    let folder = Scratch::new()?;
-    let path = folder.0.join("region.redb");
+    let folder = Scratch::new("claims")?;
+    let path = folder.path().join("region.redb");
     let hosts = hosts(requests)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
     let (told, took) = runtime.block_on(claim(&path, &hosts, requests))?;
@@ -56,26 +57,6 @@ pub(super) fn measure(requests: u32) -> anyhow::Result<Vec<Measurement>> {
     ensure!(over == 0, "{over} hosts were sold twice");
     ensure!(told.refused > 0, "no request was refused: the region is too large");
     Ok(report(requests, told, over, took))
-}
-
-/// A folder on a real disk, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let name = format!("dwcp-bench-claims-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing in it is worth keeping, and what cannot be removed does no harm.
-        drop(std::fs::remove_dir_all(&self.0));
-    }
 }
 
 async fn claim(

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Durability, ReadableDatabase, TableDefinition};
+use redb::Durability;
 
 use super::super::{
     Absent, Backend, Change, Fault, Fjall, LocalStore, Redb, Syncs, Visitor,
@@ -17,7 +17,7 @@ use super::super::{
 use super::child::{End, Named, Task, Told};
 use super::disk::{Act, CHANGE, Disk, EIO, ENOSPC, Keep, NAME, Plan, READ, SYNC, WRITE};
 use super::{all, model};
-use crate::commit::{Disk as _, RedbDisk, fault};
+use crate::commit::{Disk as _, fault};
 
 /// Operations that make a store: more of them are tried than of those after.
 const MAKING: u64 = 28;
@@ -312,40 +312,22 @@ fn a_backend_that_does_not_sync_is_found_out() {
 
 /// redb, told not to sync.
 #[derive(Debug)]
-pub(super) struct Hasty(RedbDisk);
+pub(super) struct Hasty(Redb);
 
 impl Named for Hasty {
     const NAME: &'static str = "hasty";
     const STOPS: u64 = 40;
 }
 
-const HASTY_ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("hasty");
-
 impl Backend for Hasty {
     fn open(path: &Path, absent: Absent, syncs: &Syncs) -> Result<Self, Fault> {
-        let disk = RedbDisk::open(path, absent, syncs)?;
-        let transaction = disk.begin()?;
-        transaction.open_table(HASTY_ROWS).map_err(fault)?;
-        transaction.commit().map_err(fault)?;
-        Ok(Self(disk))
+        Redb::open(path, absent, syncs).map(Self)
     }
 
     fn commit(&self, changes: Vec<Change>, count: u64) -> Result<(), Fault> {
-        let mut transaction = self.0.begin()?;
+        let mut transaction = self.0.staged(changes)?;
         transaction.set_durability(Durability::None).map_err(fault)?;
-        let mut rows = transaction.open_table(HASTY_ROWS).map_err(fault)?;
-        for change in changes {
-            match change {
-                Change::Put { key, value } => {
-                    rows.insert(key.as_str(), value.as_ref()).map_err(fault)?;
-                }
-                Change::Delete { key } => {
-                    rows.remove(key.as_str()).map_err(fault)?;
-                }
-            }
-        }
-        drop(rows);
-        self.0.commit(transaction, count)
+        self.0.disk.commit(transaction, count)
     }
 
     fn count(&self) -> Result<u64, Fault> {
@@ -353,32 +335,19 @@ impl Backend for Hasty {
     }
 
     fn get(&self, key: &str) -> Result<Option<Bytes>, Fault> {
-        let transaction = self.0.database().begin_read().map_err(fault)?;
-        let rows = transaction.open_table(HASTY_ROWS).map_err(fault)?;
-        let value = rows.get(key).map_err(fault)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        self.0.get(key)
     }
 
     fn visit(
         &self,
         prefix: &str,
-        _after: Option<&str>,
+        after: Option<&str>,
         row: &mut Visitor<'_>,
     ) -> Result<(), Fault> {
-        let transaction = self.0.database().begin_read().map_err(fault)?;
-        let rows = transaction.open_table(HASTY_ROWS).map_err(fault)?;
-        for found in rows.range::<&str>(prefix..).map_err(fault)? {
-            let (key, stored) = found.map_err(fault)?;
-            if key.value().starts_with(prefix)
-                && row(key.value(), stored.value())?.is_break()
-            {
-                break;
-            }
-        }
-        Ok(())
+        self.0.visit(prefix, after, row)
     }
 
     fn disk_len(&self) -> Result<u64, Fault> {
-        Ok(0)
+        self.0.disk_len()
     }
 }
