@@ -7,7 +7,7 @@ use dwcp_api::public::{FlavourFit, NMinusOne, RegionCapacityReply};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::placement::{
     AdmissionVerdict, Choice, Fleet, Policy, RegionLoss, Requests, admit, capacity,
-    default_flavours, n_minus_1,
+    default_flavours, is_judged, n_minus_1,
 };
 use dwcp_types::{PlacementRequest, RegionId, Tier};
 
@@ -83,7 +83,7 @@ impl CapacityPlanner {
         request: &PlacementRequest,
         at: &Choice,
     ) -> Result<Vec<RegionLoss>, ApiError> {
-        if request.tier != Tier::Protected {
+        if !is_judged(request, &self.policy) {
             return Ok(Vec::new());
         }
         let requests = self.protected();

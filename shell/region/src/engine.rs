@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use dwcp_api::engine::{RemoteEngine, engine_routes};
 use dwcp_api::public::{EngineMember, EngineStatus};
-use dwcp_api::{Client, Routes};
+use dwcp_api::{ApiError, Client, ErrorCode, Routes};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::etcd::{MemberAddress, MemberState};
-use dwcp_runtime::strong::{EmbeddedEngine, EtcdEngine, StrongEngine};
+use dwcp_runtime::strong::{EmbeddedEngine, EtcdEngine, StrongEngine, StrongError};
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity};
 use dwcp_types::RegionId;
 use tracing::{info, warn};
@@ -30,6 +30,35 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What to do while the engine does not answer.
 pub(crate) const AWAY: &str = "what runs goes on; try again when `dwcp-cli federation status` \
     says that the strong engine answers";
+
+/// What the engine's failure means to a user.
+#[must_use]
+pub fn failed(error: &StrongError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        StrongError::Indeterminate { .. } => {
+            ApiError::new(ErrorCode::Indeterminate, message)
+                .with_remedy("look again; asking for the same once more is safe")
+        }
+        StrongError::TooLarge { .. } | StrongError::Malformed { .. } => {
+            ApiError::new(ErrorCode::Invalid, message)
+        }
+        StrongError::Unavailable { .. }
+        | StrongError::Compacted { .. }
+        | StrongError::LeaseNotFound { .. } => {
+            ApiError::new(ErrorCode::Unavailable, message).with_remedy(AWAY)
+        }
+    }
+}
+
+/// The same of an operation that has an id.
+pub(crate) fn failed_under(error: &StrongError, op_id: &str) -> ApiError {
+    let failed = failed(error).with_details(&serde_json::json!({ "op_id": op_id }));
+    if failed.code != ErrorCode::Indeterminate {
+        return failed;
+    }
+    failed.with_remedy("ask again with the same operation id: it is done once")
+}
 
 /// What there is to open an engine with.
 #[derive(Debug)]

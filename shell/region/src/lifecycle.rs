@@ -11,9 +11,7 @@ use dwcp_controller::ownership::{
     PowerDenied, VmRecord, preempt, reinstate, set_power, vm_key,
 };
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::strong::{
-    Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
-};
+use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_types::{Power, Timestamp, VmId};
 
 use crate::commit::encoded;
@@ -88,7 +86,7 @@ impl Lifecycle {
     ) -> Result<VmRecord, ApiError> {
         for _ in 0..ATTEMPTS_MAX {
             let stored =
-                self.engine.get(&vm_key(vm)).await.map_err(|e| engine_error(&e))?;
+                self.engine.get(&vm_key(vm)).await.map_err(|e| engine::failed(&e))?;
             let Some(kv) = stored else { return Err(no_such_vm(vm)) };
             let record: VmRecord =
                 serde_json::from_slice(&kv.value).map_err(|reason| {
@@ -107,7 +105,7 @@ impl Lifecycle {
                 then: vec![Op::Put { key: kv.key, value, lease: None }],
                 op_id: Some(OpId::random()),
             };
-            match self.engine.txn(txn).await.map_err(|e| engine_error(&e))? {
+            match self.engine.txn(txn).await.map_err(|e| engine::failed(&e))? {
                 TxnOutcome::Committed { .. } => return Ok(next),
                 TxnOutcome::Conflict { .. } => {}
             }
@@ -127,25 +125,4 @@ fn denied(denied: PowerDenied) -> ApiError {
 pub fn no_such_vm(vm: &VmId) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("there is no VM {vm}"))
         .with_remedy("`dwcp-cli federation vm list` shows what there is")
-}
-
-/// What the engine's failure means to a user.
-#[must_use]
-pub fn engine_error(error: &StrongError) -> ApiError {
-    let message = error.to_string();
-    match error {
-        StrongError::Indeterminate { .. } => {
-            ApiError::new(ErrorCode::Indeterminate, message).with_remedy(
-                "look at the VM again; asking for the same once more is safe",
-            )
-        }
-        StrongError::TooLarge { .. } | StrongError::Malformed { .. } => {
-            ApiError::new(ErrorCode::Invalid, message)
-        }
-        StrongError::Unavailable { .. }
-        | StrongError::Compacted { .. }
-        | StrongError::LeaseNotFound { .. } => {
-            ApiError::new(ErrorCode::Unavailable, message).with_remedy(engine::AWAY)
-        }
-    }
 }

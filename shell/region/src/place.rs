@@ -209,10 +209,7 @@ impl Placer {
     }
 
     async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ApiError> {
-        let kv = self.engine.get(key).await.map_err(|reason| {
-            ApiError::new(ErrorCode::Unavailable, reason.to_string())
-                .with_remedy(engine::AWAY)
-        })?;
+        let kv = self.engine.get(key).await.map_err(|e| engine::failed(&e))?;
         kv.map(|kv| serde_json::from_slice(&kv.value)).transpose().map_err(|reason| {
             let message = format!("the record {key} cannot be read: {reason}");
             ApiError::new(ErrorCode::Internal, message)

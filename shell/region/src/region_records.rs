@@ -14,7 +14,7 @@ use dwcp_runtime::strong::{
 use dwcp_types::RegionId;
 
 use crate::commit::encoded;
-use crate::lifecycle::engine_error;
+use crate::engine;
 use crate::mirror::Mirror;
 use crate::records::RegionRecord;
 
@@ -51,7 +51,7 @@ impl RegionRecords {
         let record = RegionRecord { region: asked.region, endpoint: asked.endpoint };
         let key = region_key(&record.region.id);
         let txn = put(Compare::absent(key.clone()), key, &record)?;
-        match self.engine.txn(txn).await.map_err(|e| engine_error(&e))? {
+        match self.engine.txn(txn).await.map_err(|e| engine::failed(&e))? {
             TxnOutcome::Committed { .. } => Ok(record),
             TxnOutcome::Conflict { .. } => {
                 let message = format!("region {} exists already", record.region.id);
@@ -73,7 +73,10 @@ impl RegionRecords {
         enabled: bool,
     ) -> Result<RegionRecord, ApiError> {
         let changed = self.change(region, |record| record.region.enabled = enabled);
-        changed.await.map_err(|e| engine_error(&e))?.ok_or_else(|| no_such_region(region))
+        changed
+            .await
+            .map_err(|e| engine::failed(&e))?
+            .ok_or_else(|| no_such_region(region))
     }
 
     /// Writes this daemon's own region as its configuration file has it.

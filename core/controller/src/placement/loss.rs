@@ -120,6 +120,13 @@ pub enum Verdict {
     },
 }
 
+/// Whether the placement of a VM is judged at all: only that of a protected one, and not where
+/// the operator does not want it.
+#[must_use]
+pub fn is_judged(request: &PlacementRequest, policy: &Policy) -> bool {
+    request.tier == Tier::Protected && policy.n_minus_1 != Admission::Off
+}
+
 /// Judges the placement of a protected VM by what the loss of each region would mean after
 /// it. Other tiers are always admitted: they give way. Costs one rehearsal before and one
 /// after for every region with protected VMs.
@@ -131,7 +138,7 @@ pub fn admit(
     requests: &Requests,
     policy: &Policy,
 ) -> Verdict {
-    if request.tier != Tier::Protected || policy.n_minus_1 == Admission::Off {
+    if !is_judged(request, policy) {
         return Verdict::Admitted;
     }
     let mut after = fleet.clone();

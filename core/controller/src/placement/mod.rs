@@ -37,7 +37,8 @@ pub use decision::{
 pub use explanation::{Explanation, RegionVerdict, Verdict, explain};
 pub use fleet::Fleet;
 pub use loss::{
-    RegionLoss, Requests, Stranded, Verdict as AdmissionVerdict, admit, n_minus_1,
+    RegionLoss, Requests, Stranded, Verdict as AdmissionVerdict, admit, is_judged,
+    n_minus_1,
 };
 pub use policy::{Admission, Policy, Weights};
 pub use preemption::{Preemption, VICTIMS_MAX, Victim, plan_preemption};

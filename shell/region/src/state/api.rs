@@ -209,8 +209,8 @@ impl StateApi {
         let view = self.view()?;
         let found = view.members.iter().find(|(_, member)| member.region == *region);
         let Some((id, _)) = found else { return Ok(None) };
-        let report = self.handle.report().await.map_err(stopping)?;
-        let incarnation = report.frontier.get(*id).incarnation;
+        let received = self.handle.frontier().await.map_err(stopping)?;
+        let incarnation = received.get(*id).incarnation;
         Ok((incarnation > 0).then(|| Actor::new(*id, incarnation)))
     }
 

@@ -7,9 +7,7 @@ use dwcp_api::state::{
     Written,
 };
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_runtime::strong::{
-    Compare, KeyValue, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
-};
+use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_types::RegionId;
 
 use super::policies::fresh_op_id;
@@ -43,7 +41,7 @@ impl EngineKeys {
     ) -> Result<StateEntry, ApiError> {
         only_strong(&ask.key, ask.level)?;
         let path = format!("{PREFIX}{}", ask.key);
-        let found = self.engine.get(&path).await.map_err(|e| failed(&e, None))?;
+        let found = self.engine.get(&path).await.map_err(|e| engine::failed(&e))?;
         let value = found.as_ref().map(|kv| StateValue::Content(Text::of(&kv.value)));
         Ok(StateEntry {
             key: ask.key,
@@ -99,7 +97,7 @@ impl EngineKeys {
             op_id: Some(name),
         };
         let outcome = self.engine.txn(txn).await;
-        match outcome.map_err(|error| failed(&error, Some(&op_id)))? {
+        match outcome.map_err(|error| engine::failed_under(&error, &op_id))? {
             TxnOutcome::Committed { revision } => Ok(Written {
                 key,
                 level: StateLevel::Strong,
@@ -142,24 +140,4 @@ fn conflict(key: &str, current: &[(String, Option<KeyValue>)]) -> ApiError {
     ApiError::new(ErrorCode::Conflict, format!("{key:?} was changed: {now}"))
         .with_remedy("read it again and decide anew")
         .with_details(&serde_json::json!({ "revision": revision.unwrap_or(0) }))
-}
-
-fn failed(error: &StrongError, op_id: Option<&str>) -> ApiError {
-    let code = match error {
-        StrongError::Unavailable { .. } | StrongError::Compacted { .. } => {
-            ErrorCode::Unavailable
-        }
-        StrongError::Indeterminate { .. } => ErrorCode::Indeterminate,
-        StrongError::LeaseNotFound { .. }
-        | StrongError::TooLarge { .. }
-        | StrongError::Malformed { .. } => ErrorCode::Invalid,
-    };
-    let api = ApiError::new(code, error.to_string());
-    match (op_id, code) {
-        (Some(id), ErrorCode::Indeterminate) => api
-            .with_remedy("ask again with the same operation id: it is done once")
-            .with_details(&serde_json::json!({ "op_id": id })),
-        (_, ErrorCode::Unavailable) => api.with_remedy(engine::AWAY),
-        _ => api,
-    }
 }

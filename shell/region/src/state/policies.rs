@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use dwcp_api::state::{Eviction, StateKind, StateLevel, StatePolicies, StatePolicy};
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_runtime::strong::{
-    Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
-};
+use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_state::policy::Plane;
 use dwcp_state::shard::{Jurisdiction, JurisdictionName, ShardMap};
 use dwcp_state::{Actor, Kind, Level, Membership, MintId, Policies, Policy, Update};
@@ -138,7 +136,12 @@ impl Rules {
             then: vec![Op::put(path, value)],
             op_id: Some(OpId::random()),
         };
-        match self.engine.txn(txn).await.map_err(|error| engine_failed(&error, op_id))? {
+        match self
+            .engine
+            .txn(txn)
+            .await
+            .map_err(|error| engine::failed_under(&error, op_id))?
+        {
             TxnOutcome::Committed { .. } => Ok(wanted.clone()),
             TxnOutcome::Conflict { current } => {
                 let before = current.first().and_then(|(_, kv)| kv.as_ref());
@@ -155,39 +158,15 @@ impl Rules {
     }
 }
 
-fn engine_failed(error: &StrongError, op_id: &str) -> ApiError {
-    let code = match error {
-        StrongError::Indeterminate { .. } => ErrorCode::Indeterminate,
-        StrongError::Unavailable { .. }
-        | StrongError::Compacted { .. }
-        | StrongError::LeaseNotFound { .. }
-        | StrongError::TooLarge { .. }
-        | StrongError::Malformed { .. } => ErrorCode::Unavailable,
-    };
-    let remedy = if code == ErrorCode::Unavailable {
-        engine::AWAY
-    } else {
-        "ask again with the same operation id: it is done once"
-    };
-    ApiError::new(code, error.to_string())
-        .with_remedy(remedy)
-        .with_details(&serde_json::json!({ "op_id": op_id }))
-}
-
 fn not_changed(error: &ChangeError) -> ApiError {
     let code = match error {
-        ChangeError::Engine(StrongError::Indeterminate { .. }) => {
-            ErrorCode::Indeterminate
-        }
-        ChangeError::Engine(_) | ChangeError::None => ErrorCode::Unavailable,
+        ChangeError::Engine(error) => return engine::failed(error),
+        ChangeError::None => ErrorCode::Unavailable,
         ChangeError::Denied(_) => ErrorCode::Refused,
         ChangeError::Contended => ErrorCode::Busy,
         ChangeError::Unreadable(_) => ErrorCode::Internal,
     };
     let text = error.to_string();
-    if matches!(error, ChangeError::Engine(_)) {
-        return ApiError::new(code, text).with_remedy(engine::AWAY);
-    }
     match text.split_once("; ") {
         Some((message, remedy)) => ApiError::new(code, message).with_remedy(remedy),
         None => ApiError::new(code, text),

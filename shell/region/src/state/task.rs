@@ -53,6 +53,8 @@ pub(super) enum Ask {
     },
     /// How the replica is.
     Report(oneshot::Sender<Report>),
+    /// What was received, by replica.
+    Frontier(oneshot::Sender<Frontier>),
     /// Reconcile with every peer now.
     Reconcile,
 }
@@ -61,7 +63,6 @@ pub(super) enum Ask {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) actor: Actor,
-    pub(crate) frontier: Frontier,
     pub(crate) digest: u64,
     pub(crate) stats: Stats,
 }
@@ -104,6 +105,17 @@ impl Handle {
         let (reply, report) = oneshot::channel();
         self.asks.send(Ask::Report(reply)).await.map_err(|_| Stopping)?;
         report.await.map_err(|_| Stopping)
+    }
+
+    /// What was received, by replica.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopping`].
+    pub(crate) async fn frontier(&self) -> Result<Frontier, Stopping> {
+        let (reply, frontier) = oneshot::channel();
+        self.asks.send(Ask::Frontier(reply)).await.map_err(|_| Stopping)?;
+        frontier.await.map_err(|_| Stopping)
     }
 
     /// Reconciles with every peer now.
@@ -296,13 +308,13 @@ impl Task {
             Ask::Report(reply) => {
                 let report = Report {
                     actor: self.replica.actor(),
-                    frontier: self.replica.frontier().clone(),
                     digest: self.replica.digest(),
                     stats: self.replica.stats(),
                 };
                 // Whoever asked may be gone.
                 drop(reply.send(report));
             }
+            Ask::Frontier(reply) => drop(reply.send(self.replica.frontier().clone())),
             Ask::Reconcile => self.input(Input::Reconcile),
         }
     }
