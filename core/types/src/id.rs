@@ -124,6 +124,8 @@ ids! {
     UserZoneId, "user zone id";
     /// Names one attempt to hold capacity; also its idempotency key.
     ReservationId, "reservation id";
+    /// Names one move of one VM from host to host (C22).
+    MigrationId, "migration id";
 }
 
 #[cfg(test)]

@@ -354,7 +354,10 @@ impl Instance {
                 }
                 (Action::Cont, None)
             }
-            RunState::Other => {
+            RunState::InMigrate
+            | RunState::FinishMigrate
+            | RunState::PostMigrate
+            | RunState::Other => {
                 (Action::Nothing, Some(turn.now.plus(turn.policy.repeat_after)))
             }
         }
@@ -455,9 +458,13 @@ impl Instance {
             Monitor::Says(RunState::Running | RunState::Suspended) => {
                 self.press(turn, grace_until)
             }
-            Monitor::Silent | Monitor::Says(RunState::Other) => {
-                (Action::Nothing, Some(grace_until))
-            }
+            Monitor::Silent
+            | Monitor::Says(
+                RunState::InMigrate
+                | RunState::FinishMigrate
+                | RunState::PostMigrate
+                | RunState::Other,
+            ) => (Action::Nothing, Some(grace_until)),
         }
     }
 

@@ -8,6 +8,7 @@
 mod instance;
 mod instruction;
 pub mod launch;
+pub mod migration;
 mod name;
 mod observation;
 mod policy;

@@ -35,7 +35,15 @@ pub enum RunState {
     InternalError,
     /// A write to the disk image failed, for example because the host's disk is full.
     IoError,
-    /// Any other, such as the states of a migration.
+    /// It waits for a guest that another host sends.
+    #[serde(rename = "inmigrate")]
+    InMigrate,
+    /// Its guest is halted and its last state is being sent.
+    FinishMigrate,
+    /// Its guest was sent and is halted here.
+    #[serde(rename = "postmigrate")]
+    PostMigrate,
+    /// Any other.
     #[serde(other)]
     Other,
 }
@@ -80,7 +88,9 @@ mod tests {
             ("running", RunState::Running),
             ("guest-panicked", RunState::GuestPanicked),
             ("io-error", RunState::IoError),
-            ("finish-migrate", RunState::Other),
+            ("finish-migrate", RunState::FinishMigrate),
+            ("inmigrate", RunState::InMigrate),
+            ("postmigrate", RunState::PostMigrate),
             ("invented-tomorrow", RunState::Other),
         ] {
             let read: RunState = serde_json::from_value(text.into()).unwrap();
