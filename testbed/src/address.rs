@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The port whose listener claims an address; no daemon uses it.
 const CLAIM_PORT: u16 = 7_999;
 /// The first port for daemons and agents, below the range of outgoing connections.
-const FIRST_PORT: u16 = 8_443;
+pub(crate) const FIRST_PORT: u16 = 8_443;
 /// Addresses that are tried; thousands of tests do not run at once.
 const ATTEMPTS_MAX: u32 = 4_096;
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::Client;
@@ -23,10 +24,12 @@ use tempfile::TempDir;
 use crate::address::Claim;
 use crate::doors::Door;
 use crate::etcd::etcd_program;
+use crate::ground::Ground;
 use crate::layout::{Layout, program};
 use crate::plan::{HostPlan, Plan, RegionPlan, member};
 use crate::process::Process;
 use crate::wait::until;
+use crate::wan::Bed;
 
 /// Life of the administrator's credential: longer than any test.
 const ADMIN_LIFETIME: Duration = Duration::from_hours(1);
@@ -41,7 +44,7 @@ pub struct Federation {
     ca: DevelopmentCa,
     layout: Layout,
     folder: TempDir,
-    _claim: Claim,
+    ground: Ground,
 }
 
 impl Federation {
@@ -51,12 +54,25 @@ impl Federation {
     ///
     /// When it does not come up.
     pub async fn start(plan: Plan) -> Self {
-        let mut federation = Self::prepare(plan);
-        for process in federation.processes.values_mut() {
+        Self::prepare(plan).up().await
+    }
+
+    /// The same with each region in its place behind an emulated WAN. The test that asks it is
+    /// run by [`Bed::block_on`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`], and when the bed has not all regions of the plan.
+    pub async fn start_on(bed: &Arc<Bed>, plan: Plan) -> Self {
+        Self::prepare_on(Ground::Wan(Arc::clone(bed)), plan).up().await
+    }
+
+    async fn up(mut self) -> Self {
+        for process in self.processes.values_mut() {
             process.start();
         }
-        federation.healthy().await;
-        federation
+        self.healthy().await;
+        self
     }
 
     /// Prepares everything and starts nothing.
@@ -66,18 +82,23 @@ impl Federation {
     /// When a file cannot be written or a program was not built.
     #[must_use]
     pub fn prepare(plan: Plan) -> Self {
+        let sockets = u16::try_from(plan.sockets().len()).expect("a small federation");
+        Self::prepare_on(Ground::Loopback(Claim::new(sockets)), plan)
+    }
+
+    fn prepare_on(ground: Ground, plan: Plan) -> Self {
         let folder = tempfile::Builder::new().prefix("dwcp-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
         let layout = Layout::new(folder.path());
-        let names = plan.sockets();
-        let sockets_needed = u16::try_from(names.len()).expect("a small federation");
-        let claim = Claim::new(sockets_needed);
-        let sockets = names.into_iter().zip((0..).map(|n| claim.socket(n))).collect();
+        let socket = |((region, name), n): ((String, String), u16)| {
+            (name, ground.socket(&region, n))
+        };
+        let sockets = plan.sockets().into_iter().zip(0..).map(socket).collect();
         let ca = DevelopmentCa::create(&layout.ca(), SystemClock::new().now());
         let ca = ca.expect("a CA can be made");
         let processes = BTreeMap::new();
         let mut federation =
-            Self { processes, plan, sockets, ca, layout, folder, _claim: claim };
+            Self { processes, plan, sockets, ca, layout, folder, ground };
         federation.write_files();
         federation
     }
@@ -105,23 +126,22 @@ impl Federation {
                 self.issue(&identity, NODE_LIFETIME, &self.layout.tls(&id), "agent");
                 let config = self.agent_config(region, host, &id);
                 write_json(&self.layout.agent_config(&id), &config);
-                let agent = self.agent_process(&id);
+                let agent = self.agent_process(&region.id, &id);
                 self.processes.insert(id, agent);
             }
         }
     }
 
-    /// Issues a certificate for the federation's address.
+    /// Issues a certificate for the address of its region.
     fn issue(&self, who: &Identity, lifetime: Duration, into: &Path, name: &str) {
         let now = SystemClock::new().now();
         let names: Vec<_> = match who {
-            Identity::Admin(_) => Vec::new(),
-            Identity::Region(_)
-            | Identity::Host { .. }
-            | Identity::Engine(_)
-            | Identity::Monitor(_) => {
-                let first = self.sockets.values().next().expect("it has a region");
-                let mut names = vec![SubjectName::Ip(first.ip())];
+            Identity::Admin(_) | Identity::Monitor(_) => Vec::new(),
+            Identity::Region(region)
+            | Identity::Host { region, .. }
+            | Identity::Engine(region) => {
+                let mut names =
+                    vec![SubjectName::Ip(self.ground.address(region.as_str()))];
                 names.extend(engine_name(who).map(|name| SubjectName::Dns(name.into())));
                 names
             }
@@ -140,7 +160,7 @@ impl Federation {
             ("name", region.into()),
             ("data-dir", self.layout.data(&name)),
             ("tls-dir", self.layout.tls(&name)),
-            ("distance", "lan".into()),
+            ("distance", self.ground.distance().into()),
         ];
         let flags = args
             .into_iter()
@@ -149,14 +169,17 @@ impl Federation {
         let log = self.layout.log(&name);
         let etcd = etcd_program().expect("a plan on etcd is made where etcd is");
         let folder = etcd.parent().expect("a program is in a folder");
-        Process::new(&name, &program("dwcpd"), args.collect(), log).finding_in(folder)
+        let process = Process::new(&name, &program("dwcpd"), args.collect(), log);
+        self.ground.place(process.finding_in(folder), region)
     }
 
     fn daemon_process(&self, region: &str) -> Process {
         let data = self.layout.data(region);
         fs::create_dir_all(&data).expect("the folder can be written");
         let log = self.layout.log(region);
-        Process::new(region, &program("dwcpd"), self.daemon_args(region, &data), log)
+        let args = self.daemon_args(region, &data);
+        let process = Process::new(region, &program("dwcpd"), args, log);
+        self.ground.place(process, region)
     }
 
     /// A daemon's arguments, with its data in this folder.
@@ -179,10 +202,12 @@ impl Federation {
         .to_vec()
     }
 
-    fn agent_process(&self, host: &str) -> Process {
+    fn agent_process(&self, region: &str, host: &str) -> Process {
         let config = self.layout.agent_config(host).display().to_string();
         let args = ["run".to_owned(), "--config".to_owned(), config].to_vec();
-        Process::new(host, &program("dwcp-agent"), args, self.layout.log(host))
+        let log = self.layout.log(host);
+        let process = Process::new(host, &program("dwcp-agent"), args, log);
+        self.ground.place(process, region)
     }
 
     fn agent_config(&self, region: &RegionPlan, host: &HostPlan, id: &str) -> Value {

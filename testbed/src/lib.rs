@@ -12,11 +12,13 @@ mod ask;
 mod doors;
 mod etcd;
 mod federation;
+mod ground;
 mod layout;
 mod plan;
 mod process;
 mod state_door;
 mod wait;
+pub mod wan;
 mod wire;
 
 pub use ask::Ask;

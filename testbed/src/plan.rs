@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use dwcp_types::{Capacity, Gib, Mbps, Mib};
 use serde_json::{Map, Value, json};
 
+use crate::wan::Links;
+
 /// Round trip to every user zone and region, when a test does not care.
-const LATENCY_MS: u32 = 10;
+const LATENCY_MS: u64 = 10;
 
 /// A host.
 #[derive(Clone, Debug)]
@@ -53,7 +55,7 @@ pub struct RegionPlan {
     country: String,
     continent: String,
     edge: bool,
-    latency_ms: u32,
+    latency_ms: u64,
     cpu_price: f64,
 }
 
@@ -96,7 +98,7 @@ impl RegionPlan {
 
     /// With this round trip to all users.
     #[must_use]
-    pub const fn latency_ms(mut self, latency_ms: u32) -> Self {
+    pub const fn latency_ms(mut self, latency_ms: u64) -> Self {
         self.latency_ms = latency_ms;
         self
     }
@@ -140,6 +142,8 @@ pub struct Plan {
     n_minus_1: &'static str,
     /// Regions with a member of etcd; none: the embedded engine.
     pub(crate) voters: Vec<String>,
+    /// The round trips that it states; none: equal ones.
+    links: Option<Links>,
 }
 
 impl Plan {
@@ -162,7 +166,15 @@ impl Plan {
         image: std::path::PathBuf,
     ) -> Self {
         let voters = Vec::new();
-        Self { regions, driver, image, preemption: false, n_minus_1: "warn", voters }
+        Self {
+            regions,
+            driver,
+            image,
+            preemption: false,
+            n_minus_1: "warn",
+            voters,
+            links: None,
+        }
     }
 
     /// With pre-emption switched on.
@@ -186,21 +198,30 @@ impl Plan {
         self
     }
 
+    /// Stating the round trips of these links.
+    #[must_use]
+    pub fn behind(mut self, links: &Links) -> Self {
+        self.links = Some(links.clone());
+        self
+    }
+
     /// What all hosts of a region offer.
     pub(crate) fn total(&self, region: &str) -> Capacity {
         let region = self.regions.iter().find(|other| other.id == region);
         region.map(RegionPlan::total).unwrap_or_default()
     }
 
-    /// The names of all sockets: two a daemon, for its doors and its
-    /// replica, one an agent, two a member of etcd.
-    pub(crate) fn sockets(&self) -> Vec<String> {
+    /// The names of all sockets, each with its region before it: two a daemon, for its doors
+    /// and its replica, one an agent, two a member of etcd.
+    pub(crate) fn sockets(&self) -> Vec<(String, String)> {
         let regions = self.regions.iter().flat_map(|region| {
             let hosts = (0..region.hosts.len()).map(|index| region.host_id(index));
-            [region.id.clone(), replica_name(&region.id)].into_iter().chain(hosts)
+            let daemon = [region.id.clone(), replica_name(&region.id)];
+            daemon.into_iter().chain(hosts).map(|name| (region.id.clone(), name))
         });
-        let voters =
-            self.voters.iter().flat_map(|voter| [client_door(voter), peer_door(voter)]);
+        let voters = self.voters.iter().flat_map(|voter| {
+            [client_door(voter), peer_door(voter)].map(|door| (voter.clone(), door))
+        });
         regions.chain(voters).collect()
     }
 
@@ -244,10 +265,18 @@ impl Plan {
         json!({ "kind": "etcd", "voters": voters.collect::<Vec<_>>() })
     }
 
+    fn rtt_ms(&self, one: &RegionPlan, other: &RegionPlan) -> u64 {
+        self.links.as_ref().map_or(LATENCY_MS, |links| {
+            u64::try_from(links.rtt(&one.id, &other.id).as_millis())
+                .expect("some seconds")
+        })
+    }
+
     fn region(&self, region: &RegionPlan, socket: &dyn Fn(&str) -> SocketAddr) -> Value {
         let others = self.regions.iter().filter(|other| other.id != region.id);
-        let latency: Map<_, _> =
-            others.map(|other| (other.id.clone(), LATENCY_MS.into())).collect();
+        let latency: Map<_, _> = others
+            .map(|other| (other.id.clone(), self.rtt_ms(region, other).into()))
+            .collect();
         let hosts = region.hosts.iter().enumerate().map(|(index, host)| {
             let id = region.host_id(index);
             json!({

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::until;
+use crate::wan::Bed;
 
 /// What is shown of a log when a test fails.
 const LOG_LINES_SHOWN: usize = 15;
@@ -29,6 +31,7 @@ pub struct Process {
     args: Vec<String>,
     log: PathBuf,
     env: Vec<(String, OsString)>,
+    region: Option<(Arc<Bed>, String)>,
     child: Option<Child>,
 }
 
@@ -42,6 +45,7 @@ impl Process {
             args,
             log,
             env: Vec::new(),
+            region: None,
             child: None,
         }
     }
@@ -54,6 +58,13 @@ impl Process {
             std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
         let path = std::env::join_paths(folders).expect("folders without a colon");
         self.env.push(("PATH".to_owned(), path));
+        self
+    }
+
+    /// Runs in a region of an emulated WAN.
+    #[must_use]
+    pub(crate) fn in_region(mut self, bed: &Arc<Bed>, region: &str) -> Self {
+        self.region = Some((Arc::clone(bed), region.to_owned()));
         self
     }
 
@@ -82,14 +93,18 @@ impl Process {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.expect("the test's own log can be opened");
         let errors = log.try_clone().expect("a file handle can be copied");
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.args)
             .envs(self.env.iter().cloned())
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log)
-            .stderr(errors)
-            .spawn();
+            .stderr(errors);
+        let child = match &self.region {
+            None => command.spawn(),
+            Some((bed, region)) => bed.run_in(region, &mut command),
+        };
         self.child = Some(child.unwrap_or_else(|error| {
             panic!("cannot start {} ({}): {error}", self.name, self.program.display())
         }));

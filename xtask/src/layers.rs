@@ -153,17 +153,29 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "testbed",
-        ours: &["dwcp-types", "dwcp-controller", "dwcp-runtime", "dwcp-api"],
+        // The region's crate for reading a federation's file, the simulation for seeded chance
+        // and for judging histories.
+        ours: &[
+            "dwcp-types",
+            "dwcp-controller",
+            "dwcp-runtime",
+            "dwcp-api",
+            "dwcp-region",
+            "dwcp-sim",
+        ],
         others: &[
             "bytes",
             "http",
             "rustix",
             "rustls",
             "rustls-pki-types",
+            "serde",
             "serde_json",
             "tempfile",
+            "thiserror",
             "tokio",
             "tokio-rustls",
+            "tun-rs",
         ],
     },
     Layer {

@@ -1,0 +1,7 @@
+//! Behind an emulated WAN: the bed itself, and federations on it. Needs root and /dev/net/tun.
+//!
+//! A binary of its own, so that few of these run at once: each has a thread that must be on time.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
+
+mod bed;
+mod federations;
