@@ -28,6 +28,7 @@ use crate::ground::Ground;
 use crate::layout::{Layout, program};
 use crate::plan::{HostPlan, Plan, RegionPlan, member};
 use crate::process::Process;
+use crate::state_door::report_of;
 use crate::wait::until;
 use crate::wan::Bed;
 
@@ -257,6 +258,27 @@ impl Federation {
             })
             .await;
         }
+    }
+
+    /// Waits until the replicas of these regions hear each other.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn connected(&self, regions: &[&str]) {
+        until("the replicas hear each other", || async {
+            for region in regions {
+                let reports = self.at(region).replicas().await;
+                let reports = reports.map_err(|error| error.to_string())?;
+                let own = report_of(&reports, region).ok_or("no report of its own")?;
+                let up = own.peers.iter().filter(|peer| peer.connected).count();
+                if up + 1 < regions.len() {
+                    return Err(format!("{region} hears {up}"));
+                }
+            }
+            Ok(())
+        })
+        .await;
     }
 
     /// The API of one region, as its administrator.

@@ -20,8 +20,6 @@ use dwcp_testbed::{
 };
 use dwcp_types::{Power, RegionId, VmPhase};
 
-use crate::state::connected;
-
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
 /// Three regions with a member each; nothing where etcd is not installed.
@@ -143,7 +141,7 @@ async fn everything_strong_works(federation: &Federation, round: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn members_die_one_by_one_and_what_needs_no_majority_goes_on() {
     let Some(mut federation) = start().await else { return };
-    connected(&federation, &REGIONS).await;
+    federation.connected(&REGIONS).await;
     let far = federation.at("far");
     placed(&federation, "middle", "vm-0", "far").await;
     everything_strong_works(&federation, "three").await;
@@ -160,7 +158,7 @@ async fn members_die_one_by_one_and_what_needs_no_majority_goes_on() {
     federation.process("far").kill_9();
     federation.process("far").start();
     until("far is back, without an engine", || far.read("cache:a")).await;
-    connected(&federation, &REGIONS).await;
+    federation.connected(&REGIONS).await;
     what_is_replicated_goes_on(&federation).await;
     refused(far.read("billing:two").await);
 

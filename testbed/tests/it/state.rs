@@ -21,25 +21,8 @@ fn plan() -> Plan {
 /// A federation whose replicas all hear each other.
 async fn federation() -> Federation {
     let federation = Federation::start(plan()).await;
-    connected(&federation, &REGIONS).await;
+    federation.connected(&REGIONS).await;
     federation
-}
-
-/// Waits until the replicas of these regions hear each other.
-pub(crate) async fn connected(federation: &Federation, regions: &[&str]) {
-    until("the replicas hear each other", || async {
-        for region in regions {
-            let reports = federation.at(region).replicas().await;
-            let reports = reports.map_err(|error| error.to_string())?;
-            let own = report_of(&reports, region).ok_or("no report of its own")?;
-            let up = own.peers.iter().filter(|peer| peer.connected).count();
-            if up + 1 < regions.len() {
-                return Err(format!("{region} hears {up}"));
-            }
-        }
-        Ok(())
-    })
-    .await;
 }
 
 async fn seen(

@@ -5,3 +5,5 @@
 
 mod bed;
 mod federations;
+mod load;
+mod partitions;
