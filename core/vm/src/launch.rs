@@ -78,6 +78,8 @@ pub struct Launch<'a> {
     pub link: Link,
     /// It is loaded and its CPUs are not started.
     pub paused: bool,
+    /// It waits for its state from another host, and its CPUs are not started then either.
+    pub incoming: bool,
 }
 
 /// File names within a guest's folder.
@@ -150,8 +152,11 @@ impl Launch<'_> {
         for flag in ["-nodefaults", "-no-user-config"] {
             args.push(flag.to_owned());
         }
-        if self.paused {
+        if self.paused || self.incoming {
             args.push("-S".to_owned());
+        }
+        if self.incoming {
+            args.extend(["-incoming".to_owned(), "defer".to_owned()]);
         }
         args
     }
@@ -226,6 +231,7 @@ mod tests {
             folder: "/d,1/guests/web",
             link,
             paused: false,
+            incoming: false,
         }
     }
 
@@ -284,5 +290,15 @@ mod tests {
         assert!(
             value(&args, "-append")[0].ends_with("vm.addr=10.9.0.7/24 vm.gw=10.9.0.1")
         );
+    }
+
+    #[test]
+    fn a_guest_that_is_waited_for_is_the_same_machine_and_starts_by_word_only() {
+        let vm = VmId::new("web").unwrap();
+        let here = launch(&vm, Link::User);
+        let there = Launch { incoming: true, ..here.clone() };
+        let mut args = there.arguments();
+        assert_eq!(args.split_off(args.len() - 3), ["-S", "-incoming", "defer"]);
+        assert_eq!(args, here.arguments());
     }
 }

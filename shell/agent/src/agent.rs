@@ -68,7 +68,7 @@ impl Agent {
     ) -> Result<Self, OpenError> {
         let stored = store.load()?;
         let known =
-            |name: &str| stored.iter().any(|s| s.vm.as_str() == name && !s.record.buried);
+            |name: &str| stored.iter().any(|s| s.vm.as_str() == name && s.has_guest());
         let strangers = hypervisor.list()?.into_iter().map(String::from);
         let strangers: Vec<String> = strangers.filter(|name| !known(name)).collect();
         if !strangers.is_empty() {

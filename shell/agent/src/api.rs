@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use dwcp_api::host::{
     Acknowledged, Console, ConsoleParams, HostReport, InForce, InstanceParams,
-    Instruction, ReportParams,
+    Instruction, MachineParams, MachineReport, MoveOrder, MoveParams, MoveReport,
+    ReportParams,
 };
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::crash::crash_point;
-use dwcp_vm::GuestSpec;
+use dwcp_types::VmShape;
+use dwcp_vm::migration::{self, Incoming, Outgoing, Ports};
+use dwcp_vm::{Accelerator, Given, GuestSpec};
 
 use crate::handle::{AgentHandle, ConsoleError, PutError, Stopping};
+use crate::hypervisor::HypervisorError;
 use crate::news::Cursor;
+
+/// Longest that a stage is held back.
+const MOVE_WAIT_MAX_MS: u64 = 10_000;
 
 /// Most bytes of one reading of a console.
 const CONSOLE_READ_MAX: u32 = 65_536;
@@ -52,6 +59,8 @@ fn put_error(vm: &str, error: &PutError) -> ApiError {
                 )
                 .with_details(&InForce { epoch, generation })
         }
+        PutError::Move(_) => ApiError::new(ErrorCode::Conflict, message)
+            .with_remedy("look at the move: dwcp-cli federation migrate status"),
         PutError::NotKept { .. } => ApiError::new(ErrorCode::Unavailable, message)
             .with_remedy("make room on the host's disk; nothing was done"),
         PutError::Unsure { .. } => ApiError::new(ErrorCode::Indeterminate, message)
@@ -59,6 +68,127 @@ fn put_error(vm: &str, error: &PutError) -> ApiError {
         PutError::Busy { .. } => ApiError::new(ErrorCode::Busy, message),
         PutError::Stopping => stopping(),
     }
+}
+
+/// `put_move`.
+///
+/// # Errors
+///
+/// 409 when it contradicts what is in force; else as [`put_instance`].
+pub async fn put_move(
+    agent: &AgentHandle,
+    params: InstanceParams,
+    body: MoveOrder,
+) -> Result<Acknowledged, ApiError> {
+    let vm = params.vm;
+    let order = order_of(body)?;
+    match agent.put_move(vm.clone(), order).await {
+        Ok(taken) => Ok(Acknowledged { repeated: taken.repeated }),
+        Err(error) => Err(put_error(vm.as_str(), &error)),
+    }
+}
+
+fn order_of(body: MoveOrder) -> Result<migration::MoveOrder, ApiError> {
+    Ok(match body {
+        MoveOrder::Send(order) => migration::MoveOrder::Out(Box::new(Outgoing {
+            id: order.id,
+            epoch: order.epoch,
+            address: order.address,
+            ports: Ports { disk: order.disk_port, memory: order.memory_port },
+            name: order.name,
+            bandwidth: order.bandwidth,
+            downtime_ms: order.downtime_ms,
+            cold: order.cold,
+        })),
+        MoveOrder::Receive(order) => migration::MoveOrder::In(Box::new(Incoming {
+            id: order.id,
+            epoch: order.epoch,
+            guest: GuestSpec {
+                shape: order.shape,
+                image: order.image,
+                address: order.address,
+            },
+            machine: machine_of(&order.machine)?,
+            from: order.from,
+            cold: order.cold,
+        })),
+        MoveOrder::HandOver { id } => migration::MoveOrder::HandOver(id),
+        MoveOrder::Abandon { id } => migration::MoveOrder::Abandon(id),
+    })
+}
+
+fn machine_of(machine: &dwcp_api::host::Machine) -> Result<migration::Machine, ApiError> {
+    let accelerator = match machine.accelerator.as_str() {
+        "none" => None,
+        "kvm" => Some(Accelerator::Kvm),
+        "tcg" => Some(Accelerator::Tcg),
+        other => {
+            let message = format!("{other:?} is no accelerator");
+            return Err(ApiError::new(ErrorCode::Invalid, message)
+                .with_remedy("use kvm, tcg or none"));
+        }
+    };
+    let given = Given { cpu: machine.cpu, memory: machine.memory };
+    Ok(migration::Machine { accelerator, given, wired: machine.wired })
+}
+
+/// `get_move`.
+///
+/// # Errors
+///
+/// 503 when the agent is stopping.
+pub async fn get_move(
+    agent: &AgentHandle,
+    params: MoveParams,
+) -> Result<MoveReport, ApiError> {
+    let MoveParams { vm, known, wait_ms } = params;
+    let wait = Duration::from_millis(wait_ms.unwrap_or(0).min(MOVE_WAIT_MAX_MS));
+    agent.read_move(&vm, known, wait).await.map_err(|Stopping| stopping())
+}
+
+/// `get_machine`.
+///
+/// # Errors
+///
+/// 409 when the VM's image or this host's certificate is missing; 503 when the guest's memory
+/// cannot be measured.
+pub async fn get_machine(
+    agent: &AgentHandle,
+    params: MachineParams,
+) -> Result<MachineReport, ApiError> {
+    let MachineParams { vm, cpu, memory, measure, image } = params;
+    let hypervisor = &agent.hypervisor;
+    let refused = |error: &HypervisorError| {
+        ApiError::new(ErrorCode::Refused, format!("VM {vm}: {}", error.told()))
+    };
+    let shape = VmShape { cpu, memory, ..VmShape::default() };
+    let guest = GuestSpec { shape, image, address: None };
+    let machine = hypervisor.machine(&guest).map_err(|error| refused(&error))?;
+    let doorway = hypervisor.doorway().map_err(|error| refused(&error))?;
+    let dirty_rate = if measure {
+        Some(hypervisor.dirty_rate(&vm).await.map_err(|error| {
+            let message = format!("VM {vm}: {}", error.told());
+            ApiError::new(ErrorCode::Unavailable, message)
+                .with_remedy("try again when the guest runs")
+        })?)
+    } else {
+        None
+    };
+    let accelerator = machine.accelerator.map_or("none", Accelerator::as_str);
+    Ok(MachineReport {
+        machine: dwcp_api::host::Machine {
+            accelerator: accelerator.to_owned(),
+            cpu: machine.given.cpu,
+            memory: machine.given.memory,
+            wired: machine.wired,
+        },
+        dirty_rate,
+        disk: hypervisor.disk_use(&vm),
+        address: agent.address(&vm).await.map_err(|Stopping| stopping())?,
+        host_address: doorway.address,
+        name: doorway.name,
+        subject: doorway.subject,
+    })
 }
 
 /// `read_host_report`.

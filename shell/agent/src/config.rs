@@ -48,6 +48,9 @@ pub struct Config {
     /// How guests are connected.
     #[serde(default)]
     pub network: Network,
+    /// How this host takes part in moves.
+    #[serde(default)]
+    pub moves: Moves,
     /// What guests are given of what was asked; for development.
     #[serde(default)]
     pub scale: Scale,
@@ -97,6 +100,23 @@ impl Default for Network {
     fn default() -> Self {
         let prefix = Prefix { network: Ipv4Addr::new(10, 77, 0, 0), length: 24 };
         Self { mode: NetworkMode::Auto, bridge: "dwcpbr0".to_owned(), prefix }
+    }
+}
+
+/// How a host takes part in moves: where it waits for guests that come.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Moves {
+    /// The first port; a move takes two, and a firewall must let them in from other hosts.
+    pub ports_from: u16,
+    /// How many ports.
+    pub ports_count: u16,
+}
+
+impl Default for Moves {
+    /// As libvirt's range, and wide enough for 128 guests that come at the same time.
+    fn default() -> Self {
+        Self { ports_from: 49_152, ports_count: 256 }
     }
 }
 

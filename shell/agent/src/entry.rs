@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
-use dwcp_api::host::{InstanceEvent, InstanceReport};
+use dwcp_api::host::{InstanceEvent, InstanceReport, MoveStage};
 use dwcp_types::{Epoch, Generation, Power, Timestamp, VmId, VmPhase};
+use dwcp_vm::migration::{MoveOrder, Moving};
 use dwcp_vm::{Given, Instance, Instruction};
 use tokio::sync::oneshot;
 
@@ -27,10 +28,17 @@ pub(crate) enum Stage {
     Busy,
 }
 
-/// An instruction that waits until an earlier one is on disk.
+/// What an owner wants.
+#[derive(Clone, Debug)]
+pub(crate) enum Want {
+    Instruction(Instruction),
+    Move(MoveOrder),
+}
+
+/// What is wanted and waits until an earlier wish is on disk.
 #[derive(Debug)]
 pub(crate) struct Put {
-    pub(crate) instruction: Instruction,
+    pub(crate) want: Want,
     pub(crate) reply: oneshot::Sender<PutReply>,
 }
 
@@ -46,6 +54,8 @@ impl Put {
 pub(crate) struct Entry {
     /// Nothing until the first instruction is on disk.
     pub(crate) instance: Option<Instance>,
+    /// Its move, until nothing is left of that.
+    pub(crate) moving: Option<Moving>,
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) sighting: Sighting,
     pub(crate) stage: Stage,
@@ -63,6 +73,8 @@ pub(crate) struct Entry {
     events: VecDeque<InstanceEvent>,
     events_total: u64,
     shown: Option<Shown>,
+    /// How far its move was when that was last told.
+    stage_told: MoveStage,
 }
 
 /// What makes a change worth telling.
@@ -75,17 +87,23 @@ struct Shown {
     pid: Option<u32>,
     events_total: u64,
     buried: bool,
+    stage: MoveStage,
 }
 
 impl Entry {
     /// A VM from its record.
-    pub(crate) fn restored(instance: Instance, address: Option<Ipv4Addr>) -> Self {
-        Self { instance: Some(instance), address, ..Self::default() }
+    pub(crate) fn restored(
+        instance: Option<Instance>,
+        moving: Option<Moving>,
+        address: Option<Ipv4Addr>,
+    ) -> Self {
+        Self { instance, moving, address, ..Self::default() }
     }
 
     /// Whether it is a tombstone.
     pub(crate) fn is_buried(&self) -> bool {
-        self.instance.as_ref().is_some_and(|instance| instance.record().buried)
+        self.moving.is_none()
+            && self.instance.as_ref().is_some_and(|instance| instance.record().buried)
     }
 
     /// Takes note of something; the same again only moves the time.
@@ -105,7 +123,11 @@ impl Entry {
 
     /// Says whether it differs from what was last told, and counts it as told.
     pub(crate) fn has_news(&mut self) -> bool {
-        let Some(instance) = &self.instance else { return false };
+        let Some(instance) = &self.instance else {
+            // Only whoever waits for its move has something to hear.
+            let stage = self.move_stage();
+            return std::mem::replace(&mut self.stage_told, stage) != stage;
+        };
         let record = instance.record();
         let now = Shown {
             epoch: record.instruction.epoch,
@@ -115,6 +137,7 @@ impl Entry {
             pid: self.sighting.pid,
             events_total: self.events_total,
             buried: record.buried,
+            stage: self.move_stage(),
         };
         let news = self.shown.as_ref() != Some(&now);
         self.shown = Some(now);
@@ -131,7 +154,7 @@ impl Entry {
 
     /// What is told about it.
     pub(crate) fn report(&self, vm: &VmId, given: Given) -> Option<InstanceReport> {
-        let instance = self.instance.as_ref()?;
+        let instance = self.instance.as_ref().filter(|it| !it.record().buried)?;
         let instruction = &instance.record().instruction;
         let usage = self.sighting.usage;
         let millis = |span: std::time::Duration| {

@@ -1,14 +1,17 @@
 //! The only way to the agent's task.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_api::host::HostReport;
+use dwcp_api::host::{HostReport, MoveReport, MoveStage};
 use dwcp_types::VmId;
+use dwcp_vm::migration::{self, MoveOrder};
 use dwcp_vm::{Instruction, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::entry::Want;
 use crate::hypervisor::{self, ConsolePart, Hypervisor};
 use crate::news::Cursor;
 
@@ -32,6 +35,9 @@ pub enum PutError {
     /// A later one is in force, or it clashes.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// It contradicts the VM's move.
+    #[error(transparent)]
+    Move(#[from] migration::Refused),
     /// It could not be written, and nothing was done.
     #[error("the instruction could not be kept: {reason}")]
     NotKept {
@@ -60,13 +66,21 @@ pub enum PutError {
 pub(crate) enum Message {
     Put {
         vm: VmId,
-        instruction: Instruction,
+        want: Want,
         reply: oneshot::Sender<PutReply>,
+    },
+    Move {
+        vm: VmId,
+        reply: oneshot::Sender<MoveReport>,
     },
     Report {
         incarnation: Option<u64>,
         cursor: Option<Cursor>,
         reply: oneshot::Sender<HostReport>,
+    },
+    Address {
+        vm: VmId,
+        reply: oneshot::Sender<Option<Ipv4Addr>>,
     },
     Knows {
         vm: VmId,
@@ -98,8 +112,62 @@ impl AgentHandle {
         vm: VmId,
         instruction: Instruction,
     ) -> Result<Taken, PutError> {
+        self.want(vm, Want::Instruction(instruction)).await
+    }
+
+    /// Says what is to be done about a VM that moves; it is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it contradicts what is in force or could not be kept.
+    pub async fn put_move(&self, vm: VmId, order: MoveOrder) -> Result<Taken, PutError> {
+        self.want(vm, Want::Move(order)).await
+    }
+
+    /// How far a move is, as soon as it is another stage than `known`, or after `wait`.
+    ///
+    /// # Errors
+    ///
+    /// When the agent is stopping.
+    pub async fn read_move(
+        &self,
+        vm: &VmId,
+        known: Option<MoveStage>,
+        wait: Duration,
+    ) -> Result<MoveReport, Stopping> {
+        let deadline = Instant::now() + wait.min(WAIT_MAX);
+        let mut seq = self.seq.clone();
+        loop {
+            seq.mark_unchanged();
+            let (reply, answer) = oneshot::channel();
+            let message = Message::Move { vm: vm.clone(), reply };
+            self.inbox.send(message).await.map_err(|_| Stopping)?;
+            let report = answer.await.map_err(|_| Stopping)?;
+            if known != Some(report.stage) {
+                return Ok(report);
+            }
+            match timeout_at(deadline, seq.changed()).await {
+                Err(_) => return Ok(report),
+                Ok(changed) => changed.map_err(|_| Stopping)?,
+            }
+        }
+    }
+
+    /// The address of a VM's guest.
+    ///
+    /// # Errors
+    ///
+    /// When the agent is stopping.
+    pub async fn address(&self, vm: &VmId) -> Result<Option<Ipv4Addr>, Stopping> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Put { vm, instruction, reply };
+        let message = Message::Address { vm: vm.clone(), reply };
+        self.inbox.send(message).await.map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    async fn want(&self, vm: VmId, want: Want) -> Result<Taken, PutError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Put { vm, want, reply };
         self.inbox.send(message).await.map_err(|_| PutError::Stopping)?;
         answer.await.map_err(|_| PutError::Stopping)?
     }

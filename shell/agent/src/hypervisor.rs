@@ -5,7 +5,6 @@
 //! repeat; a guest outlives the adapter; nothing but `kill` ends a guest; a call on one VM
 //! never waits for another VM's.
 
-use std::fmt::Debug;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,13 +15,14 @@ use dwcp_vm::{Action, Given, GuestSpec, Observation, qcow2};
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
+use crate::mover::Mover;
 use crate::qemu::qmp;
 
 /// How many signals of change may wait; one that is lost is made good by the next sweep.
 pub const CHANGES_MAX: usize = 1024;
 
 /// What drives guests.
-pub trait Hypervisor: Send + Sync + Debug + 'static {
+pub trait Hypervisor: Mover {
     /// What it is.
     fn facts(&self) -> DriverFacts;
 
@@ -245,6 +245,32 @@ pub enum HypervisorError {
         pid: u32,
         /// How long it was waited for.
         seconds: u64,
+    },
+    /// A move needs to be sure of the other host.
+    #[error(
+        "this host has no certificate to be known by in a move; set `tls` in its agent's configuration"
+    )]
+    NoCertificate,
+    /// Its certificate cannot be read.
+    #[error("this host's certificate cannot be used in a move: {reason}")]
+    Certificate {
+        /// Why not.
+        reason: String,
+    },
+    /// All ports for moves are taken.
+    #[error(
+        "all ports for moves are in use; raise moves.ports_count in the agent's configuration"
+    )]
+    NoPort,
+    /// The state of one machine is nothing to another.
+    #[error(
+        "the guest runs on {source_has} and would get {target_has} here; choose a host that is alike"
+    )]
+    OtherMachine {
+        /// At the source.
+        source_has: String,
+        /// Here.
+        target_has: String,
     },
     /// The network device could not be made.
     #[error("cannot connect the guest: `ip {command}` says: {reason}")]

@@ -13,6 +13,7 @@ pub mod config;
 mod entry;
 mod handle;
 pub mod hypervisor;
+pub mod mover;
 mod news;
 pub mod qemu;
 pub mod serve;

@@ -10,6 +10,7 @@
 pub(crate) mod accel;
 pub(crate) mod console;
 pub(crate) mod image;
+mod mover;
 pub(crate) mod network;
 pub(crate) mod process;
 pub mod qmp;
@@ -56,6 +57,16 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_secs(3);
 const GIB: u64 = 1024 * 1024 * 1024;
 
+/// How a guest's process begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    Running,
+    /// Its CPUs are halted.
+    Halted,
+    /// It waits for a guest that another host sends.
+    Incoming,
+}
+
 /// QEMU on this host.
 #[derive(Debug)]
 pub struct Qemu {
@@ -66,6 +77,8 @@ pub struct Qemu {
     images: PathBuf,
     wiring: Wiring,
     scale: Scale,
+    /// How it takes part in moves; not at all without certificates.
+    door: Option<mover::Door>,
     clients: Mutex<BTreeMap<VmId, Arc<Client>>>,
     changes: broadcast::Sender<VmId>,
 }
@@ -97,6 +110,7 @@ impl Qemu {
             images: config.image_dir.clone(),
             wiring,
             scale: config.scale,
+            door: mover::Door::open(config)?,
             clients: Mutex::default(),
             changes,
         })
@@ -203,7 +217,7 @@ impl Qemu {
         &self,
         vm: &VmId,
         guest: &GuestSpec,
-        paused: bool,
+        begin: Begin,
     ) -> Result<(), HypervisorError> {
         let folder = self.folder(vm);
         if self.storage(vm) != Storage::Ready {
@@ -223,7 +237,8 @@ impl Qemu {
             initrd: text(&image.initrd)?,
             folder: text(&folder)?,
             link,
-            paused,
+            paused: begin == Begin::Halted,
+            incoming: begin == Begin::Incoming,
         }
         .arguments();
         self.spawn(vm, &folder, &arguments).await
@@ -368,7 +383,8 @@ impl Hypervisor for Qemu {
     }
 
     fn start<'a>(&'a self, vm: &'a VmId, guest: &'a GuestSpec, paused: bool) -> Done<'a> {
-        Box::pin(self.launch(vm, guest, paused))
+        let begin = if paused { Begin::Halted } else { Begin::Running };
+        Box::pin(self.launch(vm, guest, begin))
     }
 
     fn adopt<'a>(&'a self, vm: &'a VmId) -> Done<'a> {

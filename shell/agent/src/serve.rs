@@ -12,7 +12,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use dwcp_api::host::{PutInstance, ReadConsole, ReadHostReport};
+use dwcp_api::host::{
+    GetMachine, GetMove, PutInstance, PutMove, ReadConsole, ReadHostReport,
+};
 use dwcp_api::{ApiError, Caller, Routes};
 use dwcp_runtime::tls::{Identity, Peer};
 use dwcp_types::{HostId, RegionId, Timestamp};
@@ -53,6 +55,7 @@ pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
     let owner = Arc::new(owner.clone());
     let parts = || (agent.clone(), Arc::clone(&owner));
     let (put, report, console) = (parts(), parts(), parts());
+    let (order, stage, machine) = (parts(), parts(), parts());
     Routes::new()
         .with_body_len_max(BODY_MAX)
         .bind::<PutInstance, _, _>(move |caller, params, body| {
@@ -67,6 +70,27 @@ pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
             async move {
                 owner.admit(&caller)?;
                 api::read_host_report(&agent, params).await
+            }
+        })
+        .bind::<PutMove, _, _>(move |caller, params, body| {
+            let (agent, owner) = order.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::put_move(&agent, params, body).await
+            }
+        })
+        .bind::<GetMove, _, _>(move |caller, params, ()| {
+            let (agent, owner) = stage.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::get_move(&agent, params).await
+            }
+        })
+        .bind::<GetMachine, _, _>(move |caller, params, ()| {
+            let (agent, owner) = machine.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::get_machine(&agent, params).await
             }
         })
         .bind::<ReadConsole, _, _>(move |caller, params, ()| {

@@ -5,6 +5,8 @@
 //! guests outlive the adapter as real ones do; the files are not synced, because a power cut
 //! ends real guests too. File operations here block for microseconds.
 
+mod mover;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,6 +62,7 @@ pub struct Simulated {
     scale: Scale,
     clock: Clock,
     guests: Mutex<BTreeMap<VmId, Guest>>,
+    moves: mover::Moves,
     changes: broadcast::Sender<VmId>,
 }
 
@@ -84,7 +87,8 @@ impl Simulated {
         }
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let guests = Mutex::new(guests);
-        Ok(Self { folder, scale, clock: Clock::start(), guests, changes })
+        let (clock, moves) = (Clock::start(), mover::Moves::default());
+        Ok(Self { folder, scale, clock, guests, moves, changes })
     }
 
     /// Lets a guest end by itself, as a killed process would.
@@ -291,6 +295,7 @@ impl Hypervisor for Simulated {
     }
 
     fn kill<'a>(&'a self, vm: &'a VmId, _clean: bool) -> Done<'a> {
+        self.moves.forget(vm);
         let ended = self.change(vm, |guest| {
             guest.state = None;
             guest.attached = false;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use dwcp_types::{Timestamp, VmId};
 use dwcp_vm::Record;
+use dwcp_vm::migration::Moving;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -24,13 +25,25 @@ const RECORDS: &str = "records";
 pub struct Stored {
     /// The VM.
     pub vm: VmId,
-    /// What is wanted of it.
-    pub record: Record,
+    /// What is wanted of it; nothing while it only comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Record>,
+    /// Its move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
     /// The address that the host chose for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
     /// When it was last written.
     pub at: Timestamp,
+}
+
+impl Stored {
+    /// Whether a guest of it may be in the data folder.
+    #[must_use]
+    pub fn has_guest(&self) -> bool {
+        self.moving.is_some() || self.record.as_ref().is_some_and(|it| !it.buried)
+    }
 }
 
 /// Why the data folder cannot be used.
@@ -159,13 +172,17 @@ impl Store {
         Ok(stored)
     }
 
-    /// Writes a record durably. Blocks on the disk.
+    /// Writes a record durably, or forgets a VM of which there is nothing to keep. Blocks on the
+    /// disk.
     ///
     /// # Errors
     ///
     /// When the disk is full or failing; [`StoreError::nothing_was_done`] tells the cases
     /// apart.
     pub fn save(&self, stored: &Stored) -> Result<(), StoreError> {
+        if stored.record.is_none() && stored.moving.is_none() {
+            return self.forget(&stored.vm);
+        }
         let bytes = serde_json::to_vec_pretty(stored).map_err(|error| {
             StoreError::Damaged { path: self.path(&stored.vm), reason: error.to_string() }
         })?;
@@ -238,12 +255,13 @@ mod tests {
     fn stored(vm: &str, epoch: u64) -> Stored {
         Stored {
             vm: VmId::new(vm).unwrap(),
-            record: Record::new(Instruction {
+            record: Some(Record::new(Instruction {
                 epoch: Epoch::new(epoch),
                 generation: Generation::FIRST,
                 power: Power::Running,
                 guest: GuestSpec::default(),
-            }),
+            })),
+            moving: None,
             address: None,
             at: Timestamp::default(),
         }

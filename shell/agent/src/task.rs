@@ -13,6 +13,7 @@
 //! one, and the inventory would be spread over them.
 
 mod instructions;
+mod moves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 
 use dwcp_api::host::{HostFacts, HostReport};
 use dwcp_types::{Timestamp, VmId};
-use dwcp_vm::{Action, GuestSpec, Instance, Policy, Record};
+use dwcp_vm::migration::{MoveAction, Moving, Traffic};
+use dwcp_vm::{Action, GuestSpec, Instance, Policy};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -31,6 +33,7 @@ use crate::clock::Clock;
 use crate::entry::{Entry, Put, Stage};
 use crate::handle::Message;
 use crate::hypervisor::{DriverFacts, Hypervisor, Sighting, perform};
+use crate::mover::perform_move;
 use crate::news::{Cursor, News};
 use crate::store::{Store, StoreError, Stored};
 
@@ -60,12 +63,19 @@ pub(crate) struct Parts {
     pub(crate) saves: Arc<Semaphore>,
 }
 
+/// What was decided, by whom.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Guest(Action),
+    Move(MoveAction),
+}
+
 #[derive(Debug)]
 enum Outcome {
-    Seen { vm: VmId, sighting: Sighting },
+    Seen { vm: VmId, sighting: Sighting, traffic: Option<Traffic> },
     Kept { vm: VmId, put: Put, address: Option<Ipv4Addr>, result: Result<(), StoreError> },
-    Saved { vm: VmId, action: Action, result: Result<(), StoreError> },
-    Done { vm: VmId, action: Action, result: Result<(), String> },
+    Saved { vm: VmId, deed: Deed, result: Result<(), StoreError> },
+    Done { vm: VmId, deed: Deed, result: Result<(), String> },
     Forgotten { vm: VmId, result: Result<(), StoreError> },
 }
 
@@ -119,8 +129,9 @@ impl Task {
             saves,
             work: FuturesUnordered::new(),
         };
-        for Stored { vm, record, address, at } in stored {
-            let mut entry = Entry::restored(Instance::restore(record), address);
+        for Stored { vm, record, moving, address, at } in stored {
+            let mut entry =
+                Entry::restored(record.map(Instance::restore), moving, address);
             if entry.is_buried() {
                 entry.buried_at = Some(at);
                 task.graves.insert((at, vm.clone()));
@@ -201,25 +212,28 @@ impl Task {
             let Some(entry) = self.entries.get_mut(&vm) else { continue };
             entry.stage = Stage::Busy;
             self.observing += 1;
+            let moves = entry.is_moving();
             let hypervisor = Arc::clone(&self.hypervisor);
             self.work.push(Box::pin(async move {
                 let sighting = hypervisor.observe(&vm).await;
-                Outcome::Seen { vm, sighting }
+                let traffic =
+                    if moves { Some(hypervisor.traffic(&vm).await) } else { None };
+                Outcome::Seen { vm, sighting, traffic }
             }));
         }
     }
 
     fn finish(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Seen { vm, sighting } => {
+            Outcome::Seen { vm, sighting, traffic } => {
                 self.observing -= 1;
-                self.seen(&vm, sighting);
+                self.seen(&vm, sighting, traffic.as_ref());
             }
             Outcome::Kept { vm, put, address, result } => {
                 self.kept(&vm, put, address, result);
             }
-            Outcome::Saved { vm, action, result } => self.saved(&vm, action, result),
-            Outcome::Done { vm, action, result } => self.done(&vm, action, result),
+            Outcome::Saved { vm, deed, result } => self.saved(&vm, deed, result),
+            Outcome::Done { vm, deed, result } => self.done(&vm, deed, result),
             Outcome::Forgotten { vm, result } => {
                 if let Err(error) = result {
                     tracing::warn!(%vm, %error, "a tombstone is not removed");
@@ -228,10 +242,14 @@ impl Task {
         }
     }
 
-    fn seen(&mut self, vm: &VmId, sighting: Sighting) {
+    fn seen(&mut self, vm: &VmId, sighting: Sighting, traffic: Option<&Traffic>) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(vm) else { return };
         entry.sighting = sighting;
+        if !entry.saving && self.seen_moving(vm, traffic) {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(vm) else { return };
         let Some(instance) = entry.instance.as_mut().filter(|_| !entry.saving) else {
             // Whoever finishes the write marks it again.
             entry.stage = Stage::Idle;
@@ -251,14 +269,22 @@ impl Task {
         let entry_unsaved = entry.unsaved;
         self.tell(vm);
         if decision.persist || entry_unsaved {
-            self.save(vm, decision.action);
+            self.save(vm, Deed::Guest(decision.action));
         } else {
-            self.act(vm, decision.action);
+            self.act(vm, Deed::Guest(decision.action));
         }
     }
 
-    fn stored(&self, vm: &VmId, record: Record, address: Option<Ipv4Addr>) -> Stored {
-        Stored { vm: vm.clone(), record, address, at: self.clock.now() }
+    fn stored(
+        &self,
+        vm: &VmId,
+        instance: Option<&Instance>,
+        moving: Option<&Moving>,
+        address: Option<Ipv4Addr>,
+    ) -> Stored {
+        let record = instance.map(|instance| instance.record().clone());
+        let (vm, moving) = (vm.clone(), moving.cloned());
+        Stored { vm, record, moving, address, at: self.clock.now() }
     }
 
     fn write(&self, stored: Stored) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -288,22 +314,21 @@ impl Task {
         })
     }
 
-    fn save(&mut self, vm: &VmId, action: Action) {
-        let Some(entry) = self.entries.get_mut(vm) else { return };
-        let Some(record) = entry.instance.as_ref().map(|i| i.record().clone()) else {
-            return;
-        };
-        entry.saving = true;
-        let address = entry.address;
-        let write = self.write(self.stored(vm, record, address));
+    fn save(&mut self, vm: &VmId, deed: Deed) {
+        let Some(entry) = self.entries.get(vm) else { return };
+        let (instance, moving) = (entry.instance.as_ref(), entry.moving.as_ref());
+        let write = self.write(self.stored(vm, instance, moving, entry.address));
+        if let Some(entry) = self.entries.get_mut(vm) {
+            entry.saving = true;
+        }
         let vm = vm.clone();
         self.work.push(Box::pin(async move {
             let result = write.await;
-            Outcome::Saved { vm, action, result }
+            Outcome::Saved { vm, deed, result }
         }));
     }
 
-    fn saved(&mut self, vm: &VmId, action: Action, result: Result<(), StoreError>) {
+    fn saved(&mut self, vm: &VmId, deed: Deed, result: Result<(), StoreError>) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(vm) else { return };
         entry.saving = false;
@@ -316,7 +341,7 @@ impl Task {
             entry.note(now, reason);
             self.rest(vm, true);
         } else if entry.puts.is_empty() {
-            self.act(vm, action);
+            self.act(vm, deed);
         } else {
             // A newer instruction waits: what was decided for the old one may be wrong by now.
             self.rest(vm, true);
@@ -324,18 +349,13 @@ impl Task {
         self.next_put(vm);
     }
 
-    fn act(&mut self, vm: &VmId, action: Action) {
-        match action {
-            Action::Nothing => self.rest(vm, false),
-            Action::Bury => self.bury(vm),
-            Action::CreateDisk
-            | Action::Start { .. }
-            | Action::Adopt
-            | Action::Cont
-            | Action::Pause
-            | Action::PowerDown
-            | Action::Kill { .. }
-            | Action::DeleteDisk => self.perform(vm, action),
+    fn act(&mut self, vm: &VmId, deed: Deed) {
+        match deed {
+            Deed::Guest(Action::Nothing) | Deed::Move(MoveAction::Nothing) => {
+                self.rest(vm, false);
+            }
+            Deed::Guest(Action::Bury) => self.bury(vm),
+            Deed::Guest(_) | Deed::Move(_) => self.perform(vm, deed),
         }
     }
 
@@ -350,41 +370,54 @@ impl Task {
         }
     }
 
-    fn perform(&mut self, vm: &VmId, action: Action) {
+    fn perform(&mut self, vm: &VmId, deed: Deed) {
         let Some(entry) = self.entries.get(vm) else { return };
-        let Some(instance) = &entry.instance else { return };
-        let guest = GuestSpec {
-            address: entry.address,
-            ..instance.record().instruction.guest.clone()
-        };
+        let Some(guest) = entry.guest() else { return };
+        let guest = GuestSpec { address: entry.address.or(guest.address), ..guest };
+        let moving = entry.moving.clone();
         let (hypervisor, starts) =
             (Arc::clone(&self.hypervisor), Arc::clone(&self.starts));
         let vm = vm.clone();
-        tracing::debug!(%vm, ?action, "act");
+        tracing::debug!(%vm, ?deed, "act");
         self.work.push(Box::pin(async move {
-            let starting = matches!(action, Action::Start { .. });
+            let starting = matches!(
+                deed,
+                Deed::Guest(Action::Start { .. }) | Deed::Move(MoveAction::StartWaiting)
+            );
             let _permit = if starting { starts.acquire().await.ok() } else { None };
-            let result = perform(hypervisor.as_ref(), &vm, &guest, action).await;
-            Outcome::Done { vm, action, result: result.map_err(|error| error.told()) }
+            let result = match (deed, moving) {
+                (Deed::Guest(action), _) => {
+                    perform(hypervisor.as_ref(), &vm, &guest, action).await
+                }
+                (Deed::Move(action), Some(moving)) => {
+                    let step = (&moving, action);
+                    perform_move(hypervisor.as_ref(), &vm, &guest, step).await
+                }
+                (Deed::Move(_), None) => Ok(()),
+            };
+            Outcome::Done { vm, deed, result: result.map_err(|error| error.told()) }
         }));
     }
 
-    fn done(&mut self, vm: &VmId, action: Action, result: Result<(), String>) {
+    fn done(&mut self, vm: &VmId, deed: Deed, result: Result<(), String>) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(vm) else { return };
-        match result {
-            Ok(()) => {
+        if let Err(reason) = &result {
+            tracing::warn!(%vm, ?deed, reason, "an action failed");
+            entry.note(now, format!("failed: {reason}"));
+        }
+        match (deed, result) {
+            (Deed::Guest(action), Ok(())) => {
                 if let Some(what) = told(action) {
                     entry.note(now, what.to_owned());
                 }
             }
-            Err(reason) => {
-                tracing::warn!(%vm, ?action, reason, "an action failed");
+            (Deed::Guest(_), Err(reason)) => {
                 if let Some(instance) = &mut entry.instance {
                     instance.failed(now, &reason, &self.policy);
                 }
-                entry.note(now, format!("failed: {reason}"));
             }
+            (Deed::Move(action), result) => entry.moved(action, result),
         }
         self.rest(vm, true);
     }
@@ -400,6 +433,9 @@ impl Task {
         }
         while self.graves.len() > TOMBSTONES_MAX {
             let Some((_, oldest)) = self.graves.pop_first() else { return };
+            if self.entries.get(&oldest).is_some_and(|entry| !entry.is_buried()) {
+                continue;
+            }
             if let Some(entry) = self.entries.remove(&oldest) {
                 self.news.forget(entry.seq);
             }
@@ -424,11 +460,14 @@ impl Task {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Put { vm, instruction, reply } => {
-                self.put(&vm, Put { instruction, reply });
-            }
+            Message::Put { vm, want, reply } => self.put(&vm, Put { want, reply }),
+            Message::Move { vm, reply } => self.read_move(&vm, reply),
             Message::Report { incarnation, cursor, reply } => {
                 self.report(incarnation, cursor, reply);
+            }
+            Message::Address { vm, reply } => {
+                let address = self.entries.get(&vm).and_then(|entry| entry.address);
+                let _unread = reply.send(address);
             }
             Message::Knows { vm, reply } => {
                 let known = self.entries.get(&vm).is_some_and(|entry| !entry.is_buried());

@@ -230,14 +230,20 @@ impl Source {
         MoveDecision { deadline, ..MoveDecision::act(MoveAction::Nothing) }
     }
 
-    fn give_up(&mut self, reason: &str) -> MoveDecision {
+    fn give_up(&mut self, now: Timestamp, reason: &str) -> MoveDecision {
         self.abandon(reason);
-        MoveDecision::act(MoveAction::Nothing).persisted()
+        Self::again(now)
+    }
+
+    /// The step changed: write it and look again at once.
+    fn again(now: Timestamp) -> MoveDecision {
+        let deadline = Some(now);
+        MoveDecision { deadline, ..MoveDecision::act(MoveAction::Nothing) }.persisted()
     }
 
     fn silent(&mut self, now: Timestamp) -> MoveDecision {
         if self.is_stalled(now, u64::MAX) && self.abandon("the monitor does not answer") {
-            return MoveDecision::act(MoveAction::Nothing).persisted();
+            return Self::again(now);
         }
         Self::wait(now)
     }
@@ -263,21 +269,21 @@ impl Source {
             None if self.order.cold => {
                 return MoveDecision::act(MoveAction::StartHalted);
             }
-            None => return self.give_up("the guest's process ended"),
-            Some(state) if is_off(state) => return self.give_up("the guest is off"),
+            None => return self.give_up(now, "the guest's process ended"),
+            Some(state) if is_off(state) => return self.give_up(now, "the guest is off"),
             Some(_) => {}
         }
         match traffic.mirror {
             None => MoveDecision::act(MoveAction::Mirror),
             Some(Mirror { sound: false, .. }) => {
-                self.give_up("a write to the copy of the disk failed")
+                self.give_up(now, "a write to the copy of the disk failed")
             }
             Some(mirror) if mirror.ready => {
                 self.go(SourceStep::Sending);
                 MoveDecision::act(MoveAction::Send).persisted()
             }
             Some(mirror) if self.is_stalled(now, mirror.copied) => {
-                self.give_up("the copy of the disk made no progress for 20 s")
+                self.give_up(now, "the copy of the disk made no progress for 20 s")
             }
             Some(_) => Self::wait(now),
         }
@@ -290,21 +296,24 @@ impl Source {
         traffic: &Traffic,
     ) -> MoveDecision {
         let Some(mirror) = traffic.mirror.filter(|_| state.is_some()) else {
-            return self.give_up("the guest's process or the copy of its disk ended");
+            return self
+                .give_up(now, "the guest's process or the copy of its disk ended");
         };
         let Stream { status, transferred, error, .. } = &traffic.stream;
         match status {
             StreamStatus::PreSwitchover if mirror.is_equal() => {
                 self.go(SourceStep::Promised);
-                MoveDecision::act(MoveAction::Nothing).persisted()
+                Self::again(now)
             }
             StreamStatus::PreSwitchover => {
-                self.give_up("the disks were not equal when the guest was halted")
+                self.give_up(now, "the disks were not equal when the guest was halted")
             }
-            _ if !mirror.sound => self.give_up("a write to the copy of the disk failed"),
+            _ if !mirror.sound => {
+                self.give_up(now, "a write to the copy of the disk failed")
+            }
             StreamStatus::Setup | StreamStatus::Active => {
                 if self.is_stalled(now, *transferred) {
-                    return self.give_up("the memory made no progress for 20 s");
+                    return self.give_up(now, "the memory made no progress for 20 s");
                 }
                 Self::wait(now)
             }
@@ -316,7 +325,7 @@ impl Source {
             | StreamStatus::Cancelled
             | StreamStatus::Other => {
                 let reason = error.as_deref().unwrap_or("the stream of memory ended");
-                self.give_up(reason)
+                self.give_up(now, reason)
             }
         }
     }

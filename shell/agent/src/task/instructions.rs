@@ -6,10 +6,11 @@
 use std::net::Ipv4Addr;
 
 use dwcp_types::{Power, VmId};
-use dwcp_vm::{Accepted, GuestName, Instance};
+use dwcp_vm::migration::{self, MoveOrder, Moving};
+use dwcp_vm::{Accepted, GuestName, Instance, Instruction};
 
 use super::{ENTRIES_MAX, Outcome, PUTS_MAX, Task};
-use crate::entry::Put;
+use crate::entry::{Entry, Put, Want};
 use crate::handle::{PutError, PutReply, Taken};
 use crate::hypervisor::Prefix;
 use crate::store::StoreError;
@@ -32,23 +33,14 @@ impl Task {
 
     fn begin(&mut self, vm: &VmId, put: Put) {
         let Some(entry) = self.entries.get(vm) else { return };
-        let mut next = match &entry.instance {
-            Some(instance) => instance.clone(),
-            None => Instance::new(put.instruction.clone()),
+        let next = match entry.after(&put.want) {
+            Err(refused) => return self.answered(vm, put, Err(refused)),
+            Ok(None) => return self.answered(vm, put, Ok(Taken { repeated: true })),
+            Ok(Some(next)) => next,
         };
-        let accepted = match entry.instance {
-            Some(_) => next.accept(put.instruction.clone()),
-            None => Ok(Accepted::New),
-        };
-        match accepted {
-            Err(refused) => return self.answered(vm, put, Err(refused.into())),
-            Ok(Accepted::Same) => {
-                return self.answered(vm, put, Ok(Taken { repeated: true }));
-            }
-            Ok(Accepted::New) => {}
-        }
         let address = self.address(vm, &put);
-        let write = self.write(self.stored(vm, next.record().clone(), address));
+        let (instance, moving) = (next.instance.as_ref(), next.moving.as_ref());
+        let write = self.write(self.stored(vm, instance, moving, address));
         if let Some(entry) = self.entries.get_mut(vm) {
             entry.saving = true;
             // Kept from now on, so that no other VM is given it meanwhile.
@@ -74,20 +66,26 @@ impl Task {
         }
         if let Some(put) = entry.puts.pop_front() {
             self.begin(vm, put);
-        } else if entry.instance.is_none() {
-            // The first instruction was not kept: nothing is known of this VM.
+        } else if entry.instance.is_none() && entry.moving.is_none() {
+            // The first instruction was not kept, or what was to come was dropped: nothing is
+            // known of this VM.
             self.entries.remove(vm);
         }
     }
 
     fn address(&self, vm: &VmId, put: &Put) -> Option<Ipv4Addr> {
-        let guest = &put.instruction.guest;
         let had = self.entries.get(vm).and_then(|entry| entry.address);
+        let instruction = match &put.want {
+            Want::Instruction(instruction) => instruction,
+            // A guest that comes keeps the address that it has.
+            Want::Move(MoveOrder::In(order)) => return order.guest.address,
+            Want::Move(_) => return had,
+        };
         let prefix: Prefix = self.facts.prefix?;
-        if put.instruction.power == Power::Deleted {
+        if instruction.power == Power::Deleted {
             return had;
         }
-        guest.address.or(had).or_else(|| {
+        instruction.guest.address.or(had).or_else(|| {
             let taken = self.entries.values().filter_map(|entry| entry.address).collect();
             prefix.choose(GuestName::of(vm).seed(), &taken)
         })
@@ -110,19 +108,12 @@ impl Task {
                 }
                 entry.address = address;
                 entry.unsaved = false;
-                let told = accepted_text(&put);
-                match &mut entry.instance {
-                    Some(instance) => instance
-                        .accept(put.instruction.clone())
-                        .map(drop)
-                        .map_err(Into::into),
-                    empty => {
-                        *empty = Some(Instance::new(put.instruction.clone()));
-                        Ok(())
+                // As it was judged: nothing was decided meanwhile.
+                entry.after(&put.want).map(|next| {
+                    if let Some(Next { instance, moving }) = next {
+                        (entry.instance, entry.moving) = (instance, moving);
                     }
-                }
-                .map(|()| {
-                    entry.note(now, told);
+                    entry.note(now, accepted_text(&put.want));
                     Taken { repeated: false }
                 })
             }
@@ -138,8 +129,54 @@ impl Task {
     }
 }
 
-fn accepted_text(put: &Put) -> String {
-    let instruction = &put.instruction;
+/// What is in force once a wish is on disk.
+struct Next {
+    instance: Option<Instance>,
+    moving: Option<Moving>,
+}
+
+impl Entry {
+    /// What a wish would make of it; nothing when it is in force already.
+    fn after(&self, want: &Want) -> Result<Option<Next>, PutError> {
+        match want {
+            Want::Instruction(instruction) => self.after_instruction(instruction),
+            Want::Move(order) => {
+                let record = self.instance.as_ref().map(Instance::record);
+                match migration::take(record, self.moving.as_ref(), order)? {
+                    migration::Taken::Same => Ok(None),
+                    migration::Taken::New(moving) => {
+                        let moving = moving.map(|moving| *moving);
+                        Ok(Some(Next { instance: self.instance.clone(), moving }))
+                    }
+                }
+            }
+        }
+    }
+
+    fn after_instruction(
+        &self,
+        instruction: &Instruction,
+    ) -> Result<Option<Next>, PutError> {
+        let instance = match &self.instance {
+            None => Instance::new(instruction.clone()),
+            Some(instance) => {
+                let mut next = instance.clone();
+                if next.accept(instruction.clone())? == Accepted::Same {
+                    return Ok(None);
+                }
+                next
+            }
+        };
+        let moving = migration::admit(self.moving.as_ref(), instruction)?;
+        Ok(Some(Next { instance: Some(instance), moving }))
+    }
+}
+
+fn accepted_text(want: &Want) -> String {
+    let instruction = match want {
+        Want::Instruction(instruction) => instruction,
+        Want::Move(order) => return move_text(order),
+    };
     let wanted = match instruction.power {
         Power::Running => "running",
         Power::Paused => "paused",
@@ -148,4 +185,13 @@ fn accepted_text(put: &Put) -> String {
     };
     let (epoch, generation) = (instruction.epoch, instruction.generation);
     format!("wanted {wanted} (epoch {epoch}, generation {generation})")
+}
+
+fn move_text(order: &MoveOrder) -> String {
+    match order {
+        MoveOrder::Out(order) => format!("leaves for {} (move {})", order.name, order.id),
+        MoveOrder::In(order) => format!("comes from {} (move {})", order.from, order.id),
+        MoveOrder::HandOver(id) => format!("handed over (move {id})"),
+        MoveOrder::Abandon(id) => format!("stays (move {id} is off)"),
+    }
 }

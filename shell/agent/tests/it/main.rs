@@ -10,5 +10,6 @@
 mod agent;
 mod conformance;
 mod guests;
+mod moves;
 mod rig;
 mod taps;

@@ -7,8 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dwcp_agent::Config;
-use dwcp_api::host::{Console, HostReport, InstanceReport, Instruction};
-use dwcp_types::{Epoch, Generation, Gib, Mib, Power, VmId, VmShape};
+use dwcp_api::host::{
+    Console, HostReport, InstanceReport, Instruction, MachineReport, MoveOrder,
+    MoveReport,
+};
+use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_runtime::tls::{DevelopmentCa, Identity, NODE_LIFETIME, SubjectName};
+use dwcp_types::{Epoch, Generation, Gib, HostId, Mib, Power, RegionId, VmId, VmShape};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,6 +137,64 @@ async fn read<T: DeserializeOwned>(data: &Path, path: &str) -> Option<T> {
     Some(serde_json::from_value(body).expect("the reply's form"))
 }
 
+/// How an agent's program is started beside another one.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) name: &'static str,
+    pub(crate) data: PathBuf,
+    pub(crate) driver: &'static str,
+    pub(crate) tls: PathBuf,
+}
+
+impl Host {
+    /// A host with a certificate of this authority.
+    pub(crate) fn new(
+        root: &Path,
+        (ca, name): (&DevelopmentCa, &'static str),
+        driver: &'static str,
+    ) -> Self {
+        let region = RegionId::new("us-east-1").unwrap();
+        let host = HostId::new(name).unwrap();
+        let identity = Identity::Host { region, host };
+        let dns = SubjectName::Dns(identity.dns_name().unwrap());
+        let tls = root.join(format!("{name}-tls"));
+        let now = SystemClock::new().now();
+        ca.issue(&identity, &[dns], NODE_LIFETIME, now)
+            .unwrap()
+            .write(&tls, "agent")
+            .unwrap();
+        Self { name, data: root.join(name), driver, tls }
+    }
+
+    fn config(&self) -> String {
+        let Self { name, tls, .. } = self;
+        let text = config_text(&self.data, self.driver, "{ mode: user }");
+        let tls = tls.display();
+        let files = ["ca: ca.crt", "cert: agent.crt", "key: agent.key"]
+            .map(|file| file.replacen(' ', &format!(" {tls}/"), 1))
+            .join(", ");
+        format!(
+            "{}tls: {{ {files} }}\n",
+            text.replace("host: host-a", &format!("host: {name}"))
+        )
+    }
+
+    /// Starts the program; it ends itself at the crash point if one is named.
+    pub(crate) async fn start(&self, crash_at: Option<&str>) -> Program {
+        let file = self.data.with_extension("yaml");
+        std::fs::write(&file, self.config()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dwcp-agent"));
+        command.arg("run").arg("--config").arg(&file).stdin(Stdio::null());
+        if let Some(point) = crash_at {
+            command.env("DWCP_CRASH_AT", point);
+        }
+        let program =
+            Program { child: command.spawn().unwrap(), data: self.data.clone() };
+        until("the agent answers", || program.report()).await;
+        program
+    }
+}
+
 /// The agent's program, killed at the end.
 pub(crate) struct Program {
     child: Child,
@@ -168,10 +231,42 @@ impl Program {
         name: &str,
         instruction: &Instruction,
     ) -> (u16, Value) {
+        self.try_put(name, instruction).await.unwrap()
+    }
+
+    pub(crate) async fn try_put(
+        &self,
+        name: &str,
+        instruction: &Instruction,
+    ) -> Option<(u16, Value)> {
         let body = serde_json::to_string(instruction).unwrap();
-        ask(&self.data, "PUT", &format!("/host/v1/instances/{name}"), &body)
-            .await
-            .unwrap()
+        ask(&self.data, "PUT", &format!("/host/v1/instances/{name}"), &body).await.ok()
+    }
+
+    /// SIGKILL, and keeps what it was.
+    pub(crate) fn end(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Whether it ended.
+    pub(crate) fn is_dead(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) async fn order(&self, name: &str, order: &MoveOrder) -> Option<u16> {
+        let body = serde_json::to_string(order).unwrap();
+        let path = format!("/host/v1/instances/{name}/move");
+        ask(&self.data, "PUT", &path, &body).await.ok().map(|(status, _)| status)
+    }
+
+    pub(crate) async fn moving(&self, name: &str) -> Option<MoveReport> {
+        read(&self.data, &format!("/host/v1/instances/{name}/move")).await
+    }
+
+    pub(crate) async fn machine(&self, name: &str) -> MachineReport {
+        let path = format!("/host/v1/instances/{name}/machine?cpu=16&memory=65536");
+        until("the machine", async || read(&self.data, &path).await).await
     }
 
     pub(crate) async fn report(&self) -> Option<HostReport> {

@@ -78,7 +78,9 @@ pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()
         for host in &spec.hosts {
             let identity =
                 Identity::Host { region: region.clone(), host: host.id.clone() };
-            ca.issue(&identity, &[subject(&host.agent)], NODE_LIFETIME, now)?
+            let mut names = vec![subject(&host.agent)];
+            names.extend(identity.dns_name().map(SubjectName::Dns));
+            ca.issue(&identity, &names, NODE_LIFETIME, now)?
                 .write(&layout.agent_tls(&host.id), "agent")?;
             private_dir(&layout.agent_data(&host.id))?;
             let network = networks.next().context(

@@ -64,6 +64,19 @@ impl Credentials {
         Peer::from_der(first).map_err(|error| unusable(error.to_string()))
     }
 
+    /// The subject of the own certificate as QEMU writes it, in the certificate's order:
+    /// `OU=unit,CN=name`. What QEMU lets in is told by it (HYPERVISOR.md section 2).
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn subject(&self) -> Result<String, TlsError> {
+        let chain = read_chain(&self.certificate)?;
+        let unusable = |reason| unusable(&self.certificate, reason);
+        let first = chain.first().ok_or_else(|| unusable("it is empty".to_owned()))?;
+        super::identity::subject_of(first).map_err(|error| unusable(error.to_string()))
+    }
+
     /// Says so, with what to do, when the own certificate is not valid now.
     ///
     /// # Errors

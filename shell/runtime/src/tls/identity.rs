@@ -9,6 +9,7 @@ use std::str::FromStr;
 use dwcp_types::{HostId, RegionId, Timestamp};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 
 /// What every identity begins with.
@@ -82,6 +83,18 @@ impl FromStr for Identity {
     }
 }
 
+impl Identity {
+    /// The DNS name under which a host is known to those that send it guests, whatever its
+    /// address is: `HOST.REGION.host.dwcp`. Its certificate must bear it.
+    #[must_use]
+    pub fn dns_name(&self) -> Option<String> {
+        match self {
+            Self::Host { region, host } => Some(format!("{host}.{region}.host.dwcp")),
+            Self::Region(_) | Self::Engine(_) | Self::Admin(_) | Self::Monitor(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -141,6 +154,29 @@ impl Peer {
     pub fn is_valid_at(&self, now: Timestamp) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
+}
+
+/// A certificate's subject as RFC 4514 writes it, but in the certificate's own order.
+pub(super) fn subject_of(der: &[u8]) -> Result<String, IdentityError> {
+    let refused =
+        |error: &dyn fmt::Display| IdentityError::Certificate(error.to_string());
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| refused(&error))?;
+    let mut parts = Vec::new();
+    for attribute in certificate.subject().iter_attributes() {
+        let kind = oid2abbrev(attribute.attr_type(), oid_registry())
+            .map_err(|_| refused(&"its subject has an attribute without a short name"))?;
+        let value = attribute.as_str().map_err(|error| refused(&error))?;
+        let mut part = format!("{kind}=");
+        for letter in value.chars() {
+            if ",+\"\\<>;#=".contains(letter) {
+                part.push('\\');
+            }
+            part.push(letter);
+        }
+        parts.push(part);
+    }
+    Ok(parts.join(","))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "one kind of name of many matters")]

@@ -1,0 +1,175 @@
+//! Guests that move: their turn is decided by the move and not by the instance, until the move
+//! lets go of them.
+
+use dwcp_api::host::{MoveReport, MoveStage};
+use dwcp_types::{Power, VmId};
+use dwcp_vm::GuestSpec;
+use dwcp_vm::migration::{
+    MoveAction, MoveDecision, Moving, SourceStep, TargetStep, Traffic,
+};
+use tokio::sync::oneshot;
+
+use super::{Deed, Task};
+use crate::entry::Entry;
+
+impl Task {
+    /// Decides about a guest that a move holds. Says whether it does.
+    pub(super) fn seen_moving(&mut self, vm: &VmId, traffic: Option<&Traffic>) -> bool {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(vm) else { return false };
+        if !entry.is_moving() {
+            return false;
+        }
+        let Some(traffic) = traffic else {
+            // It began to move while it was looked at.
+            self.rest(vm, true);
+            return true;
+        };
+        let seen = entry.sighting.observation;
+        let power = entry.instance.as_ref().map(|instance| {
+            let instruction = &instance.record().instruction;
+            (instruction.epoch, instruction.power)
+        });
+        let Some(moving) = &mut entry.moving else { return false };
+        let decision = match moving {
+            Moving::Out(source) => source.decide(now, seen.process, traffic),
+            Moving::In(target) => {
+                let epoch = target.order().epoch;
+                let committed = power.filter(|(held, _)| *held >= epoch);
+                let runs = committed.is_some_and(|(_, power)| power == Power::Running);
+                target.decide(now, &seen, traffic, (committed.is_some(), runs))
+            }
+        };
+        self.follow(vm, decision);
+        true
+    }
+
+    fn follow(&mut self, vm: &VmId, decision: MoveDecision) {
+        let MoveDecision { action, deadline, mut persist, over } = decision;
+        let Some(entry) = self.entries.get_mut(vm) else { return };
+        if over && entry.let_go() {
+            persist = true;
+        }
+        if let Some(old) = entry.deadline.take() {
+            self.timers.remove(&(old, vm.clone()));
+        }
+        let deadline = if over { Some(self.clock.now()) } else { deadline };
+        if let Some(deadline) = deadline {
+            entry.deadline = Some(deadline);
+            self.timers.insert((deadline, vm.clone()));
+        }
+        let unsaved = entry.unsaved;
+        self.tell(vm);
+        if persist || unsaved {
+            self.save(vm, Deed::Move(action));
+        } else {
+            self.act(vm, Deed::Move(action));
+        }
+    }
+
+    /// Answers how far a move is.
+    pub(super) fn read_move(&self, vm: &VmId, reply: oneshot::Sender<MoveReport>) {
+        let report = self.entries.get(vm).map(Entry::move_report).unwrap_or_default();
+        // Whoever asked may have given up.
+        drop(reply.send(report));
+    }
+}
+
+impl Entry {
+    /// What its guest is made from.
+    pub(super) fn guest(&self) -> Option<GuestSpec> {
+        match (&self.moving, &self.instance) {
+            (Some(Moving::In(target)), _) => Some(target.order().guest.clone()),
+            (_, Some(instance)) => Some(instance.record().instruction.guest.clone()),
+            (_, None) => None,
+        }
+    }
+
+    /// Takes note of what came of an action of its move.
+    pub(super) fn moved(&mut self, action: MoveAction, result: Result<(), String>) {
+        match (&mut self.moving, result) {
+            (Some(Moving::Out(source)), Ok(())) => source.done(action),
+            (Some(Moving::In(target)), Ok(())) => target.done(action),
+            // What it gave up is written with its next decision.
+            (Some(Moving::Out(source)), Err(reason)) => {
+                self.unsaved |= source.failed(&reason);
+            }
+            (Some(Moving::In(target)), Err(reason)) => target.failed(&reason),
+            (None, _) => {}
+        }
+    }
+
+    /// Whether a move decides about it.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.moving.as_ref().is_some_and(Moving::holds)
+    }
+
+    /// The move is over. Says whether that is to be written: a source that gave up keeps why,
+    /// for its region to read.
+    fn let_go(&mut self) -> bool {
+        let kept = matches!(&self.moving, Some(Moving::Out(source))
+            if matches!(source.step(), SourceStep::Abandoned { .. }));
+        if !kept {
+            self.moving = None;
+        }
+        !kept
+    }
+
+    /// How far its move is.
+    pub(crate) fn move_stage(&self) -> MoveStage {
+        match &self.moving {
+            None => MoveStage::None,
+            Some(Moving::Out(source)) => match source.step() {
+                SourceStep::Mirroring => MoveStage::Mirroring,
+                SourceStep::Sending => MoveStage::Sending,
+                SourceStep::Promised if source.is_ready() => MoveStage::Ready,
+                SourceStep::HandingOver if source.is_sent() => MoveStage::Sent,
+                SourceStep::Promised | SourceStep::HandingOver => {
+                    let broken = source.failure().is_some();
+                    let sound = if *source.step() == SourceStep::Promised {
+                        MoveStage::Sending
+                    } else {
+                        MoveStage::HandingOver
+                    };
+                    if broken { MoveStage::Failed } else { sound }
+                }
+                SourceStep::Abandoned { .. } => MoveStage::Failed,
+                SourceStep::TakingBack => MoveStage::Undoing,
+            },
+            Some(Moving::In(target)) => match target.step() {
+                TargetStep::Dropped => MoveStage::Undoing,
+                TargetStep::Arrived => MoveStage::Arrived,
+                _ if target.failure().is_some() => MoveStage::Failed,
+                TargetStep::Started if target.traffic().ports.is_some() => {
+                    MoveStage::Listening
+                }
+                TargetStep::Preparing | TargetStep::Started => MoveStage::Preparing,
+            },
+        }
+    }
+
+    /// What is told about its move.
+    pub(crate) fn move_report(&self) -> MoveReport {
+        let epoch = self.instance.as_ref().map(|it| it.record().instruction.epoch);
+        let Some(moving) = &self.moving else {
+            return MoveReport { epoch, ..MoveReport::default() };
+        };
+        let (traffic, error) = match moving {
+            Moving::Out(source) => (source.traffic(), source.failure()),
+            Moving::In(target) => (target.traffic(), target.failure()),
+        };
+        let mirror = traffic.mirror.unwrap_or_default();
+        MoveReport {
+            id: Some(moving.id().clone()),
+            stage: self.move_stage(),
+            epoch,
+            disk_port: traffic.ports.map(|ports| ports.disk),
+            memory_port: traffic.ports.map(|ports| ports.memory),
+            disk_done: mirror.copied,
+            disk_total: mirror.total,
+            memory_sent: traffic.stream.transferred,
+            memory_left: traffic.stream.remaining,
+            error: error.map(str::to_owned),
+        }
+    }
+}
