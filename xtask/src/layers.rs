@@ -164,7 +164,9 @@ const LAYERS: &[Layer] = &[
             "dwcp-sim",
         ],
         others: &[
+            "anyhow",
             "bytes",
+            "clap",
             "http",
             "rustix",
             "rustls",

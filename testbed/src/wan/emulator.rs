@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use dwcp_runtime::clock::{Clock, SystemClock};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::time::{ClockId, clock_gettime};
 use tun_rs::SyncDevice;
 
 use super::fabric::{Fabric, Site};
@@ -176,8 +177,10 @@ impl Hub {
         loop {
             match inbox.try_recv() {
                 Ok(Message::Order(order, answer)) => {
+                    let reported = |report| Report { cpu_us: cpu_us(), ..report };
+                    let done = self.fabric.obey(&order);
                     // Whoever asked may have given up.
-                    answer.send(self.fabric.obey(&order)).ok();
+                    answer.send(done.map(|report| report.map(reported))).ok();
                 }
                 Err(TryRecvError::Empty) => return true,
                 Ok(Message::End) | Err(TryRecvError::Disconnected) => return false,
@@ -199,6 +202,13 @@ impl Hub {
             self.fabric.enter(self.clock.monotonic(), from, about, copy).ok();
         }
     }
+}
+
+/// What the calling thread has used of a core.
+fn cpu_us() -> u64 {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    let micros = used.tv_sec * 1_000_000 + used.tv_nsec / 1_000;
+    u64::try_from(micros).unwrap_or_default()
 }
 
 /// Puts the calling thread above normal ones and lets its timers be exact, where allowed.

@@ -201,6 +201,8 @@ impl<P> Fabric<P> {
             unroutable: self.unroutable,
             refused: self.refused,
             under_way: u64::try_from(self.under_way.len()).unwrap_or(u64::MAX),
+            // Whoever runs it knows.
+            cpu_us: 0,
         }
     }
 

@@ -17,6 +17,7 @@ mod order;
 mod packet;
 mod route;
 mod shape;
+mod socket;
 
 pub use bed::{BRIDGE, Bed, BedPlan, GATEWAY, OBSERVER};
 pub use lateness::LatenessReport;
@@ -24,3 +25,4 @@ pub use line::LineReport;
 pub use links::Links;
 pub use order::{NamedLine, Order, OrderError, Report};
 pub use shape::Shape;
+pub use socket::{Door, ask};

@@ -97,6 +97,8 @@ pub struct Report {
     pub refused: u64,
     /// Packets under way.
     pub under_way: u64,
+    /// What the emulator's thread has used of a core, in microseconds.
+    pub cpu_us: u64,
 }
 
 /// A line's report with its name.

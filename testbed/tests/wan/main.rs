@@ -7,3 +7,4 @@ mod bed;
 mod federations;
 mod load;
 mod partitions;
+mod program;
