@@ -33,9 +33,10 @@ mod writer;
 
 pub use fault::Fault;
 pub(crate) use redb::{RedbDisk, fault};
-pub use syncs::Syncs;
 #[cfg(any(test, feature = "fjall"))]
-pub(crate) use {draft::make_whole, settle::settle_folder};
+pub(crate) use settle::settle_folder;
+pub use syncs::Syncs;
+pub(crate) use {draft::make_whole, settle::settle_file};
 
 use confirmed::Confirmed;
 use writer::Writer;
@@ -280,7 +281,7 @@ impl<M: Machine> fmt::Debug for Ledger<M> {
 }
 
 /// A path with another ending after its own.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(ending);

@@ -5,8 +5,8 @@
 //! `fsync` (`commit.rs`). There are no comparisons here: whoever writes is the one owner of the
 //! records, and decides in memory before.
 //!
-//! [`Backend`] is the port to what keeps the rows; [`Redb`] is what we ship
-//! (docs/adr/0008). Whatever the backend, every row carries a checksum of its key and
+//! [`Backend`] is the port to what keeps the rows; [`Redb`] behind a journal ([`Journaled`]) is
+//! what we ship (docs/adr/0008, 0013). Whatever the backend, every row carries a checksum of its key and
 //! value: a read gives what was written or an error, never something else.
 
 use std::fmt;
@@ -20,6 +20,7 @@ use crate::commit::{CommitError, Disk, Ledger, Machine};
 
 #[cfg(any(test, feature = "fjall"))]
 mod fjall;
+mod journal;
 mod redb;
 mod row;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tests;
 
 #[cfg(any(test, feature = "fjall"))]
 pub use self::fjall::Fjall;
+pub use self::journal::Journaled;
 pub use self::redb::Redb;
 pub use crate::commit::{Absent, Fault, OpenError, Syncs};
 
@@ -163,7 +165,7 @@ pub trait Backend: fmt::Debug + Send + Sync + Sized + 'static {
 
 /// A durable map from text to bytes.
 #[derive(Debug)]
-pub struct LocalStore<B: Backend = Redb> {
+pub struct LocalStore<B: Backend = Journaled<Redb>> {
     ledger: Ledger<Rows<B>>,
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dwcp_runtime::clock::{Clock, SystemClock};
-use dwcp_runtime::store::{Backend, Change, LocalStore, Redb};
+use dwcp_runtime::store::{Backend, Change, Journaled, LocalStore, Redb};
 use tokio::runtime::Runtime;
 
 use super::latency::Latencies;
@@ -43,14 +43,14 @@ struct Number {
     method: String,
 }
 
-/// Measures redb, and fjall beside it where it is built in.
+/// Measures ours, and fjall beside it where it is built in.
 pub(super) fn measure(options: &Options) -> Result<Vec<Measurement>> {
     let size = if options.quick {
         Size { span: Duration::from_secs(1), rows: 100_000 }
     } else {
         Size { span: Duration::from_secs(5), rows: 1_000_000 }
     };
-    let ours = numbers::<Redb>("redb", size)?;
+    let ours = numbers::<Journaled<Redb>>("ours", size)?;
     let peers = peers(size)?;
     let measurements = ours.into_iter().enumerate().map(|(index, number)| {
         let Number { what, value, unit, method } = number;

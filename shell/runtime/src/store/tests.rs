@@ -17,6 +17,11 @@ mod flips;
 mod model;
 mod upgrade;
 
+use super::{Journaled, Redb};
+
+/// What is shipped.
+type Shipped = Journaled<Redb>;
+
 /// Whether everything is to be tried.
 fn all() -> bool {
     std::env::var("DWCP_STORE_FAULTS").is_ok_and(|wanted| wanted == "all")

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use super::super::{Backend, Fjall, LocalStore, Redb, StoreError};
-use super::faults::Hasty;
-use super::model;
+use super::super::{Backend, Fjall, LocalStore, StoreError};
+use super::faults::{Hasty, HastyBehind};
+use super::{Shipped, model};
 
 /// What the child is asked: backend, writers, batches of each, how it ends, and where.
 const ASKED: &str = "DWCP_TEST_STORE_CHILD";
@@ -64,8 +64,8 @@ pub(super) trait Named: Backend {
     const STOPS: u64;
 }
 
-impl Named for Redb {
-    const NAME: &'static str = "redb";
+impl Named for Shipped {
+    const NAME: &'static str = "shipped";
     const STOPS: u64 = u64::MAX;
 }
 
@@ -155,9 +155,10 @@ fn child() {
     // The harness has begun a line.
     say("");
     match backend {
-        Redb::NAME => write::<Redb>(&task),
+        Shipped::NAME => write::<Shipped>(&task),
         Fjall::NAME => write::<Fjall>(&task),
         Hasty::NAME => write::<Hasty>(&task),
+        HastyBehind::NAME => write::<HastyBehind>(&task),
         other => panic!("no backend {other}"),
     }
     say("end");

@@ -14,6 +14,7 @@ use super::super::{
     Absent, Backend, Change, Fjall, KEY_LEN_MAX, LocalStore, OpenError, Redb, StoreError,
     Syncs, VALUE_LEN_MAX,
 };
+use super::Shipped;
 use super::model::{self, Map};
 
 fn put(key: &str, value: &str) -> Change {
@@ -152,18 +153,21 @@ async fn an_older_copy_is_refused<B: Backend>() {
     let store = open::<B>(folder.path());
     store.apply(vec![put("a", "1")]).await.unwrap();
     drop(store);
-    let older = folder.path().join("older");
+    let older = tempfile::tempdir().unwrap();
+    // All of its files, but not what was confirmed.
     let copy = |from: &Path, to: &Path| {
-        let copied = std::process::Command::new("cp").arg("-r").args([from, to]).status();
+        let copied =
+            std::process::Command::new("cp").arg("-rT").args([from, to]).status();
         assert!(copied.unwrap().success());
     };
-    let path = folder.path().join("store");
-    copy(&path, &older);
+    copy(folder.path(), older.path());
+    std::fs::remove_file(older.path().join("store.confirmed")).unwrap();
     let store = open::<B>(folder.path());
     store.apply(vec![put("a", "2")]).await.unwrap();
     drop(store);
+    let path = folder.path().join("store");
     std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path)).unwrap();
-    copy(&older, &path);
+    copy(older.path(), folder.path());
     let error = LocalStore::<B>::open_in(&path).unwrap_err().to_string();
     assert!(error.contains("store.confirmed") && error.contains("older copy"), "{error}");
     std::fs::remove_file(folder.path().join("store.confirmed")).unwrap();
@@ -277,4 +281,5 @@ macro_rules! conformance {
 }
 
 conformance!(redb, Redb);
+conformance!(journaled_redb, Shipped);
 conformance!(fjall, Fjall);

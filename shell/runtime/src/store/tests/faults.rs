@@ -2,7 +2,7 @@
 //!
 //! A child process writes on a disk that is told to fail at its n-th operation; then the store
 //! is opened on what the disk has, and compared with the oracle: every acknowledged batch is
-//! there, every other is there whole or not at all, and writing goes on. For redb the machine
+//! there, every other is there whole or not at all, and writing goes on. For ours the machine
 //! stops at every n, each time in one of nine ways; with `DWCP_STORE_FAULTS=all`, in all of them.
 
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use bytes::Bytes;
 use redb::Durability;
 
 use super::super::{
-    Absent, Backend, Change, Fault, Fjall, LocalStore, Redb, Syncs, Visitor,
+    Absent, Backend, Change, Fault, Fjall, Journaled, LocalStore, Redb, Syncs, Visitor,
 };
 use super::child::{End, Named, Task, Told};
 use super::disk::{Act, CHANGE, Disk, EIO, ENOSPC, Keep, NAME, Plan, READ, SYNC, WRITE};
-use super::{all, model};
+use super::{Shipped, all, model};
 use crate::commit::{Disk as _, fault};
 
 /// Operations that make a store: more of them are tried than of those after.
@@ -208,7 +208,7 @@ fn fail_at_every_operation<B: Named>(disk: &Disk) -> Failures {
             }
             if watch == WRITE && errno == ENOSPC && told.acked(0) > 0 {
                 let resumed = told.acked(0) == task.batches;
-                if !resumed && B::NAME == Redb::NAME {
+                if !resumed && B::NAME == Shipped::NAME {
                     trial.note("it does not resume when there is space", &plan, &told);
                 }
             }
@@ -269,27 +269,27 @@ fn kill_and_go_on<B: Named>(disk: &Disk) -> Failures {
 }
 
 #[test]
-fn redb_survives_a_stop_at_any_operation() {
+fn the_store_survives_a_stop_at_any_operation() {
     let Some(disk) = Disk::new() else { return };
-    assert_eq!(stop_at_every_operation::<Redb>(&disk), Failures::new());
+    assert_eq!(stop_at_every_operation::<Shipped>(&disk), Failures::new());
 }
 
 #[test]
-fn redb_survives_any_failing_operation() {
+fn the_store_survives_any_failing_operation() {
     let Some(disk) = Disk::new() else { return };
-    assert_eq!(fail_at_every_operation::<Redb>(&disk), Failures::new());
+    assert_eq!(fail_at_every_operation::<Shipped>(&disk), Failures::new());
 }
 
 #[test]
-fn redb_survives_failing_reads() {
+fn the_store_survives_failing_reads() {
     let Some(disk) = Disk::new() else { return };
-    assert_eq!(fail_to_read::<Redb>(&disk), Failures::new());
+    assert_eq!(fail_to_read::<Shipped>(&disk), Failures::new());
 }
 
 #[test]
-fn redb_keeps_the_batches_of_many_writers_over_many_kills() {
+fn the_store_keeps_the_batches_of_many_writers_over_many_kills() {
     let Some(disk) = Disk::new() else { return };
-    assert_eq!(kill_and_go_on::<Redb>(&disk), Failures::new());
+    assert_eq!(kill_and_go_on::<Shipped>(&disk), Failures::new());
 }
 
 /// fjall keeps what it acknowledged, but does not always open again: docs/adr/0008.
@@ -308,6 +308,22 @@ fn a_backend_that_does_not_sync_is_found_out() {
     let Some(disk) = Disk::new() else { return };
     let failures = stop_at_every_operation::<Hasty>(&disk);
     assert!(failures.contains_key("acknowledged batches are lost"), "{failures:#?}");
+}
+
+/// The same of a journal that is overwritten before what it held is durable elsewhere.
+#[test]
+fn a_journal_before_a_backend_that_does_not_sync_is_found_out() {
+    let Some(disk) = Disk::new() else { return };
+    let failures = stop_at_every_operation::<HastyBehind>(&disk);
+    assert!(!failures.is_empty(), "{failures:#?}");
+}
+
+/// A journal before a backend that does not sync.
+pub(super) type HastyBehind = Journaled<Hasty>;
+
+impl Named for HastyBehind {
+    const NAME: &'static str = "hasty-behind";
+    const STOPS: u64 = 40;
 }
 
 /// redb, told not to sync.

@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::super::{Backend, Fjall, LocalStore, OpenError, Redb, StoreError};
+use super::super::{Backend, Fjall, LocalStore, OpenError, StoreError};
+use super::Shipped;
 use super::child::{End, Named, Task, say};
 use super::disk::memory_folder;
 use super::model::{self, Random};
@@ -176,7 +177,7 @@ fn flipper() {
         copy_with_flip(&specimen, &scratch, specimen.bit(seed, number));
         let path = scratch.join("store");
         let verdict = match backend {
-            Redb::NAME => judge::<Redb>(&path, batches),
+            Shipped::NAME => judge::<Shipped>(&path, batches),
             _ => judge::<Fjall>(&path, batches),
         };
         say(&format!("verdict {verdict:?}"));
@@ -272,12 +273,12 @@ fn only_good(tally: &Tally) {
 
 #[test]
 fn no_flipped_bit_of_a_closed_store_goes_unnoticed() {
-    only_good(&flip::<Redb>(End::Close, flips(), 1));
+    only_good(&flip::<Shipped>(End::Close, flips(), 1));
 }
 
 #[test]
 fn no_flipped_bit_of_a_store_that_was_not_closed_goes_unnoticed() {
-    only_good(&flip::<Redb>(End::Leave, flips(), 2));
+    only_good(&flip::<Shipped>(End::Leave, flips(), 2));
 }
 
 /// Not a test: what docs/adr/0008 says of fjall.

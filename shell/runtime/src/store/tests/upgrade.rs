@@ -4,7 +4,8 @@ use std::path::Path;
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
-use super::super::{LocalStore, Redb};
+use super::super::LocalStore;
+use super::Shipped;
 use super::child::Task;
 use super::disk::{CHANGE, Disk, Plan};
 use super::faults::{stops, tried};
@@ -63,7 +64,7 @@ fn the_first_layouts_code_refuses_a_converted_file() {
 #[test]
 fn a_stop_while_a_file_is_converted_loses_nothing() {
     let Some(disk) = Disk::new() else { return };
-    let task = Task { batches: 0, ..Task::of::<Redb>(&disk.root()) };
+    let task = Task { batches: 0, ..Task::of::<Shipped>(&disk.root()) };
     disk.fresh();
     first_layout(&task.path);
     let told = task.run(&disk.environment(&Plan { watch: CHANGE, ..Plan::NONE }));
