@@ -30,6 +30,7 @@ mod life;
 mod log;
 mod merge;
 mod ops;
+mod pace;
 mod peer;
 mod persist;
 mod pull;
@@ -77,6 +78,7 @@ use crate::replica::desk::Desk;
 use crate::replica::life::Standing;
 use crate::replica::log::Log;
 use crate::replica::ops::Ops;
+use crate::replica::pace::Pace;
 use crate::replica::peer::Peer;
 use crate::replica::pull::Pulls;
 use crate::replica::store::Store;
@@ -108,6 +110,11 @@ pub struct Replica {
     /// When the values end that live for a time.
     expiries: BTreeSet<(Timestamp, Key)>,
     beat_at: Duration,
+    /// When the own log may go out again.
+    pushes: Pace,
+    /// When acknowledgements may, and the authors that wait for one.
+    acks: Pace,
+    owed: BTreeSet<ReplicaId>,
     counts: Counts,
     out: Vec<Command>,
 }
@@ -143,6 +150,9 @@ impl Replica {
             collection: Collection::default(),
             expiries: BTreeSet::new(),
             beat_at: Duration::ZERO,
+            pushes: Pace::default(),
+            acks: Pace::default(),
+            owed: BTreeSet::new(),
             counts: Counts::default(),
             out: Vec::new(),
             config,
@@ -180,12 +190,11 @@ impl Replica {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let retry = self.desk.failure.as_ref().map(|failure| failure.retry_at);
-        // Who is no member gives no signs of life, so none is due.
-        let beat = self.standing.is_member().then_some(self.beat_at);
-        [beat, self.waits.deadline(), self.pulls.deadline(), retry]
-            .into_iter()
-            .flatten()
-            .min()
+        // Who is no member sends nothing by itself, so nothing is due.
+        let sends = [Some(self.beat_at), self.pushes.deadline(), self.acks.deadline()];
+        let sends = sends.into_iter().filter(|_| self.standing.is_member());
+        let waits = [self.waits.deadline(), self.pulls.deadline(), retry];
+        sends.chain(waits).flatten().min()
     }
 
     /// Who this is: replica and incarnation.
@@ -224,6 +233,7 @@ impl Replica {
             self.give_up(ticket);
         }
         if self.standing.is_member() {
+            self.keep_pace();
             if self.beat_at <= self.now.mono {
                 self.beat_at = self.now.mono.saturating_add(BEAT_EVERY);
                 self.beat();

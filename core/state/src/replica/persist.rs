@@ -72,7 +72,8 @@ impl Replica {
             }
         }
         if any && self.standing.is_member() {
-            self.push_all();
+            self.push_in_pace();
+            self.acknowledge_in_pace();
             self.check_acks();
         }
     }
@@ -90,6 +91,19 @@ impl Replica {
         for (author, upto) in news {
             self.durable.raise(author, upto);
             if author != self.me.replica && self.view.bit(author).is_some() {
+                self.owed.insert(author);
+            }
+        }
+    }
+
+    /// Acknowledges what is durable here of the logs of others, unless that was just done.
+    pub(super) fn acknowledge_in_pace(&mut self) {
+        if self.owed.is_empty() || !self.acks.may_go(self.now.mono) {
+            return;
+        }
+        for author in std::mem::take(&mut self.owed) {
+            let upto = self.durable.get(author);
+            if self.view.bit(author).is_some() {
                 self.send(author, Body::Ack(Ack { upto }));
             }
         }

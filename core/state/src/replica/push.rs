@@ -36,6 +36,23 @@ pub(crate) struct Piece {
 type Pieces = BTreeMap<(Position, u16), Piece>;
 
 impl Replica {
+    /// Sends every peer what it may be sent, unless that was just done.
+    pub(super) fn push_in_pace(&mut self) {
+        if self.pushes.may_go(self.now.mono) {
+            self.push_all();
+        }
+    }
+
+    /// Sends what waited for its moment.
+    pub(super) fn keep_pace(&mut self) {
+        if self.pushes.is_due(self.now.mono) {
+            self.push_in_pace();
+        }
+        if self.acks.is_due(self.now.mono) {
+            self.acknowledge_in_pace();
+        }
+    }
+
     /// Sends every peer what it may be sent.
     pub(super) fn push_all(&mut self) {
         let mut pieces = Pieces::new();
@@ -148,10 +165,14 @@ impl Replica {
             let took = self.now.wall.since(first.stamp.time());
             self.out.push(Command::Notice(Notice::Acknowledged { by: from, took }));
         }
+        let was_out_of_credit = peer.flying_bytes >= self.config.credit_bytes;
         if peer.acknowledge(upto, this_epoch) {
             self.check_acks();
         }
-        self.push_to(from);
+        // Else it is sent what there is when the next is durable.
+        if was_out_of_credit {
+            self.push_to(from);
+        }
     }
 
     /// A push did not begin where the peer is.
