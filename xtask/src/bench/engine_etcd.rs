@@ -81,14 +81,53 @@ pub(super) async fn measure(span: Duration) -> Result<Vec<Measurement>> {
     Ok(measured)
 }
 
+/// What plain etcd makes of the question that `bench state` asks: one key, one value, durable
+/// on a majority of members.
+pub(super) struct AsPeer {
+    /// Milliseconds of a put by one client, the median.
+    pub(super) put_p50_ms: f64,
+    /// Puts and linearizable gets a second by many clients.
+    pub(super) puts: f64,
+    pub(super) gets: f64,
+    /// Microseconds of CPU of all members for each of these puts.
+    pub(super) put_cpu_us: f64,
+}
+
+/// Measures etcd as a peer; nothing where it is not installed, and the reason is printed.
+pub(super) async fn as_peer(clients: usize, span: Duration) -> Result<Option<AsPeer>> {
+    let Some(mut cluster) = EtcdCluster::start(MEMBERS).await else { return Ok(None) };
+    let pids = pids(&mut cluster, MEMBERS)?;
+    let bench = Bench {
+        engine: Arc::new(cluster.engine_on_all()),
+        raw: Arc::new(cluster.raw(&[0, 1, 2])),
+        clock: SystemClock::new(),
+        span,
+    };
+    let alone = bench.load(Work::RawPut, 1).await?;
+    let before = total(&pids)?.cpu_s;
+    let puts = bench.load(Work::RawPut, clients).await?;
+    let cpu_s = total(&pids)?.cpu_s - before;
+    let gets = bench.load(Work::RawGet, clients).await?;
+    Ok(Some(AsPeer {
+        put_p50_ms: alone.p50_ms,
+        puts: puts.rate,
+        gets: gets.rate,
+        put_cpu_us: cpu_s * 1e6 / (puts.rate * span.as_secs_f64()),
+    }))
+}
+
+fn pids(cluster: &mut EtcdCluster, members: u16) -> Result<Vec<i32>> {
+    (0..usize::from(members))
+        .map(|member| Ok(i32::try_from(cluster.process(member).pid())?))
+        .collect()
+}
+
 /// What members cost that nobody asks: heartbeats between them, and what they do by the clock.
 async fn at_rest(span: Duration) -> Result<Vec<Measurement>> {
     let Some(mut cluster) = EtcdCluster::start(MEMBERS_AT_REST).await else {
         return Ok(Vec::new());
     };
-    let pids: Vec<i32> = (0..usize::from(MEMBERS_AT_REST))
-        .map(|member| i32::try_from(cluster.process(member).pid()))
-        .collect::<Result<_, _>>()?;
+    let pids = pids(&mut cluster, MEMBERS_AT_REST)?;
     let before = total(&pids)?;
     tokio::time::sleep(span).await;
     let after = total(&pids)?;

@@ -15,9 +15,11 @@ use dwcp_api::state::{
 };
 use dwcp_api::{Client, NoParams};
 use dwcp_region::local::Driver;
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::engine_etcd::{self, AsPeer};
 use super::federation::{self, Federation};
 use super::latency::Latencies;
 use super::{Measurement, Options};
@@ -44,7 +46,30 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     let quick = options.quick;
-    federation::with(Driver::Simulated, move |federation| run(federation, quick))
+    let mut measured =
+        federation::with(Driver::Simulated, move |federation| run(federation, quick))?;
+    let span = if quick { LOAD_QUICK } else { LOAD };
+    let runtime = Runtime::new().context("cannot start tokio")?;
+    if let Some(etcd) = runtime.block_on(engine_etcd::as_peer(CLIENTS, span))? {
+        beside(&mut measured, &etcd);
+    }
+    Ok(measured)
+}
+
+/// Puts etcd's numbers beside ours: those of the level that promises as much, and of the levels
+/// that promise less, because that is the choice that a user has.
+fn beside(measured: &mut [Measurement], etcd: &AsPeer) {
+    for number in measured {
+        let value = match number.name.rsplit('.').next() {
+            _ if number.name == "state.update.cpu" => etcd.put_cpu_us,
+            Some("write") => etcd.puts,
+            Some("read") => etcd.gets,
+            Some("p50") if number.name.ends_with("write.p50") => etcd.put_p50_ms,
+            _ => continue,
+        };
+        let name = "etcd, three members over TLS, 256 B, the plain call".to_owned();
+        number.peer = Some(super::Peer { name, value });
+    }
 }
 
 async fn run(federation: Federation, quick: bool) -> anyhow::Result<Vec<Measurement>> {

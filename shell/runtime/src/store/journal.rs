@@ -166,6 +166,11 @@ impl<B: Backend> Backend for Journaled<B> {
 }
 
 impl<B> Journaled<B> {
+    #[cfg(test)]
+    pub(super) fn backend(&self) -> &B {
+        &self.shared.backend
+    }
+
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }

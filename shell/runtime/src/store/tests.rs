@@ -15,6 +15,7 @@ mod disk;
 mod faults;
 mod flips;
 mod model;
+mod turning;
 mod upgrade;
 
 use super::{Journaled, Redb};
