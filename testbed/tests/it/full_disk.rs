@@ -13,9 +13,9 @@ use dwcp_types::VmPhase;
 
 /// Large enough for a daemon's empty data, small enough to be filled by some placements.
 const SIZE: &str = "size=16m";
-/// Placements until a full disk must have been noticed: their records would take as many
-/// kilobytes, and nothing is free.
-const PLACEMENTS_MAX: usize = 2_000;
+/// Placements until a full disk must have been noticed: their records would fill the journal of
+/// the local store, 2 MiB that it has from the start, and nothing more is free.
+const PLACEMENTS_MAX: usize = 3_500;
 
 /// A file system in memory, there as long as this is.
 struct Small(PathBuf);

@@ -15,7 +15,7 @@ use super::record;
 use crate::commit::{make_whole, settle_file};
 
 /// Bytes of a file; small in tests, so that a few batches fill it.
-pub(super) const CAPACITY: usize = if cfg!(test) { 16 << 10 } else { 4 << 20 };
+pub(super) const CAPACITY: usize = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 /// Bytes of a block in `stat`.
 const BLOCK_LEN: u64 = 512;
 
