@@ -141,6 +141,7 @@ impl Client {
             strategy: None,
             priority: u8::try_from(self.rng.between(1, 10)).ok()?,
             tier,
+            on_region_loss: dwcp_types::OnRegionLoss::StayDown,
             labels: BTreeMap::new(),
         })
     }

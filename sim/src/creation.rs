@@ -60,6 +60,7 @@ impl Daemon {
             token,
             image: String::new(),
             decision: DecisionSummary::default(),
+            recovered: None,
             created_at: step.now,
             updated_at: step.now,
         };

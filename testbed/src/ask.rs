@@ -35,6 +35,7 @@ impl Ask {
             strategy: None,
             priority: 5,
             tier: Tier::Standard,
+            on_region_loss: dwcp_types::OnRegionLoss::StayDown,
             labels: std::collections::BTreeMap::new(),
         };
         let ask = PlaceVm {

@@ -1,7 +1,10 @@
 //! Decides where VMs run. Performs nothing.
 
+pub mod failover;
 mod host_fit;
+pub mod lease;
 pub mod ledger;
+pub mod liveness;
 pub mod ownership;
 pub mod placement;
 

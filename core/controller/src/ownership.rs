@@ -12,10 +12,12 @@
 
 mod creation;
 mod phase;
+mod recovery;
 mod token;
 
 pub use creation::{Creation, EpochFloor, TokenRecord, judge_creation};
 pub use phase::{OBSERVATION_FRESH_FOR, Observation, Seen, phase};
+pub use recovery::{Loss, Place, Proof, Recovered, Recovery, judge_recovery, recover};
 pub use token::{ClientToken, TokenError};
 
 use dwcp_types::{
@@ -83,6 +85,9 @@ pub struct VmRecord {
     pub image: String,
     /// Why it is there.
     pub decision: DecisionSummary,
+    /// How it came to its owner when that was not by being placed: another region was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Box<Recovered>>,
     /// When it was created, by the clock of its region.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -148,6 +153,9 @@ pub struct Instruction {
     pub shape: VmShape,
     /// The image that its disk is made from.
     pub image: String,
+    /// It runs only while its region holds its lease.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lease_bound: bool,
 }
 
 /// Why what is wanted of a VM cannot be changed so.
@@ -251,6 +259,7 @@ pub fn instruction_for(record: &VmRecord) -> Instruction {
         power,
         shape: record.request.shape,
         image: record.image.clone(),
+        lease_bound: record.request.is_failover_protected(),
     }
 }
 

@@ -28,8 +28,8 @@ pub use region::{
     Capacity, ComplianceZone, CostProfile, Location, Overcommit, Region, RegionKind,
 };
 pub use request::{
-    Affinity, AffinityMode, Constraints, Hardness, Origin, PlacementRequest, Scope,
-    Strategy, Tier,
+    Affinity, AffinityMode, Constraints, Hardness, OnRegionLoss, Origin,
+    PlacementRequest, Scope, Strategy, Tier,
 };
 pub use time::Timestamp;
 pub use unit::{Bps, Gib, Mbps, Mib, MicroUsd, Micros, UnitError};

@@ -42,10 +42,24 @@ pub struct PlacementRequest {
     /// How well it is guarded against pre-emption and region loss.
     #[serde(default)]
     pub tier: Tier,
+    /// What becomes of it when its region is lost; counts for tier `protected` only.
+    #[serde(default, skip_serializing_if = "OnRegionLoss::is_default")]
+    pub on_region_loss: OnRegionLoss,
     /// Free labels, such as `env=production`; lists and migration filters select by them
     /// (O38).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+impl PlacementRequest {
+    /// Whether it runs only while its region holds its lease, because another region may start
+    /// it when that lease has lapsed (DESIGN 4). Every other VM runs on whatever its region
+    /// and the strong engine do: nobody else will ever start it while its record stands.
+    #[must_use]
+    pub fn is_failover_protected(&self) -> bool {
+        self.tier == Tier::Protected
+            && self.on_region_loss == OnRegionLoss::RestartFromImage
+    }
 }
 
 const fn middle_priority() -> u8 {
@@ -235,4 +249,40 @@ pub enum Tier {
     /// Is never pre-empted, and counts for N-1 admission: were its region to die, it must fit
     /// elsewhere (F12, F32).
     Protected,
+}
+
+/// What becomes of a protected VM when its region is lost. Its memory is lost with the region
+/// in any case, and so is its disk as long as no copy of it is kept in another region, which
+/// nothing does yet (F2).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRegionLoss {
+    /// It stays down until its region is back with its disk.
+    #[default]
+    StayDown,
+    /// It starts in another region from its image: what it wrote to its disk is lost. For VMs
+    /// that keep nothing there.
+    RestartFromImage,
+}
+
+impl OnRegionLoss {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -21,6 +21,9 @@ pub struct GuestSpec {
     /// Its address; one of the host's prefix when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// It runs only while its region holds its lease ([`crate::Guard`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lease_bound: bool,
 }
 
 /// What its owner wants of a VM.

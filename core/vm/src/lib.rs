@@ -5,6 +5,7 @@
 //! that action into bytes without performing it: QEMU's command line, QMP lines, the first
 //! clusters of a disk image, names derived from the VM's id.
 
+mod fence;
 mod instance;
 mod instruction;
 pub mod launch;
@@ -16,6 +17,7 @@ pub mod qcow2;
 pub mod qmp;
 mod scale;
 
+pub use fence::{Grant, Guard, Leave};
 pub use instance::{Action, Decision, Instance, Note};
 pub use instruction::{Accepted, GuestSpec, Instruction, Record, Refused};
 pub use launch::{Accelerator, Launch, Link};

@@ -36,7 +36,7 @@ pub async fn put_instance(
     body: Instruction,
 ) -> Result<Acknowledged, ApiError> {
     let Instruction { epoch, generation, power, shape, image, address } = body;
-    let guest = GuestSpec { shape, image, address };
+    let guest = GuestSpec { shape, image, address, lease_bound: false };
     let instruction = dwcp_vm::Instruction { epoch, generation, power, guest };
     let vm = params.vm;
     crash_point("agent-before-record");
@@ -107,6 +107,7 @@ fn order_of(body: MoveOrder) -> Result<migration::MoveOrder, ApiError> {
                 shape: order.shape,
                 image: order.image,
                 address: order.address,
+                lease_bound: false,
             },
             machine: machine_of(&order.machine)?,
             from: order.from,
@@ -162,7 +163,7 @@ pub async fn get_machine(
         ApiError::new(ErrorCode::Refused, format!("VM {vm}: {}", error.told()))
     };
     let shape = VmShape { cpu, memory, ..VmShape::default() };
-    let guest = GuestSpec { shape, image, address: None };
+    let guest = GuestSpec { shape, image, address: None, lease_bound: false };
     let machine = hypervisor.machine(&guest).map_err(|error| refused(&error))?;
     let doorway = hypervisor.doorway().map_err(|error| refused(&error))?;
     let dirty_rate = if measure {

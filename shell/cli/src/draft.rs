@@ -10,8 +10,8 @@ use std::path::Path;
 
 use dwcp_controller::placement;
 use dwcp_types::{
-    Constraints, Gib, Mbps, Mib, Origin, PlacementRequest, Strategy, TenantId, Tier,
-    VmId, VmShape, VmType,
+    Constraints, Gib, Mbps, Mib, OnRegionLoss, Origin, PlacementRequest, Strategy,
+    TenantId, Tier, VmId, VmShape, VmType,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -60,6 +60,7 @@ impl Draft {
             strategy: self.strategy,
             priority: self.priority.unwrap_or(PRIORITY),
             tier: self.tier.unwrap_or_default(),
+            on_region_loss: OnRegionLoss::StayDown,
             labels: self.labels,
         };
         placement::validate(&request).map_err(|found| {

@@ -270,6 +270,7 @@ fn draft(
         token: body.token,
         image: body.image,
         decision: body.decision,
+        recovered: None,
         created_at: now,
         updated_at: now,
     }

@@ -161,6 +161,7 @@ fn ask(number: u32) -> anyhow::Result<PlaceVm> {
         strategy: None,
         priority: 5,
         tier: Tier::Standard,
+        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         labels: BTreeMap::new(),
     };
     Ok(PlaceVm {

@@ -21,6 +21,7 @@ pub(crate) fn request(vm: &str) -> PlacementRequest {
         strategy: None,
         priority: 5,
         tier: Tier::Standard,
+        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         labels: BTreeMap::new(),
     }
 }
@@ -41,6 +42,7 @@ pub(crate) fn record(vm: &str, reservation: &str) -> VmRecord {
         token: ClientToken::new("token-1").unwrap(),
         image: "debian-12".to_owned(),
         decision: DecisionSummary::default(),
+        recovered: None,
         created_at: Timestamp::from_millis(1_000),
         updated_at: Timestamp::from_millis(1_000),
     }

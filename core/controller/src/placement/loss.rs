@@ -6,14 +6,14 @@
 //! would have placed it, not that some packing exists. A VM whose constraints are not known
 //! counts as stranded: what is unknown is never legal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dwcp_types::{Capacity, PlacedVm, PlacementRequest, RegionId, Tier, VmId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::decision::{Choice, RefusalCount, decide};
+use super::decision::{Choice, Decision, RefusalCount, decide};
 use super::fleet::Fleet;
 use super::policy::{Admission, Policy};
 use super::query::need;
@@ -79,16 +79,53 @@ pub fn n_minus_1(
         let request = requests.get(&vm.id);
         let needs = request.map_or_else(|| Capacity::of(&vm.shape), need);
         loss.need = loss.need.plus(&needs);
-        let decision = request.map(|request| decide(&rest, request, policy));
-        let chosen = decision.as_ref().and_then(|decision| decision.chosen.as_ref());
-        if let Some(chosen) = chosen {
-            settle(&mut rest, &vm, &needs, chosen);
+        let decision =
+            request.map(|request| place_again(&mut rest, &vm, request, policy));
+        if decision.as_ref().is_some_and(|decision| decision.chosen.is_some()) {
             continue;
         }
         let refusals = decision.map_or_else(Vec::new, |decision| decision.refusals);
         loss.stranded.push(Stranded { vm: vm.id.clone(), refusals });
     }
     Some(loss)
+}
+
+/// Places VMs of a region as if it were gone, one after the other in the order in which they
+/// are given, each reckoning with those before it; in none but these regions, when some are
+/// named. One that is not in that region (any more) is left out. Nothing when the region is
+/// not known.
+#[must_use]
+pub fn place_elsewhere(
+    fleet: &Fleet,
+    region: &RegionId,
+    requests: &[&PlacementRequest],
+    only: Option<&BTreeSet<RegionId>>,
+    policy: &Policy,
+) -> Option<Vec<Decision>> {
+    let mut rest = fleet.clone();
+    let lost = rest.lose(region)?;
+    if let Some(only) = only {
+        rest.close_all_but(only);
+    }
+    let lost: BTreeMap<_, _> = lost.iter().map(|vm| (&vm.id, vm)).collect();
+    let decisions = requests.iter().filter_map(|request| {
+        let vm = lost.get(&request.id)?;
+        Some(place_again(&mut rest, vm, request, policy))
+    });
+    Some(decisions.collect())
+}
+
+fn place_again(
+    rest: &mut Fleet,
+    vm: &PlacedVm,
+    request: &PlacementRequest,
+    policy: &Policy,
+) -> Decision {
+    let decision = decide(rest, request, policy);
+    if let Some(chosen) = &decision.chosen {
+        settle(rest, vm, &need(request), chosen);
+    }
+    decision
 }
 
 fn settle(fleet: &mut Fleet, vm: &PlacedVm, needs: &Capacity, at: &Choice) {
@@ -184,6 +221,15 @@ impl Fleet {
         Some(ids.iter().filter_map(|id| self.remove_vm(id)).collect())
     }
 
+    /// Lets no VM go anywhere else.
+    fn close_all_but(&mut self, only: &BTreeSet<RegionId>) {
+        for (at, row) in self.regions.iter().enumerate() {
+            if !only.contains(&row.region.id) {
+                self.attributes.enabled.set(at, false);
+            }
+        }
+    }
+
     /// What is free where new VMs may go.
     fn open_capacity(&self) -> Capacity {
         let open = (0..self.regions.len()).filter(|region| {
@@ -197,8 +243,7 @@ impl Fleet {
     /// The regions with protected VMs, by id.
     fn protected_regions(&self) -> Vec<RegionId> {
         let vms = self.vms.values().filter(|row| row.vm.tier == Tier::Protected);
-        let regions: std::collections::BTreeSet<_> =
-            vms.map(|row| row.vm.region.clone()).collect();
+        let regions: BTreeSet<_> = vms.map(|row| row.vm.region.clone()).collect();
         regions.into_iter().collect()
     }
 }

@@ -38,7 +38,7 @@ pub use explanation::{Explanation, RegionVerdict, Verdict, explain};
 pub use fleet::Fleet;
 pub use loss::{
     RegionLoss, Requests, Stranded, Verdict as AdmissionVerdict, admit, is_judged,
-    n_minus_1,
+    n_minus_1, place_elsewhere,
 };
 pub use policy::{Admission, Policy, Weights};
 pub use preemption::{Preemption, VICTIMS_MAX, Victim, plan_preemption};
@@ -50,4 +50,4 @@ pub use validate::{
 };
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,8 @@
 //! The bounds also keep the arithmetic of a decision within 64 bits.
 
 use dwcp_types::{
-    Affinity, AffinityMode, Hardness, PlacementRequest, RegionId, UserZoneId,
+    Affinity, AffinityMode, Hardness, OnRegionLoss, PlacementRequest, RegionId, Tier,
+    UserZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,12 @@ pub enum Contradiction {
         /// What was given.
         priority: u8,
     },
+    /// A policy for the loss of its region that only a protected VM may have: nothing is kept
+    /// free elsewhere for the others.
+    #[error(
+        "on_region_loss: only a VM of tier protected is started elsewhere; ask for the tier protected or leave it out"
+    )]
+    UnguardedRestart,
     /// A health score over 100.
     #[error(
         "constraints.min_health_score: {min_health_score} is over 100, the best score there is; ask for 100 or less"
@@ -224,6 +231,10 @@ fn check_sizes(request: &PlacementRequest, found: &mut Vec<Contradiction>) {
 
 fn check_limits(request: &PlacementRequest, found: &mut Vec<Contradiction>) {
     let limits = &request.constraints;
+    if request.on_region_loss != OnRegionLoss::StayDown && request.tier != Tier::Protected
+    {
+        found.push(Contradiction::UnguardedRestart);
+    }
     let (allowed, forbidden) = (&limits.allowed_regions, &limits.forbidden_regions);
     if !allowed.is_empty() && allowed.is_subset(forbidden) {
         found.push(Contradiction::NothingAllowed);

@@ -30,7 +30,8 @@ fn open(config: &Config) -> Rig {
 
 fn order(epoch: u64, generation: u64, power: Power) -> Instruction {
     let wire = instruction(epoch, generation, power);
-    let guest = GuestSpec { shape: wire.shape, image: None, address: None };
+    let guest =
+        GuestSpec { shape: wire.shape, image: None, address: None, lease_bound: false };
     Instruction { epoch: wire.epoch, generation: wire.generation, power, guest }
 }
 

@@ -138,6 +138,7 @@ pub(crate) fn request() -> PlacementRequest {
         strategy: None,
         priority: 5,
         tier: Tier::Standard,
+        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         labels: BTreeMap::new(),
     }
 }

@@ -147,6 +147,7 @@ fn ask(vm: &VmId) -> anyhow::Result<PlaceVm> {
         strategy: None,
         priority: 5,
         tier: Tier::Standard,
+        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         labels: BTreeMap::new(),
     };
     Ok(PlaceVm {

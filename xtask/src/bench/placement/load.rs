@@ -260,6 +260,7 @@ impl Load {
             strategy: None,
             priority: 5,
             tier: Tier::Standard,
+            on_region_loss: dwcp_types::OnRegionLoss::StayDown,
             labels: BTreeMap::new(),
         };
         (request, lifetime)

@@ -3,6 +3,6 @@
 mod exactness;
 mod filters;
 mod giving_way;
-mod oracle;
+pub(crate) mod oracle;
 pub(crate) mod random;
-mod source;
+pub(crate) mod source;

@@ -344,6 +344,7 @@ pub(crate) fn request(random: &mut Random, of: u64) -> PlacementRequest {
         ]),
         priority: random.byte(1, 10),
         tier: Tier::Standard,
+        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         labels: BTreeMap::new(),
     }
 }

@@ -108,7 +108,7 @@ fn region(row: &Row) -> RegionView {
 }
 
 /// Topology 1, empty, three hosts a region.
-pub(super) fn fleet() -> FleetView {
+pub(crate) fn fleet() -> FleetView {
     let zone = |at: usize| {
         let latency = T1
             .iter()
@@ -144,6 +144,7 @@ pub(super) fn request() -> PlacementRequest {
         strategy: None,
         priority: 5,
         tier: Tier::Standard,
+        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         labels: BTreeMap::new(),
     }
 }

@@ -1,0 +1,26 @@
+//! What becomes of a dead region's VMs (C17, D6, F1: recover, never live-migrate from what is
+//! dead), and the log by which any region's daemon goes on with it.
+//!
+//! ```text
+//!   begin: log absent + lease as watched ─▶ log, lease fenced       (one transaction)
+//!   waiting: only when a living lease was fenced by an operator: until it has surely lapsed
+//!   recovering: per VM reserve at its target, own at the next epoch (compares the fence)
+//!   verifying: until each runs, or its time is over
+//!   done: the log moves to the history; the fence stays until the region takes its lease
+//! ```
+//!
+//! The log says how far the whole is and who carries it out; how far each VM is stands in its
+//! own record, so a step that was done twice is seen as done. Whoever sees a log stand still
+//! for [`EXECUTOR_SILENT_AFTER`] takes it over.
+
+mod log;
+mod plan;
+
+pub use log::{
+    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Ended, HISTORY_PREFIX, Log, Outcome, Phase,
+    Trigger, history_key,
+};
+pub use plan::{Move, Plan, StaysDown, Unrecovered, plan};
+
+#[cfg(test)]
+mod tests;
