@@ -5,10 +5,12 @@
 //! so that an instruction that was held up cannot bring it back.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dwcp_controller::ledger::HostReport;
 use dwcp_controller::ownership::Instruction;
 use dwcp_types::{Epoch, Generation, Power, VmId, VmShape};
+use dwcp_vm::{Guard, Leave};
 
 use crate::message::SeenVm;
 
@@ -31,6 +33,15 @@ pub(crate) struct Agent {
     pub(crate) held: BTreeMap<VmId, Instruction>,
     pub(crate) guests: BTreeMap<VmId, Guest>,
     pub(crate) forgets_order: bool,
+    /// The grant that it, and its watchdog, go by; as a file it outlives both.
+    pub(crate) guard: Guard,
+    /// How often guests were ended because their lease was over.
+    pub(crate) fenced: u64,
+}
+
+/// What a guest may do: one that is not bound to a lease may always run.
+fn leave(guard: &Guard, it: &Instruction, mono: Duration) -> Leave {
+    if it.lease_bound { guard.leave(&it.vm, it.epoch, mono) } else { Leave::Run }
 }
 
 impl Agent {
@@ -42,8 +53,9 @@ impl Agent {
                 || self.held.get(&it.vm).is_none_or(|held| version(held) <= version(it)))
     }
 
-    /// Brings every guest in line with what is stored.
-    pub(crate) fn align(&mut self) {
+    /// Brings every guest in line with what is stored, as far as its lease lets it, at a moment
+    /// of its monotonic clock.
+    pub(crate) fn align(&mut self, mono: Duration) {
         for it in self.held.values() {
             if it.power == Power::Deleted {
                 self.guests.remove(&it.vm);
@@ -55,8 +67,24 @@ impl Agent {
             if guest.epoch != it.epoch {
                 *guest = fresh;
             }
-            guest.alive = it.power != Power::Stopped;
-            guest.paused = it.power == Power::Paused;
+            let leave = leave(&self.guard, it, mono);
+            let alive = it.power != Power::Stopped && leave != Leave::End
+                // One that is not there is not started for a moment.
+                && (guest.alive || leave == Leave::Run);
+            self.fenced += u64::from(guest.alive && leave == Leave::End);
+            guest.alive = alive;
+            guest.paused = it.power == Power::Paused || leave == Leave::Halt;
+        }
+    }
+
+    /// What the watchdog does, a process of its own: it ends whatever must not be any more.
+    pub(crate) fn bite(&mut self, mono: Duration) {
+        for it in self.held.values() {
+            let over = leave(&self.guard, it, mono) == Leave::End;
+            if let Some(guest) = self.guests.get_mut(&it.vm).filter(|_| over) {
+                self.fenced += u64::from(guest.alive);
+                guest.alive = false;
+            }
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use dwcp_controller::ownership::ClientToken;
 use dwcp_types::{
-    Affinity, AffinityMode, Constraints, Gib, GroupId, Hardness, Mib, PlacementRequest,
-    Power, ReservationId, Scope, TenantId, Tier, Timestamp, VmId, VmShape, VmType,
+    Affinity, AffinityMode, Constraints, Gib, GroupId, Hardness, Mib, OnRegionLoss,
+    PlacementRequest, Power, ReservationId, Scope, TenantId, Tier, Timestamp, VmId,
+    VmShape, VmType,
 };
 
 use crate::message::{Answer, Body, Node, Wish};
@@ -35,13 +36,15 @@ pub(crate) struct Client {
     open: Option<Open>,
     placed: BTreeMap<VmId, Option<ReservationId>>,
     ops: u64,
+    /// Most of its VMs are protected, and start elsewhere when their region is lost.
+    pub(crate) guarded: bool,
 }
 
 impl Client {
     pub(crate) fn new(index: usize, coordinators: usize, rng: Rng) -> Self {
         let names = (0..NAMES).filter_map(|n| VmId::new(&format!("vm-{index}-{n}")).ok());
         let placed = names.map(|name| (name, None)).collect();
-        Self { index, coordinators, rng, open: None, placed, ops: 0 }
+        Self { index, coordinators, rng, open: None, placed, ops: 0, guarded: false }
     }
 
     pub(crate) const fn is_idle(&self) -> bool {
@@ -125,7 +128,16 @@ impl Client {
             _ => Vec::new(),
         };
         let tier = [Tier::Protected, Tier::Preemptible, Tier::Standard];
-        let tier = tier.get(self.rng.index(6)).copied().unwrap_or_default();
+        let tier = match self.rng.index(6) {
+            3 | 4 if self.guarded => Tier::Protected,
+            chosen => tier.get(chosen).copied().unwrap_or_default(),
+        };
+        let on_region_loss = match tier {
+            Tier::Protected if self.guarded => OnRegionLoss::RestartFromImage,
+            Tier::Protected | Tier::Preemptible | Tier::Standard => {
+                OnRegionLoss::StayDown
+            }
+        };
         Some(PlacementRequest {
             id: name.clone(),
             tenant: TenantId::new("tenant").ok()?,
@@ -141,7 +153,7 @@ impl Client {
             strategy: None,
             priority: u8::try_from(self.rng.between(1, 10)).ok()?,
             tier,
-            on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+            on_region_loss,
             labels: BTreeMap::new(),
         })
     }

@@ -137,6 +137,11 @@ impl Coordinator {
             | Body::Commit { .. }
             | Body::ToEngine { .. }
             | Body::Instruct(_)
+            | Body::Grant(_)
+            | Body::Beat { .. }
+            | Body::Beaten { .. }
+            | Body::Recover { .. }
+            | Body::NoRoom { .. }
             | Body::Report { .. } => {}
         }
         turn.out
@@ -224,8 +229,8 @@ impl Coordinator {
             (EngineReply::Rows(rows), Wish::Power { vm, reservation, wanted }) => {
                 self.on_record(turn, errand, rows, (&vm, &reservation, wanted));
             }
-            (EngineReply::Txn(true), _) => finish(&errand, Answer::Done, turn),
-            (EngineReply::Txn(false), _) => self.again(turn, errand),
+            (EngineReply::Txn(Some(_)), _) => finish(&errand, Answer::Done, turn),
+            (EngineReply::Txn(None), _) => self.again(turn, errand),
         }
     }
 

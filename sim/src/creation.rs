@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use dwcp_controller::lease::{LeaseRecord, lease_key};
 use dwcp_controller::ledger::Stage;
 use dwcp_controller::ownership::{
-    ClientToken, Creation, DecisionSummary, EpochFloor, Owner, TokenRecord, VmRecord,
-    epoch_floor_key, judge_creation, token_key, vm_key,
+    ClientToken, Creation, DecisionSummary, EpochFloor, Owner, Recovery, TokenRecord,
+    VmRecord, epoch_floor_key, judge_creation, judge_recovery, token_key, vm_key,
 };
 use dwcp_types::{
     Epoch, Generation, PlacementRequest, Power, RegionId, ReservationId, Timestamp,
@@ -71,15 +72,20 @@ impl Daemon {
         match &begun.value.stage {
             Stage::Confirmed => answer(CommitReply::Done),
             Stage::Held { .. } | Stage::Committing { .. } => {
-                if !self.creating.contains_key(&id) {
-                    self.read(&id, Vec::new(), step);
-                }
+                self.begin_creation(&id, step);
                 if let Some(creating) = self.creating.get_mut(&id)
                     && !creating.waiting.contains(&(from, call))
                 {
                     creating.waiting.push((from, call));
                 }
             }
+        }
+    }
+
+    /// Begins unless it is under way.
+    pub(super) fn begin_creation(&mut self, id: &ReservationId, step: &mut Step) {
+        if !self.creating.contains_key(id) {
+            self.read(id, Vec::new(), step);
         }
     }
 
@@ -102,8 +108,8 @@ impl Daemon {
         let open = self.creating.iter().find(|(_, creating)| creating.call == call);
         let Some(id) = open.map(|(id, _)| id.clone()) else { return };
         match reply {
-            EngineReply::Txn(true) => self.settle(&id, &CommitReply::Done, step),
-            EngineReply::Txn(false) => {
+            EngineReply::Txn(Some(_)) => self.settle(&id, &CommitReply::Done, step),
+            EngineReply::Txn(None) => {
                 let waiting = self.creating.remove(&id).map(|creating| creating.waiting);
                 self.read(&id, waiting.unwrap_or_default(), step);
             }
@@ -113,6 +119,9 @@ impl Daemon {
 
     fn judge(&mut self, id: &ReservationId, rows: &Rows, step: &mut Step) {
         let Some(wanted) = self.wanted(id) else { return };
+        if wanted.recovered.is_some() {
+            return self.judge_recovery(id, &wanted, rows, step);
+        }
         let [vm, token, floor] = keys(&wanted).map(|key| rows.get(&key));
         let vm = vm.and_then(|row| row.value.vm());
         let token = token.and_then(|row| row.value.token());
@@ -133,6 +142,42 @@ impl Daemon {
             Creation::NameTaken => {
                 let by = vm.map_or_else(|| id.clone(), |vm| vm.reservation.clone());
                 self.abandon(id, &CommitReply::NameTaken(by), step);
+            }
+        }
+    }
+
+    /// The same for a VM of a lost region: the lease takes the token's part.
+    fn judge_recovery(
+        &mut self,
+        id: &ReservationId,
+        wanted: &VmRecord,
+        rows: &Rows,
+        step: &mut Step,
+    ) {
+        let Some(recovered) = &wanted.recovered else { return };
+        let vm_key = vm_key(&wanted.request.id);
+        let lease_key = lease_key(&recovered.from);
+        let (vm, lease) = (rows.get(&vm_key), rows.get(&lease_key));
+        let unfenced = self.breakage == Breakage::RecoversUnfenced;
+        let fence =
+            LeaseRecord::acquired(None, &recovered.from).fenced(&recovered.failover);
+        let seen = lease.and_then(|row| row.value.lease());
+        let seen = if unfenced { Some(&fence) } else { seen };
+        let vm_seen = vm.and_then(|row| row.value.vm());
+        match judge_recovery(wanted, vm_seen, seen) {
+            Recovery::Done => self.settle(id, &CommitReply::Done, step),
+            Recovery::Superseded => self.abandon(id, &CommitReply::Lapsed, step),
+            Recovery::Open(next) => {
+                let revision = |row: Option<&crate::engine::Versioned>| {
+                    row.map_or(0, |row| row.revision)
+                };
+                let mut compares = vec![(vm_key.clone(), revision(vm))];
+                if !unfenced {
+                    compares.push((lease_key, revision(lease)));
+                }
+                let puts = vec![(vm_key, Value::Vm(next))];
+                let txn = Txn { compares, puts, deletes: Vec::new() };
+                self.ask_for(id, txn, step);
             }
         }
     }
@@ -161,6 +206,10 @@ impl Daemon {
             (token_key, Value::Token(Box::new(token))),
         ];
         let txn = Txn { compares, puts, deletes: Vec::new() };
+        self.ask_for(id, txn, step);
+    }
+
+    fn ask_for(&mut self, id: &ReservationId, txn: Txn, step: &mut Step) {
         let call = self.ask_engine(EngineRequest::Txn(txn), step);
         if let Some(creating) = self.creating.get_mut(id) {
             creating.call = call;
@@ -170,7 +219,9 @@ impl Daemon {
 
     fn read(&mut self, id: &ReservationId, waiting: Vec<(Node, u64)>, step: &mut Step) {
         let Some(wanted) = self.wanted(id) else { return };
-        let call = self.ask_engine(EngineRequest::Read(keys(&wanted).to_vec()), step);
+        let mut asked = keys(&wanted).to_vec();
+        asked.extend(wanted.recovered.iter().map(|it| lease_key(&it.from)));
+        let call = self.ask_engine(EngineRequest::Read(asked), step);
         self.creating.insert(id.clone(), Creating { waiting, call, asked_at: step.now });
     }
 

@@ -45,11 +45,11 @@ impl Coordinator {
             (EngineReply::Rows(rows), Stage::Stopping { room, left }) => {
                 self.stop(turn, errand, rows, (room, left));
             }
-            (EngineReply::Txn(true), Stage::WriteStopped { room, mut left }) => {
+            (EngineReply::Txn(Some(_)), Stage::WriteStopped { room, mut left }) => {
                 left.pop();
                 self.stop_next(turn, errand, room, left);
             }
-            (EngineReply::Txn(false), Stage::WriteStopped { room, left }) => {
+            (EngineReply::Txn(None), Stage::WriteStopped { room, left }) => {
                 self.stop_next(turn, errand, room, left);
             }
             _ => self.again(turn, errand),

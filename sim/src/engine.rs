@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use dwcp_controller::failover::Log;
+use dwcp_controller::lease::LeaseRecord;
 use dwcp_controller::ownership::{EpochFloor, TokenRecord, VmRecord};
 
 /// A stored value.
@@ -15,6 +17,8 @@ pub(crate) enum Value {
     Vm(Box<VmRecord>),
     Token(Box<TokenRecord>),
     Floor(EpochFloor),
+    Lease(Box<LeaseRecord>),
+    Log(Box<Log>),
 }
 
 impl Value {
@@ -24,6 +28,14 @@ impl Value {
 
     pub(crate) fn token(&self) -> Option<&TokenRecord> {
         if let Self::Token(record) = self { Some(record) } else { None }
+    }
+
+    pub(crate) fn lease(&self) -> Option<&LeaseRecord> {
+        if let Self::Lease(record) = self { Some(record) } else { None }
+    }
+
+    pub(crate) fn log(&self) -> Option<&Log> {
+        if let Self::Log(log) = self { Some(log) } else { None }
     }
 
     pub(crate) const fn floor(&self) -> Option<EpochFloor> {
@@ -55,14 +67,16 @@ pub(crate) enum EngineRequest {
     Read(Vec<String>),
     /// Everything under a prefix at one revision.
     List(&'static str),
+    /// Everything under several prefixes at one revision.
+    ListAll(&'static [&'static str]),
     Txn(Txn),
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum EngineReply {
     Rows(Rows),
-    /// Whether the transaction was done.
-    Txn(bool),
+    /// The revision of the transaction; none when it was not done.
+    Txn(Option<u64>),
 }
 
 impl fmt::Display for EngineRequest {
@@ -70,6 +84,7 @@ impl fmt::Display for EngineRequest {
         match self {
             Self::Read(keys) => write!(f, "read {}", keys.join(" ")),
             Self::List(prefix) => write!(f, "list {prefix}"),
+            Self::ListAll(prefixes) => write!(f, "list {}", prefixes.join(" ")),
             Self::Txn(txn) => {
                 let puts = txn.puts.iter().map(|(key, _)| key.as_str());
                 let deletes = txn.deletes.iter().map(String::as_str);
@@ -84,7 +99,7 @@ impl fmt::Display for EngineReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rows(rows) => write!(f, "{} rows", rows.len()),
-            Self::Txn(done) => write!(f, "txn {done}"),
+            Self::Txn(done) => write!(f, "txn {done:?}"),
         }
     }
 }
@@ -106,12 +121,16 @@ impl Engine {
                     |key: String| Some((key.clone(), self.rows.get(&key)?.clone()));
                 EngineReply::Rows(keys.into_iter().filter_map(found).collect())
             }
-            EngineRequest::List(prefix) => {
-                let under = self.rows.iter().filter(|(key, _)| key.starts_with(prefix));
-                EngineReply::Rows(under.map(|(k, v)| (k.clone(), v.clone())).collect())
-            }
+            EngineRequest::List(prefix) => EngineReply::Rows(self.under(&[prefix])),
+            EngineRequest::ListAll(prefixes) => EngineReply::Rows(self.under(prefixes)),
             EngineRequest::Txn(txn) => EngineReply::Txn(self.commit(txn)),
         }
+    }
+
+    fn under(&self, prefixes: &[&str]) -> Rows {
+        let wanted = |key: &String| prefixes.iter().any(|prefix| key.starts_with(prefix));
+        let rows = self.rows.iter().filter(|(key, _)| wanted(key));
+        rows.map(|(key, row)| (key.clone(), row.clone())).collect()
     }
 
     /// How often VMs were stopped for more urgent ones, and had their capacity again.
@@ -130,10 +149,10 @@ impl Engine {
         (displaced, reinstated)
     }
 
-    fn commit(&mut self, txn: Txn) -> bool {
+    fn commit(&mut self, txn: Txn) -> Option<u64> {
         let at = |key: &String| self.rows.get(key).map_or(0, |row| row.revision);
         if txn.compares.iter().any(|(key, revision)| at(key) != *revision) {
-            return false;
+            return None;
         }
         self.revision += 1;
         for key in txn.deletes {
@@ -144,6 +163,6 @@ impl Engine {
             self.written.push((key.clone(), Some(value.clone())));
             self.rows.insert(key, Versioned { value, revision: self.revision });
         }
-        true
+        Some(self.revision)
     }
 }

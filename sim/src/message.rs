@@ -5,12 +5,15 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use dwcp_controller::ledger::{HostReport, Reserve};
-use dwcp_controller::ownership::{ClientToken, Instruction};
+use dwcp_controller::ledger::{HostReport, Proposal, Reserve};
+use dwcp_controller::liveness;
+use dwcp_controller::ownership::{ClientToken, Instruction, Recovered, VmRecord};
 use dwcp_types::{
     Epoch, Generation, HostView, PlacedVm, PlacementRequest, Power, ReservationId, VmId,
 };
+use dwcp_vm::Grant;
 
 use crate::engine::{EngineReply, EngineRequest};
 
@@ -114,6 +117,30 @@ pub(crate) enum Body {
     Report {
         host: Box<HostReport>,
         vms: Vec<SeenVm>,
+        /// What the host's clock showed when it was sent.
+        clock: Duration,
+    },
+    /// What a host's guests that are bound to their region's lease may do.
+    Grant(Box<Grant>),
+    /// A region asks another whether it lives.
+    Beat {
+        /// By the asker's clock; the answer repeats it.
+        sent: Duration,
+    },
+    /// It lives, and hears others so.
+    Beaten {
+        sent: Duration,
+        view: Box<liveness::View>,
+    },
+    /// Take a VM of a lost region over.
+    Recover {
+        vm: Box<VmRecord>,
+        place: Proposal,
+        recovered: Box<Recovered>,
+    },
+    /// There is no room for it.
+    NoRoom {
+        vm: VmId,
     },
     View {
         hosts: Vec<HostView>,
@@ -152,6 +179,22 @@ impl fmt::Display for Body {
                     it.vm, it.epoch, it.generation, it.power
                 )
             }
+            Self::Grant(grant) => {
+                write!(f, "grant from {:?} of {} VMs", grant.from, grant.vms.len())
+            }
+            Self::Beat { sent } => write!(f, "beat {sent:?}"),
+            Self::Beaten { sent, view } => {
+                write!(f, "beaten {sent:?}")?;
+                for (region, sight) in &view.sees {
+                    write!(f, " {region}:{sight:?}")?;
+                }
+                Ok(())
+            }
+            Self::Recover { vm, place, recovered } => {
+                write!(f, "recover {} for {}", vm.request.id, recovered.failover)?;
+                write!(f, " at {:?}", place.host)
+            }
+            Self::NoRoom { vm } => write!(f, "no room for {vm}"),
             Self::Report { vms, .. } => {
                 write!(f, "report")?;
                 for it in vms {

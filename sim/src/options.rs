@@ -34,8 +34,37 @@ pub enum Breakage {
     ForgetsTheRunning,
     /// A pre-empted VM gives its capacity back, and its host is not told to stop it.
     ParksTheRunning,
+    /// A taker does not wait until a lease has surely lapsed.
+    TakesTooSoon,
+    /// A VM of a lost region gets its new owner also when that region has its lease again.
+    RecoversUnfenced,
+    /// A region that takes its lease again lets its hosts run what it knew before.
+    GrantsFromOldList,
+    /// A host counts a grant's time from when it arrived.
+    GrantCountsFromArrival,
+    /// Nobody ends the guests of an agent that does not run.
+    NoWatchdog,
+    /// A host does not ask for whom a guest that is bound to a lease runs.
+    IgnoresLease,
+    /// Nobody fails a dead region over.
+    NeverFailsOver,
     /// A pre-empted VM that is wanted again starts whether there is room or not.
     VictimsTakeTheirRoomBack,
+}
+
+/// Whether and why regions fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Regions {
+    /// They are never failed over.
+    #[default]
+    Apart,
+    /// They die, freeze and are cut off at random, beside all other faults.
+    Storm,
+    /// All live; messages are late or lost, daemons starve for moments, and one is deaf: none
+    /// of them may be failed over.
+    Noise,
+    /// One dies, with its hosts, and nothing else goes wrong: its VMs must be back in time.
+    Drill,
 }
 
 /// The options of one run. Rates are in ten thousandths.
@@ -71,6 +100,8 @@ pub struct Options {
     pub engine_crash: u64,
     /// By how many thousandths the clock of a region runs wrong, at most.
     pub drift: u64,
+    /// Whether and why regions fail.
+    pub regions_fail: Regions,
     /// The rule that is broken on purpose.
     pub breakage: Breakage,
 }
@@ -104,7 +135,55 @@ impl Options {
             crash,
             engine_crash,
             drift,
+            // Half of them, because it costs as much again as all the rest.
+            regions_fail: if seed % 2 == 1 { Regions::Storm } else { Regions::Apart },
             breakage: Breakage::None,
+        }
+    }
+
+    /// The options of a seed in which regions die, freeze and are cut off.
+    #[must_use]
+    pub fn storm(seed: u64) -> Self {
+        let options = Self::from_seed(seed);
+        let regions = options.regions.max(3);
+        Self { regions, regions_fail: Regions::Storm, ..options }
+    }
+
+    /// The options of a seed in which there is noise and no region fails.
+    #[must_use]
+    pub fn noise(seed: u64) -> Self {
+        let options = Self::from_seed(seed);
+        let mut rng = Rng::new(seed ^ 0x0123_4567);
+        Self {
+            regions: 3 + rng.index(3),
+            hosts: 1 + rng.index(2),
+            clients: 2,
+            coordinators: 1,
+            loss: rng.between(0, 500),
+            duplicates: rng.between(0, 500),
+            held_up: rng.between(0, 500),
+            held_up_ms: 1_000,
+            crash: 0,
+            engine_crash: 0,
+            faults_for_ms: 600_000,
+            regions_fail: Regions::Noise,
+            ..options
+        }
+    }
+
+    /// The options of a seed in which one region dies and nothing else goes wrong.
+    #[must_use]
+    pub fn drill(seed: u64) -> Self {
+        let options = Self::noise(seed);
+        Self {
+            loss: 10,
+            duplicates: 0,
+            held_up: 0,
+            host_cpus: 64,
+            clients: 4,
+            faults_for_ms: 150_000,
+            regions_fail: Regions::Drill,
+            ..options
         }
     }
 

@@ -21,6 +21,7 @@ use crate::creation::Creating;
 use crate::engine::{EngineReply, EngineRequest, Rows, Txn, Value};
 use crate::message::{Body, CommitReply, Node, SeenVm};
 use crate::options::Breakage;
+use crate::warden::Warden;
 
 /// A host that was not heard for this long gets no new VMs: six of its reports.
 const SILENT_AFTER: Duration = Duration::from_secs(3);
@@ -30,6 +31,8 @@ const SILENT_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct Step {
     /// When it is, by the region's clock.
     pub(crate) now: Timestamp,
+    /// The same by its monotonic clock.
+    pub(crate) mono: Duration,
     pub(crate) changes: Vec<Change>,
     pub(crate) out: Vec<(Node, Body)>,
 }
@@ -55,8 +58,13 @@ pub(crate) struct Daemon {
     /// The VMs that the last list had.
     vms: Vec<Arc<PlacedVm>>,
     purging: BTreeMap<u64, ReservationId>,
-    calls: u64,
+    pub(super) calls: u64,
     pub(super) breakage: Breakage,
+    /// Leases, liveness and failover, where the run has them.
+    pub(super) warden: Option<Warden>,
+    pub(super) agents: BTreeMap<HostId, usize>,
+    /// The number of the call of the last list.
+    listed: u64,
 }
 
 /// A region.
@@ -71,11 +79,13 @@ pub(crate) struct Region {
     pub(crate) breakage: Breakage,
     pub(crate) agents: BTreeMap<HostId, usize>,
     pub(crate) coordinators: usize,
+    /// Every region's number, where regions are failed over; else none.
+    pub(crate) regions: BTreeMap<RegionId, usize>,
 }
 
 impl Region {
     /// Loads what is stored.
-    pub(crate) fn start(&mut self, boot: u64) -> Result<(), String> {
+    pub(crate) fn start(&mut self, boot: u64, mono: Duration) -> Result<(), String> {
         let row = |json: &String| {
             serde_json::from_str::<Row>(json).map_err(|error| error.to_string())
         };
@@ -94,6 +104,11 @@ impl Region {
             // A number of an earlier life is never used again.
             calls: boot << 32,
             breakage: self.breakage,
+            warden: (!self.regions.is_empty()).then(|| {
+                Warden::new(self.id.clone(), self.regions.clone(), self.breakage, mono)
+            }),
+            agents: self.agents.clone(),
+            listed: 0,
         });
         Ok(())
     }
@@ -116,8 +131,13 @@ impl Region {
         Ok(())
     }
 
-    pub(crate) fn handle(&mut self, now: Timestamp, from: Node, body: Body) -> Step {
-        let mut step = Step { now, changes: Vec::new(), out: Vec::new() };
+    pub(crate) fn handle(
+        &mut self,
+        (now, mono): (Timestamp, Duration),
+        from: Node,
+        body: Body,
+    ) -> Step {
+        let mut step = Step { now, mono, changes: Vec::new(), out: Vec::new() };
         let Some(daemon) = &mut self.daemon else { return step };
         match body {
             Body::Reserve { call, ask } if daemon.serving => {
@@ -130,8 +150,17 @@ impl Region {
             Body::FromEngine { call, reply } => {
                 self.on_engine(call, reply, &mut step);
             }
-            Body::Report { host, vms } => {
+            Body::Report { host, vms, clock } => {
+                daemon.read_clock(&host.id, clock);
                 daemon.report(now, *host, vms);
+            }
+            Body::Recover { vm, place, recovered } if daemon.serving => {
+                let wanted = (*vm, place, *recovered);
+                daemon.take_over(&self.id, from, wanted, &mut step);
+            }
+            Body::NoRoom { vm } => daemon.no_room(from, vm),
+            word @ (Body::Beat { .. } | Body::Beaten { .. } | Body::View { .. }) => {
+                daemon.on_word(from, &word, &mut step);
             }
             Body::Reserve { .. }
             | Body::Commit { .. }
@@ -141,14 +170,15 @@ impl Region {
             | Body::Committed { .. }
             | Body::ToEngine { .. }
             | Body::Instruct(_)
-            | Body::View { .. } => {}
+            | Body::Grant(_)
+            | Body::Recover { .. } => {}
         }
         step
     }
 
     /// What it does on its timer.
-    pub(crate) fn tick(&mut self, now: Timestamp) -> Step {
-        let mut step = Step { now, changes: Vec::new(), out: Vec::new() };
+    pub(crate) fn tick(&mut self, (now, mono): (Timestamp, Duration)) -> Step {
+        let mut step = Step { now, mono, changes: Vec::new(), out: Vec::new() };
         let Some(daemon) = &mut self.daemon else { return step };
         step.changes.extend(daemon.ledger.expire(now).changes);
         if self.breakage == Breakage::CommitLapses {
@@ -173,14 +203,22 @@ impl Region {
             let view = Body::View { hosts, vms };
             step.out.push((Node::Coordinator(coordinator), view));
         }
+        for index in self.regions.values().filter(|_| daemon.serving) {
+            let (hosts, vms) = (daemon.ledger.hosts(), Vec::new());
+            step.out.push((Node::Region(*index), Body::View { hosts, vms }));
+        }
+        daemon.watch(&mut step);
         step
     }
 
     fn on_engine(&mut self, call: u64, reply: EngineReply, step: &mut Step) {
         let breakage = self.breakage;
         let Some(daemon) = &mut self.daemon else { return };
+        if daemon.on_watch(call, &reply, step) {
+            return;
+        }
         if let Some(id) = daemon.purging.get(&call).cloned() {
-            if matches!(reply, EngineReply::Txn(true))
+            if matches!(reply, EngineReply::Txn(Some(_)))
                 && breakage != Breakage::NeverReleases
             {
                 step.changes.extend(daemon.ledger.release(&id).changes);
@@ -191,6 +229,7 @@ impl Region {
             && list == call
         {
             daemon.list = None;
+            daemon.listed = call;
             return self.on_list(mark, rows, step);
         }
         daemon.on_creation(call, reply, step);
@@ -210,6 +249,13 @@ impl Region {
             for id in done.value.confirmed {
                 daemon.resolve(&id, &CommitReply::Done, step);
             }
+        }
+        let listed = daemon.listed;
+        if let Some(warden) = &mut daemon.warden {
+            warden.listed(listed, &ours);
+            let all: Vec<_> =
+                rows.values().filter_map(|it| it.value.vm().cloned()).collect();
+            daemon.recover_listed(&all, step);
         }
         daemon.vms = records.iter().map(|record| Arc::new(record.placed())).collect();
         daemon.serving = true;

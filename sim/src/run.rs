@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use dwcp_controller::failover::HISTORY_PREFIX;
+use dwcp_types::Generation;
+
 use crate::chooser::{Choose, Placement};
+use crate::invariants::lives::still_down;
 use crate::invariants::{Invariants, Violation};
-use crate::message::Answer;
+use crate::message::{Answer, Node};
 use crate::options::Options;
 use crate::world::World;
 
@@ -29,6 +33,14 @@ pub struct Outcome {
     pub displaced: usize,
     /// How often one of them had its capacity again.
     pub reinstated: usize,
+    /// How many failovers ended.
+    pub failovers: usize,
+    /// How many VMs got new owners by them.
+    pub recovered: usize,
+    /// How often a guest was ended because its lease was over.
+    pub fenced: u64,
+    /// How long after its region was lost the last of its VMs ran elsewhere, in a drill.
+    pub recovered_after_ms: Option<u64>,
     /// Everything that happened, hashed.
     pub trace_hash: u64,
     /// Everything that happened, a line an event, when it was asked for.
@@ -59,6 +71,10 @@ pub fn run_with(
         refused: 0,
         displaced: 0,
         reinstated: 0,
+        failovers: 0,
+        recovered: 0,
+        fenced: 0,
+        recovered_after_ms: None,
         trace_hash: 0,
         trace: Vec::new(),
     };
@@ -92,6 +108,9 @@ fn both_phases(
         let Some(touched) = touched else { break };
         outcome.steps += 1;
         invariants.check(world, touched)?;
+        if outcome.recovered_after_ms.is_none() && matches!(touched, Node::Agent(_)) {
+            outcome.recovered_after_ms = recovered_after(world);
+        }
         if world.now >= look_at && !world.is_faulty() {
             // Once a virtual second is often enough to say how long it took.
             look_at = world.now + 1_000;
@@ -107,6 +126,16 @@ fn both_phases(
     Ok(())
 }
 
+/// How long the lost region's VMs have been away, once all of them run elsewhere.
+fn recovered_after(world: &World) -> Option<u64> {
+    let (_, at) = world.lost?;
+    let records = world.engine.rows.values().filter_map(|row| row.value.vm());
+    let mut came = records.clone().filter(|record| record.recovered.is_some()).peekable();
+    came.peek()?;
+    let mut down = records.filter_map(|record| still_down(world, record));
+    down.next().is_none().then(|| world.now - at)
+}
+
 fn report(world: &mut World, outcome: &mut Outcome) {
     let told = |wanted: fn(&Answer) -> bool| {
         world.told.iter().filter(|told| wanted(&told.answer)).count()
@@ -114,6 +143,15 @@ fn report(world: &mut World, outcome: &mut Outcome) {
     outcome.placed = told(|answer| matches!(answer, Answer::Placed(_)));
     outcome.refused = told(|answer| matches!(answer, Answer::Refused));
     (outcome.displaced, outcome.reinstated) = world.engine.gave_way();
+    for (key, value) in &world.engine.written {
+        outcome.failovers += usize::from(key.starts_with(HISTORY_PREFIX));
+        let record = value.as_ref().and_then(|value| value.vm());
+        let came = record.is_some_and(|record| {
+            record.recovered.is_some() && record.generation == Generation::FIRST
+        });
+        outcome.recovered += usize::from(came);
+    }
+    outcome.fenced = world.agents.iter().map(|agent| agent.fenced).sum();
     outcome.virtual_ms = world.now;
     outcome.crashes = world.crashes;
     outcome.trace_hash = world.trace.hash;

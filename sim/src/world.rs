@@ -13,6 +13,7 @@ use dwcp_types::{
     Overcommit, Region as RegionConfig, RegionId, RegionKind, RegionView, Timestamp,
     ZoneId,
 };
+use dwcp_vm::Guard;
 
 use crate::agent::Agent;
 use crate::chooser::Choose;
@@ -21,9 +22,10 @@ use crate::coordinator::Coordinator;
 use crate::engine::Engine;
 use crate::message::{Answer, Body, Node, Wish};
 use crate::network::deliveries;
-use crate::options::{Breakage, Options};
+use crate::options::{Breakage, Options, Regions};
 use crate::region::{Region, Step};
 use crate::rng::Rng;
+use crate::strikes::{Cut, Strike};
 
 /// Every node's timer, the heartbeat of the design (500 ms).
 const TICK_MS: u64 = 500;
@@ -33,10 +35,25 @@ const DOWN_MS: (u64, u64) = (200, 8_000);
 const CLOCK_START_MS: u64 = 1_000_000;
 
 #[derive(Debug)]
-enum Event {
-    Deliver { from: Node, to: Node, body: Body },
-    Tick { node: Node, boot: u64 },
+pub(crate) enum Event {
+    Deliver {
+        from: Node,
+        to: Node,
+        body: Body,
+    },
+    Tick {
+        node: Node,
+        boot: u64,
+    },
     Restart(Node),
+    /// Something befalls a region.
+    Strike,
+    /// This does.
+    Struck(Strike),
+    /// A host's lease nears its end, or is over.
+    Fence(usize),
+    /// A host's watchdog looks.
+    Bite(usize),
 }
 
 /// What a client was told, for the invariants.
@@ -63,12 +80,18 @@ pub(crate) struct World {
     coordinators: Vec<Option<Coordinator>>,
     chooser: Arc<dyn Choose>,
     boots: BTreeMap<Node, u64>,
-    down: BTreeMap<Node, ()>,
+    down: BTreeMap<Node, u64>,
+    /// Until when a process is stopped.
+    pub(crate) frozen: BTreeMap<Node, u64>,
+    /// Which links of a region are cut, and until when.
+    pub(crate) cuts: BTreeMap<usize, (Cut, u64)>,
+    /// The region that a drill took, and when.
+    pub(crate) lost: Option<(usize, u64)>,
     drift: Vec<i64>,
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
-    faults: bool,
-    rng: Rng,
+    pub(crate) faults: bool,
+    pub(crate) rng: Rng,
 }
 
 /// A hash of everything that happened, and the lines when they are wanted.
@@ -121,6 +144,9 @@ impl World {
             chooser,
             boots: BTreeMap::new(),
             down: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            lost: None,
             drift,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -132,6 +158,12 @@ impl World {
     }
 
     fn populate(&mut self) -> Result<(), Box<dyn std::error::Error>> {
+        let mut numbers = BTreeMap::new();
+        if self.options.regions_fail != Regions::Apart {
+            for index in 0..self.options.regions {
+                numbers.insert(RegionId::new(&format!("r{index}"))?, index);
+            }
+        }
         for index in 0..self.options.regions {
             let mut agents = BTreeMap::new();
             for host in 0..self.options.hosts {
@@ -141,14 +173,21 @@ impl World {
                 let cpu = self.options.host_cpus;
                 let memory = Mib::new(cpu * 1024);
                 let storage = Gib::new(1_000);
-                let total =
-                    Capacity { cpu, memory, storage, vms: 8, ..Capacity::default() };
+                let total = Capacity {
+                    cpu,
+                    memory,
+                    storage,
+                    vms: cpu.max(8),
+                    ..Capacity::default()
+                };
                 self.agents.push(Agent {
                     region: index,
                     report: HostReport { id, zone, total, ready: true },
                     held: BTreeMap::new(),
                     guests: BTreeMap::new(),
                     forgets_order: self.options.breakage == Breakage::AgentForgetsOrder,
+                    guard: Guard::default(),
+                    fenced: 0,
                 });
             }
             self.regions.push(Region {
@@ -159,11 +198,14 @@ impl World {
                 breakage: self.options.breakage,
                 agents,
                 coordinators: self.options.coordinators,
+                regions: numbers.clone(),
             });
         }
         for index in 0..self.options.clients {
             let rng = Rng::new(self.rng.next());
-            self.clients.push(Client::new(index, self.options.coordinators, rng));
+            let mut client = Client::new(index, self.options.coordinators, rng);
+            client.guarded = self.options.regions_fail != Regions::Apart;
+            self.clients.push(client);
         }
         self.coordinators.resize_with(self.options.coordinators, || None);
         let regions = (0..self.regions.len()).map(Node::Region);
@@ -175,6 +217,7 @@ impl World {
         for node in nodes {
             self.start(node)?;
         }
+        self.prepare_strikes();
         Ok(())
     }
 
@@ -192,6 +235,20 @@ impl World {
     pub(crate) fn step(&mut self) -> Result<Option<Node>, String> {
         let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(None) };
         self.now = at;
+        let node = match &event {
+            Event::Deliver { to, .. } => Some(*to),
+            Event::Tick { node, .. } => Some(*node),
+            Event::Restart(_)
+            | Event::Strike
+            | Event::Struck(_)
+            | Event::Fence(_)
+            | Event::Bite(_) => None,
+        };
+        if let Some(thaws_at) = node.and_then(|node| self.thaws_at(node)) {
+            // It finds in its sockets, in order, what came while it was stopped.
+            self.after(thaws_at - at, event);
+            return Ok(node);
+        }
         match event {
             Event::Deliver { from, to, body } => {
                 if self.down.contains_key(&to) {
@@ -210,8 +267,26 @@ impl World {
                 Ok(Some(node))
             }
             Event::Restart(node) => {
-                self.start(node)?;
+                if self.down.get(&node).is_some_and(|until| *until <= at) {
+                    self.start(node)?;
+                }
                 Ok(Some(node))
+            }
+            Event::Strike => {
+                self.next_strike();
+                Ok(Some(Node::Client(0)))
+            }
+            Event::Struck(strike) => {
+                self.strike(strike);
+                Ok(Some(Node::Client(0)))
+            }
+            Event::Fence(index) => {
+                self.fence(index);
+                Ok(Some(Node::Agent(index)))
+            }
+            Event::Bite(index) => {
+                self.bite(index);
+                Ok(Some(Node::Agent(index)))
             }
         }
     }
@@ -223,13 +298,19 @@ impl World {
         let boot = *boot;
         self.trace.line(&format_args!("{} start {node:?} {boot}", self.now));
         match node {
-            Node::Region(index) => self.regions[index].start(boot)?,
+            Node::Region(index) => {
+                let mono = self.mono(node);
+                self.regions[index].start(boot, mono)?;
+            }
             Node::Coordinator(index) => {
                 let (view, chooser) = (self.empty_view(), Arc::clone(&self.chooser));
                 self.coordinators[index] =
                     Some(Coordinator::new(index, boot, view, chooser));
             }
-            Node::Agent(index) => self.agents[index].align(),
+            Node::Agent(index) => {
+                let mono = self.mono(node);
+                self.agents[index].align(mono);
+            }
             Node::Engine | Node::Client(_) => {}
         }
         let first = self.rng.between(1, TICK_MS);
@@ -238,6 +319,16 @@ impl World {
     }
 
     fn crash(&mut self, node: Node) {
+        let down = self.rng.between(DOWN_MS.0, DOWN_MS.1);
+        self.fall(node, down);
+    }
+
+    pub(crate) fn is_down(&self, node: Node) -> bool {
+        self.down.contains_key(&node)
+    }
+
+    /// A node goes down for a while; one that is down stays so for longer.
+    pub(crate) fn fall(&mut self, node: Node, for_ms: u64) {
         self.crashes += 1;
         self.trace.line(&format_args!("{} crash {node:?}", self.now));
         match node {
@@ -248,9 +339,10 @@ impl World {
             Node::Coordinator(index) => self.coordinators[index] = None,
             Node::Engine | Node::Agent(_) | Node::Client(_) => {}
         }
-        self.down.insert(node, ());
-        let down = self.rng.between(DOWN_MS.0, DOWN_MS.1);
-        self.after(down, Event::Restart(node));
+        self.frozen.remove(&node);
+        let until = self.down.entry(node).or_default();
+        *until = (*until).max(self.now + for_ms);
+        self.after(for_ms, Event::Restart(node));
     }
 
     /// Whether the node crashes at this point.
@@ -280,7 +372,7 @@ impl World {
                 }
             }
             Node::Region(index) => {
-                let now = self.region_clock(index);
+                let now = (self.region_clock(index), self.mono(to));
                 let step = self.regions[index].handle(now, from, body);
                 self.finish_region(index, step)?;
             }
@@ -303,18 +395,20 @@ impl World {
         match node {
             Node::Engine => {}
             Node::Region(index) => {
-                let now = self.region_clock(index);
+                let now = (self.region_clock(index), self.mono(node));
                 let late = std::mem::take(&mut self.regions[index].unsynced);
                 self.regions[index].store(late)?;
                 let step = self.regions[index].tick(now);
                 self.finish_region(index, step)?;
             }
             Node::Agent(index) => {
+                let clock = self.mono(node);
                 let agent = &mut self.agents[index];
-                agent.align();
+                agent.align(clock);
                 let report = Body::Report {
                     host: Box::new(agent.report.clone()),
                     vms: agent.seen(),
+                    clock,
                 };
                 let region = Node::Region(agent.region);
                 self.send(node, region, &report);
@@ -340,8 +434,12 @@ impl World {
 
     /// An agent stores, then acts; a crash between the two is made good when it starts.
     fn instruct(&mut self, index: usize, body: Body) {
-        let Body::Instruct(instruction) = body else { return };
         let node = Node::Agent(index);
+        if let Body::Grant(grant) = body {
+            return self.granted(index, *grant);
+        }
+        let Body::Instruct(mut instruction) = body else { return };
+        instruction.lease_bound &= self.options.breakage != Breakage::IgnoresLease;
         if !self.agents[index].accepts(&instruction) || self.crashes_here(node) {
             return;
         }
@@ -349,7 +447,8 @@ impl World {
         if self.crashes_here(node) {
             return;
         }
-        self.agents[index].align();
+        let mono = self.mono(node);
+        self.agents[index].align(mono);
         self.crashes_here(node);
     }
 
@@ -397,12 +496,15 @@ impl World {
     }
 
     fn send(&mut self, from: Node, to: Node, body: &Body) {
+        if self.is_cut(from, to) {
+            return;
+        }
         for delay in deliveries(&mut self.rng, &self.options, self.faults) {
             self.after(delay, Event::Deliver { from, to, body: body.clone() });
         }
     }
 
-    fn after(&mut self, delay: u64, event: Event) {
+    pub(crate) fn after(&mut self, delay: u64, event: Event) {
         self.sequence += 1;
         self.queue.insert((self.now + delay, self.sequence), event);
     }
@@ -428,7 +530,7 @@ impl World {
 }
 
 /// A region without anything that would steer a decision.
-fn configured(id: RegionId) -> RegionConfig {
+pub(crate) fn configured(id: RegionId) -> RegionConfig {
     let location = Location {
         latitude: 0.0,
         longitude: 0.0,

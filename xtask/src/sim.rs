@@ -1,7 +1,8 @@
-//! The simulation's entry: runs seeds of one world or both, says what came of each, and fails on
+//! The simulation's entry: runs seeds of one world or all, says what came of each, and fails on
 //! a violation with all that is needed to see it again.
 
 mod planted;
+mod regions;
 mod spine;
 mod state;
 
@@ -19,7 +20,9 @@ pub(crate) enum World {
     Spine,
     /// Replicated state.
     State,
-    /// Both, one after the other.
+    /// Regions that die, freeze, are cut off, or only seem so.
+    Regions,
+    /// All, one after the other.
     All,
 }
 
@@ -82,6 +85,14 @@ struct Summary {
     displaced: u64,
     /// Those of them that had their capacity again.
     reinstated: u64,
+    /// Failovers that ended.
+    failovers: u64,
+    /// VMs that they gave new owners.
+    recovered: u64,
+    /// Guests that were ended because their lease was over.
+    fenced: u64,
+    /// The longest that the VMs of a lost region were away, in drills.
+    recovered_after_ms_max: u64,
     /// Virtual time over all seeds, in hours.
     virtual_hours: f64,
     /// The longest that a world took to come to rest after its last fault.
@@ -120,7 +131,7 @@ pub(crate) fn run_seeds(options: &SimOptions) -> anyhow::Result<ExitCode> {
     ensure!(options.seeds > 0, "nothing to run; give --seeds 1 or more");
     ensure!(
         !options.trace || (options.seeds == 1 && options.world != World::All),
-        "--trace needs --seeds 1 and --world spine or --world state"
+        "--trace needs --seeds 1 and one world"
     );
     if options.planted {
         return planted::run(options);
@@ -131,10 +142,14 @@ pub(crate) fn run_seeds(options: &SimOptions) -> anyhow::Result<ExitCode> {
         "--spare and --reduce need --world state"
     );
     let mut worlds = Vec::new();
-    if options.world != World::State {
+    let wanted = |world| options.world == World::All || options.world == world;
+    if wanted(World::Spine) {
         worlds.push(timed(|summary| spine::run_seeds(options, summary)));
     }
-    if options.world != World::Spine {
+    if wanted(World::Regions) {
+        worlds.push(timed(|summary| regions::run_seeds(options, summary)));
+    }
+    if wanted(World::State) {
         worlds.push(timed(|summary| state::run_seeds(options, summary)));
     }
     let violations = worlds.iter().map(|world| world.violations).sum();
@@ -206,6 +221,15 @@ impl Report {
                 world.virtual_hours_per_minute,
                 world.rested_after_ms_max,
             );
+            if world.failovers > 0 {
+                println!(
+                    "  {} failovers, {} VMs recovered, in drills within {} ms, {} guests fenced",
+                    world.failovers,
+                    world.recovered,
+                    world.recovered_after_ms_max,
+                    world.fenced,
+                );
+            }
             for Found { seed, invariant, found, at_ms, replay } in &world.found {
                 eprintln!(
                     "seed {seed}, commit {}: {invariant} at {at_ms} ms: {found}",

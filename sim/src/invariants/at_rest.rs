@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 
+use dwcp_controller::failover::ACTIVE_KEY;
 use dwcp_controller::ledger::Stage;
-use dwcp_controller::ownership::VmRecord;
-use dwcp_types::Power;
+use dwcp_controller::ownership::{VmRecord, epoch_floor_key, vm_key};
+use dwcp_types::{Power, VmId};
 
 use super::Statement;
+use crate::agent::{Agent, Guest};
 use crate::world::World;
 
 pub(super) const STATEMENT: Statement = Statement {
@@ -21,6 +23,9 @@ pub(super) fn check(world: &World) -> Option<String> {
     let waiting = world.clients.iter().filter(|client| !client.is_idle()).count();
     if waiting > 0 {
         return Some(format!("{waiting} clients still wait for an answer"));
+    }
+    if world.engine.rows.contains_key(ACTIVE_KEY) {
+        return Some("a failover is still under way".to_owned());
     }
     let rows = world.engine.rows.values();
     let records: Vec<&VmRecord> = rows.filter_map(|row| row.value.vm()).collect();
@@ -89,9 +94,23 @@ fn left_over(world: &World, records: &[&VmRecord]) -> Option<String> {
     owed.first().map(|id| format!("the record of {id} holds no capacity"))
 }
 
+/// The disk of a VM that another region took over: it is kept, and never runs.
+fn stays_behind(world: &World, agent: &Agent, vm: &VmId, guest: &Guest) -> bool {
+    let bound = agent.held.get(vm).is_some_and(|held| held.lease_bound);
+    let value = |key: String| world.engine.rows.get(&key).map(|row| &row.value);
+    let record = value(vm_key(vm)).and_then(|value| value.vm());
+    let floor = value(epoch_floor_key(vm)).and_then(|value| value.floor());
+    let later = record.is_some_and(|record| record.owner.epoch > guest.epoch)
+        || floor.is_some_and(|floor| floor.epoch > guest.epoch);
+    bound && !guest.alive && later
+}
+
 fn orphan(world: &World, records: &[&VmRecord]) -> Option<String> {
     for agent in &world.agents {
-        for vm in agent.guests.keys() {
+        for (vm, guest) in &agent.guests {
+            if stays_behind(world, agent, vm, guest) {
+                continue;
+            }
             let explained = |record: &&&VmRecord| {
                 record.request.id == *vm && record.owner.host == agent.report.id
             };

@@ -15,10 +15,13 @@ pub(super) const STATEMENT: Statement = Statement {
 
 pub(super) fn check(world: &World, index: usize) -> Option<String> {
     let agent = &world.agents[index];
+    // What it holds here is its disk only: it made room, or is another host's by now.
     let gave_way = |vm: &VmId| {
         let row = world.engine.rows.get(&vm_key(vm));
         let record = row.and_then(|row| row.value.vm());
-        record.is_some_and(|record| record.preempted_by.is_some())
+        record.is_none_or(|record| {
+            record.preempted_by.is_some() || record.owner.host != agent.report.id
+        })
     };
     let needs = agent.guests.iter().map(|(vm, guest)| {
         let need = Capacity::of(&guest.shape);

@@ -10,6 +10,9 @@
 //! | PL-3 | two VMs that must be apart never hold capacity of one host | a rule that two decisions at once break is no rule (F30) | `apart.rs` |
 //! | TOK-1 | a token leads to one VM, once | a retry must not create a second one (F18) | `one_token.rs` |
 //! | ACK-1 | a placement that a client was told of stays until its deletion is wished | told is promised | `told_is_kept.rs` |
+//! | LIV-1 | a lease is taken away only after it stood still for its whole life | its guests may still run (F4) | `lives.rs` |
+//! | LIV-2 | while every region lives, none is failed over | a false failover loses memory and disks for nothing (F6, F19) | `lives.rs` |
+//! | LIV-3 | the protected VMs of a region that died run elsewhere within 30 s | the promise (C18) | `lives.rs` |
 //! | END-1 | after faults stop: what is wanted runs, once, and nothing is left over | lost capacity, orphans | `at_rest.rs` |
 //!
 //! Each keeps its own memory of what it saw and reads nothing that the parts under test keep
@@ -18,6 +21,7 @@
 mod apart;
 mod at_rest;
 mod fits;
+pub(crate) mod lives;
 mod no_way_back;
 mod one_host;
 mod one_token;
@@ -47,6 +51,9 @@ pub const TABLE: &[Statement] = &[
     apart::STATEMENT,
     one_token::STATEMENT,
     told_is_kept::STATEMENT,
+    lives::LEASE,
+    lives::FALSE,
+    lives::MISSED,
     at_rest::STATEMENT,
 ];
 
@@ -78,6 +85,7 @@ pub(crate) struct Invariants {
     history: records_rise::RecordsRise,
     one_token: one_token::OneToken,
     told: told_is_kept::ToldIsKept,
+    lives: lives::Lives,
 }
 
 impl Invariants {
@@ -97,6 +105,9 @@ impl Invariants {
                 (records_rise::STATEMENT, self.history.check(world)),
                 (one_token::STATEMENT, self.one_token.check(world)),
                 (told_is_kept::STATEMENT, self.told.check(world)),
+                (lives::LEASE, self.lives.leases(world)),
+                (lives::FALSE, lives::false_failover(world)),
+                (lives::MISSED, lives::missed(world)),
             ]),
             Node::Region(index) => first([
                 (sound_ledger::STATEMENT, sound_ledger::check(world, index)),
