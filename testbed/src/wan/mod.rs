@@ -1,7 +1,7 @@
 //! A WAN in user space: regions as network namespaces, joined by one thread that delays, loses,
 //! narrows and cuts what passes between them.
 //!
-//! [`Bed`] is the door. Below it, what decides is pure and proved by itself ([`line`], [`fabric`],
+//! [`Bed`] is the door. Below it, what decides is pure and proved by itself ([`mod@line`], [`fabric`],
 //! [`route`], [`packet`]); what acts is thin ([`emulator`], [`namespace`]).
 //!
 //! Rejected: the kernel's netem, which many kernels lack, and which cannot tell how late it is.
