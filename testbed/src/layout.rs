@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// A program of the workspace: beside the test's own executable, in `target/PROFILE/`.
+/// A program of the workspace, in `target/PROFILE/`: beside a program that asks, one folder above
+/// a test.
 ///
 /// # Panics
 ///
@@ -20,10 +21,10 @@ pub fn program(name: &str) -> PathBuf {
 /// The program, or where it should be.
 fn found(name: &str) -> Result<PathBuf, PathBuf> {
     let own = std::env::current_exe().expect("a process knows its program");
-    // target/PROFILE/deps/TEST
-    let profile = own.ancestors().nth(2).expect("tests run in target/PROFILE/deps");
-    let path = profile.join(name);
-    if path.is_file() { Ok(path) } else { Err(path) }
+    // target/PROFILE/PROGRAM or target/PROFILE/deps/TEST
+    let folders = own.ancestors().skip(1).take(2);
+    let mut paths = folders.map(|folder| folder.join(name));
+    paths.find(|path| path.is_file()).ok_or_else(|| own.with_file_name(name))
 }
 
 /// The folder of the guest image, where real VMs can run here; else the reason is printed and

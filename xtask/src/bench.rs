@@ -16,6 +16,7 @@ mod scratch;
 mod state;
 mod store;
 mod usage;
+mod wan;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -37,6 +38,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("placement", placement::measure),
     ("state", state::measure),
     ("store", store::measure),
+    ("wan", wan::measure),
 ];
 
 /// What to measure and how.

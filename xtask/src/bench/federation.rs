@@ -76,7 +76,7 @@ where
 }
 
 /// The daemons and agents beside this program.
-fn build() -> anyhow::Result<()> {
+pub(super) fn build() -> anyhow::Result<()> {
     let status = Command::new("cargo")
         .args(["build", "--quiet", "--release", "--bins"])
         .args(["--package", "dwcp-region", "--package", "dwcp-agent"])
