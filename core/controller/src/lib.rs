@@ -2,6 +2,7 @@
 
 mod host_fit;
 pub mod ledger;
+pub mod migration;
 pub mod ownership;
 pub mod placement;
 

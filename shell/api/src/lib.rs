@@ -7,6 +7,7 @@ mod client;
 pub mod engine;
 mod error;
 pub mod host;
+pub mod migration;
 mod openapi;
 mod operation;
 mod params;

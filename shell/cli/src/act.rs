@@ -1,6 +1,7 @@
 //! Commands: ask the federation, show the answer.
 
 mod console;
+mod migrate;
 mod place;
 mod region;
 mod request;
@@ -32,6 +33,7 @@ pub(crate) async fn act(
         FederationCommand::Region(command) => region_command(run, command).await,
         FederationCommand::PlaceVm(args) => place::place(run, *args).await,
         FederationCommand::Vm(command) => vm_command(run, command).await,
+        FederationCommand::Migrate(args) => Box::pin(migrate::migrate(run, *args)).await,
         FederationCommand::Explain(args) => place::explain(run, *args).await,
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,

@@ -3,6 +3,7 @@
 //! Every federation command is reached with and without the word `federation` (F82), because
 //! the source uses both.
 
+mod migrate;
 mod region;
 mod request;
 mod state;
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use migrate::{
+    BeginArgs, MigrateArgs, MigrateCommand, QueueArgs, StatusOfArgs,
+};
 pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
     ExplainArgs, LimitArgs, PlaceArgs, RequestArgs, SizeArgs, StrategyArg, TierArg,
@@ -133,6 +137,8 @@ pub(crate) enum FederationCommand {
     /// List, start, stop, delete virtual machines; read their consoles
     #[command(subcommand)]
     Vm(VmCommand),
+    /// Move a virtual machine to another region while it runs; see and call off moves
+    Migrate(Box<MigrateArgs>),
     /// Say for every region why it would or would not take a VM
     Explain(Box<ExplainArgs>),
     /// List what happened, newest last

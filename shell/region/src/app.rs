@@ -41,6 +41,7 @@ use crate::lifecycle::Lifecycle;
 use crate::local_guests::LocalGuests;
 use crate::meter::{Meter, metered};
 use crate::metrics::Metrics;
+use crate::migrate::{self, Migrations};
 use crate::mirror::{self, Mirror};
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
@@ -298,6 +299,7 @@ struct Core {
     reservations: Arc<Reservations>,
     inventory: Inventory,
     status: Arc<Status>,
+    migrations: Arc<Migrations>,
     hosts: BTreeMap<HostId, Client>,
     peers: BTreeMap<RegionId, Client>,
 }
@@ -325,9 +327,28 @@ impl Core {
             fleet: fleet.clone(),
             clock: clock.clone(),
         };
+        let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
+        let (hosts, peers) = (net.hosts(&spec)?, peers(&federation, &region, &net)?);
+        let at_once = federation.controller.max_concurrent_migrations;
+        let migrations = Migrations::new(migrate::Parts {
+            region: region.clone(),
+            engine: engine.clone(),
+            mirror: mirror.clone(),
+            fleet: fleet.clone(),
+            policy: policy(&federation),
+            books: books.clone(),
+            reservations: reservations.clone(),
+            hosts: hosts.clone(),
+            peers: peers.clone(),
+            events: events.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            at_once: usize::try_from(at_once).unwrap_or(usize::MAX),
+        });
         Ok(Self {
             policy: policy(&federation),
-            reservations: Arc::new(Reservations::new(books.clone(), committer.clone())),
+            reservations,
+            migrations,
             status: Status::new(
                 region.clone(),
                 engine_view.clone(),
@@ -336,8 +357,8 @@ impl Core {
                 clock.clone(),
             ),
             log: Arc::new(ReportLog::new(clock.now().as_millis())),
-            hosts: net.hosts(&spec)?,
-            peers: peers(&federation, &region, &net)?,
+            hosts,
+            peers,
             region,
             engine,
             engine_view,
@@ -363,6 +384,7 @@ impl Core {
         spawn(tasks, "the fleet", self.fleet.clone().run());
         spawn(tasks, "the roll-forward", self.committer.clone().roll_forward());
         spawn(tasks, "the status", self.status.clone().run());
+        spawn(tasks, "the moves", self.migrations.clone().run());
         let reconciler = Reconciler {
             region: self.region.clone(),
             engine: self.engine.clone(),
@@ -465,6 +487,7 @@ impl Core {
             regions: self.region_records(),
             status: self.status.clone(),
             local: self.local_guests(),
+            migrations: self.migrations.clone(),
             peers: self.peers.clone(),
         });
         let peer = Arc::new(PeerApi {
@@ -474,6 +497,7 @@ impl Core {
             log: self.log.clone(),
             reservations: self.reservations.clone(),
             local: self.local_guests(),
+            reach: self.migrations.reach.clone(),
             meter: self.meter.clone(),
             clock: self.clock.clone(),
         });

@@ -1,4 +1,4 @@
-//! What this daemon measures, by the source's names (O18, O19, O22 to O24).
+//! What this daemon measures, by the source's names (O18, O19, O21 to O24).
 //!
 //! Where those names break the customs of Prometheus (`_ms` instead of seconds, F66), they are
 //! kept, because dashboards refer to them. Counts live here and rise; what is a level at a
@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     sync: Family<Pair, Histogram>,
     placements: Family<Placement, Counter>,
     placement: Histogram,
+    migrations: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
@@ -61,6 +62,7 @@ impl Metrics {
             sync: Family::new_with_constructor(|| Histogram::new(SYNC_MS)),
             placements: Family::default(),
             placement: Histogram::new(PLACEMENT_MS),
+            migrations: Family::default(),
         }
     }
 
@@ -100,6 +102,11 @@ impl Metrics {
         self.placement.observe(took.as_secs_f64() * 1e3);
     }
 
+    /// A move to this region ended: `moved`, `failed` or `cancelled`.
+    pub(crate) fn migrated(&self, result: &'static str) {
+        self.migrations.get_or_create(&[("result", result)]).inc();
+    }
+
     /// Hands out what is counted.
     pub(crate) fn register(&self, all: &mut Registry) {
         let own = self.own(all);
@@ -117,6 +124,11 @@ impl Metrics {
             "placement_latency_ms",
             "Time to decide, reserve and commit a placement",
             self.placement.clone(),
+        );
+        own.register(
+            "migrations",
+            "Moves of VMs to this region that ended (O21)",
+            self.migrations.clone(),
         );
         all.register(
             "state_sync_latency_ms",

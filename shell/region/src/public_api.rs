@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_api::migration::{
+    AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
+    MigrationFilter, MigrationItem, MigrationList, MigrationParams, MigrationReply,
+};
 use dwcp_api::peer::GetPeerConsole;
 use dwcp_api::peer::GetPeerEvents;
 use dwcp_api::public::{
@@ -25,6 +29,7 @@ use crate::capacity::CapacityPlanner;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, no_such_vm};
 use crate::local_guests::LocalGuests;
+use crate::migrate::Migrations;
 use crate::place::Placer;
 use crate::region_records::RegionRecords;
 use crate::status::Status;
@@ -52,6 +57,8 @@ pub struct PublicApi {
     pub status: Arc<Status>,
     /// This region's guests.
     pub local: LocalGuests,
+    /// Moves VMs between regions.
+    pub migrations: Arc<Migrations>,
     /// The daemons of the other regions.
     pub peers: BTreeMap<RegionId, Client>,
 }
@@ -88,6 +95,10 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         DeleteVm => delete_vm;
         GetConsole => console;
         GetEvents => events;
+        CreateMigration => create_migration;
+        ListMigrations => list_migrations;
+        GetMigration => get_migration;
+        CancelMigration => cancel_migration;
     }
 }
 
@@ -228,6 +239,38 @@ impl PublicApi {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         list.items.drain(..list.items.len().saturating_sub(limit));
         Ok(list)
+    }
+
+    async fn create_migration(
+        &self,
+        _: NoParams,
+        body: AskMigration,
+    ) -> Result<MigrationReply, ApiError> {
+        self.migrations.ask(body).await
+    }
+
+    async fn list_migrations(
+        &self,
+        filter: MigrationFilter,
+        (): (),
+    ) -> Result<MigrationList, ApiError> {
+        Ok(self.migrations.list(filter).await)
+    }
+
+    async fn get_migration(
+        &self,
+        params: MigrationParams,
+        (): (),
+    ) -> Result<MigrationItem, ApiError> {
+        self.migrations.show(&params.migration).await
+    }
+
+    async fn cancel_migration(
+        &self,
+        params: MigrationParams,
+        (): (),
+    ) -> Result<MigrationItem, ApiError> {
+        self.migrations.cancel(&params.migration).await
     }
 
     fn owner(&self, vm: &VmId) -> Result<RegionId, ApiError> {

@@ -13,6 +13,7 @@ mod guests;
 mod lifecycle;
 mod local;
 mod metrics;
+mod moves;
 mod outages;
 mod placing;
 mod starting;
