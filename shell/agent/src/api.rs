@@ -59,8 +59,9 @@ fn put_error(vm: &str, error: &PutError) -> ApiError {
                 )
                 .with_details(&InForce { epoch, generation })
         }
-        PutError::Move(_) => ApiError::new(ErrorCode::Conflict, message)
-            .with_remedy("look at the move: dwcp-cli federation migrate status"),
+        PutError::Move(_) => ApiError::new(ErrorCode::Conflict, message).with_remedy(
+            "ask this host how far the move is (get_move), then hand over or abandon",
+        ),
         PutError::NotKept { .. } => ApiError::new(ErrorCode::Unavailable, message)
             .with_remedy("make room on the host's disk; nothing was done"),
         PutError::Unsure { .. } => ApiError::new(ErrorCode::Indeterminate, message)

@@ -73,7 +73,7 @@ impl BedPlan {
     }
 
     /// Without large packets that stand for many: each packet on the wire is lost or late by
-    /// itself, at four times the CPU.
+    /// itself, at more CPU.
     #[must_use]
     pub const fn packet_by_packet(mut self) -> Self {
         self.offload = false;
