@@ -187,6 +187,18 @@ impl Summary {
         self.rested_after_ms_max = self.rested_after_ms_max.max(rested);
     }
 
+    /// What every world of placements counts.
+    fn placed(&mut self, seed: u64, outcome: &dwcp_sim::Outcome) {
+        self.steps += outcome.steps;
+        self.crashes += outcome.crashes;
+        self.done += outcome.placed as u64;
+        self.refused += outcome.refused as u64;
+        self.rested(outcome.virtual_ms, outcome.rested_after_ms);
+        if let Some(violation) = &outcome.violation {
+            self.violated(seed, violation);
+        }
+    }
+
     fn violated(&mut self, seed: u64, violation: &dwcp_sim::Violation) {
         self.violations += 1;
         let world = self.world;

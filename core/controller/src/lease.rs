@@ -189,22 +189,14 @@ impl Holder {
     /// How it stands.
     #[must_use]
     pub fn standing(&self, now: Duration) -> Standing {
-        standing(
-            now.saturating_sub(self.asked_at),
-            self.terms.pause_after(),
-            self.terms.kill_after(),
-        )
-    }
-}
-
-/// How a holder stands so long after its last renewal.
-fn standing(age: Duration, pause_after: Duration, kill_after: Duration) -> Standing {
-    if age >= kill_after {
-        Standing::Kill
-    } else if age >= pause_after {
-        Standing::Pause
-    } else {
-        Standing::Held
+        let age = now.saturating_sub(self.asked_at);
+        if age >= self.terms.kill_after() {
+            Standing::Kill
+        } else if age >= self.terms.pause_after() {
+            Standing::Pause
+        } else {
+            Standing::Held
+        }
     }
 }
 

@@ -32,6 +32,7 @@
 //! QEMU start the target by itself (10 ms sooner, and nobody could say later whether it ran).
 
 mod order;
+mod pace;
 mod predict;
 mod source;
 mod target;
@@ -199,6 +200,11 @@ pub struct MoveDecision {
 impl MoveDecision {
     const fn act(action: MoveAction) -> Self {
         Self { action, deadline: None, persist: false, over: false }
+    }
+
+    /// The move lets go of the guest.
+    const fn over() -> Self {
+        Self { over: true, ..Self::act(MoveAction::Nothing) }
     }
 
     const fn persisted(self) -> Self {

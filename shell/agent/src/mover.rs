@@ -84,6 +84,24 @@ pub struct Doorway {
     pub subject: String,
 }
 
+/// Whether a guest can go on here: the state of one machine is nothing to another.
+///
+/// # Errors
+///
+/// [`HypervisorError::OtherMachine`].
+pub(crate) fn same_machine(
+    here: Machine,
+    order: &Incoming,
+) -> Result<(), HypervisorError> {
+    if here == order.machine {
+        return Ok(());
+    }
+    Err(HypervisorError::OtherMachine {
+        source_has: format!("{:?}", order.machine),
+        target_has: format!("{here:?}"),
+    })
+}
+
 /// Performs what was decided about a move.
 ///
 /// # Errors

@@ -259,19 +259,36 @@ impl Task {
         for note in &decision.notes {
             entry.note(now, note.text().to_owned());
         }
+        self.follow(
+            vm,
+            Deed::Guest(decision.action),
+            decision.deadline,
+            decision.persist,
+        );
+    }
+
+    /// Does what was decided about a guest, and looks again at the deadline.
+    fn follow(
+        &mut self,
+        vm: &VmId,
+        deed: Deed,
+        deadline: Option<Timestamp>,
+        persist: bool,
+    ) {
+        let Some(entry) = self.entries.get_mut(vm) else { return };
         if let Some(old) = entry.deadline.take() {
             self.timers.remove(&(old, vm.clone()));
         }
-        if let Some(deadline) = decision.deadline {
+        if let Some(deadline) = deadline {
             entry.deadline = Some(deadline);
             self.timers.insert((deadline, vm.clone()));
         }
-        let entry_unsaved = entry.unsaved;
+        let unsaved = entry.unsaved;
         self.tell(vm);
-        if decision.persist || entry_unsaved {
-            self.save(vm, Deed::Guest(decision.action));
+        if persist || unsaved {
+            self.save(vm, deed);
         } else {
-            self.act(vm, Deed::Guest(decision.action));
+            self.act(vm, deed);
         }
     }
 

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -107,6 +107,14 @@ pub enum StoreError {
 
 /// Sees a row of a scan and says whether to go on.
 pub type Visitor<'v> = dyn FnMut(&str, &[u8]) -> Result<ControlFlow<()>, Fault> + 'v;
+
+/// Where the rows of a prefix begin that come after a key.
+fn start_of<'k>(prefix: &'k str, after: Option<&'k str>) -> Bound<&'k str> {
+    match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        Some(_) | None => Bound::Included(prefix),
+    }
+}
 
 /// What keeps the rows of a store. It is used by one writer and many readers; readers see
 /// whole commits.

@@ -28,19 +28,12 @@ fn one(options: &SimOptions, summary: &mut Summary, name: &str, world: &Options)
     if !options.json {
         print(name, world, &outcome);
     }
-    summary.steps += outcome.steps;
-    summary.crashes += outcome.crashes;
-    summary.done += outcome.placed as u64;
-    summary.refused += outcome.refused as u64;
+    summary.placed(world.seed, &outcome);
     summary.failovers += outcome.failovers as u64;
     summary.recovered += outcome.recovered as u64;
     summary.fenced += outcome.fenced;
     let longest = outcome.recovered_after_ms.unwrap_or(0);
     summary.recovered_after_ms_max = summary.recovered_after_ms_max.max(longest);
-    summary.rested(outcome.virtual_ms, outcome.rested_after_ms);
-    if let Some(violation) = &outcome.violation {
-        summary.violated(world.seed, violation);
-    }
 }
 
 fn print(name: &str, world: &Options, outcome: &Outcome) {

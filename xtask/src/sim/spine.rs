@@ -17,16 +17,9 @@ pub(super) fn run_seeds(options: &SimOptions, summary: &mut Summary) {
 }
 
 fn add(summary: &mut Summary, seed: u64, outcome: &Outcome) {
-    summary.steps += outcome.steps;
-    summary.crashes += outcome.crashes;
-    summary.done += outcome.placed as u64;
-    summary.refused += outcome.refused as u64;
+    summary.placed(seed, outcome);
     summary.displaced += outcome.displaced as u64;
     summary.reinstated += outcome.reinstated as u64;
-    summary.rested(outcome.virtual_ms, outcome.rested_after_ms);
-    if let Some(violation) = &outcome.violation {
-        summary.violated(seed, violation);
-    }
 }
 
 fn print(world: &Options, outcome: &Outcome) {

@@ -5,14 +5,13 @@ use std::time::Duration;
 use dwcp_types::{Epoch, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::pace::{Pace, wait};
 use super::{Mirror, MoveAction, MoveDecision, Ports, Stream, StreamStatus, Traffic};
 use crate::{Monitor, Process, RunState};
 
 /// Without progress for so long a move is given up: four times the longest pause that was
 /// seen in a stream that went on by itself (a link cut for 4 s, HYPERVISOR.md section 2).
 pub const STALL: Duration = Duration::from_secs(20);
-/// How often progress is looked at: what is seen between is what the region tells its user.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What the source is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +72,7 @@ struct Memory {
     /// What broke after the promise.
     broken: Option<String>,
     traffic: Traffic,
-    tried: Option<(MoveAction, Timestamp)>,
+    pace: Pace,
 }
 
 impl Source {
@@ -190,7 +189,7 @@ impl Source {
         self.memory.traffic = traffic.clone();
         let state = match process {
             Process::Alive(Monitor::Detached) => {
-                return self.paced(now, MoveDecision::act(MoveAction::Adopt));
+                return self.memory.pace.keep(now, MoveDecision::act(MoveAction::Adopt));
             }
             Process::Alive(Monitor::Silent) => return self.silent(now),
             Process::Alive(Monitor::Says(state)) => Some(state),
@@ -204,30 +203,7 @@ impl Source {
             SourceStep::Abandoned { .. } => self.undoing(state, traffic),
             SourceStep::TakingBack => self.taking_back(state, traffic),
         };
-        self.paced(now, decision)
-    }
-
-    /// Never the same action in a hot loop: what was done shows within a second or is tried
-    /// again then.
-    fn paced(&mut self, now: Timestamp, decision: MoveDecision) -> MoveDecision {
-        let action = decision.action;
-        if action == MoveAction::Nothing {
-            return decision;
-        }
-        if let Some((last, at)) = self.memory.tried
-            && last == action
-            && now.since(at) < Duration::from_secs(1)
-        {
-            let deadline = Some(at.plus(Duration::from_secs(1)));
-            return MoveDecision { action: MoveAction::Nothing, deadline, ..decision };
-        }
-        self.memory.tried = Some((action, now));
-        decision
-    }
-
-    fn wait(now: Timestamp) -> MoveDecision {
-        let deadline = Some(now.plus(LOOK_EVERY));
-        MoveDecision { deadline, ..MoveDecision::act(MoveAction::Nothing) }
+        self.memory.pace.keep(now, decision)
     }
 
     fn give_up(&mut self, now: Timestamp, reason: &str) -> MoveDecision {
@@ -245,7 +221,7 @@ impl Source {
         if self.is_stalled(now, u64::MAX) && self.abandon("the monitor does not answer") {
             return Self::again(now);
         }
-        Self::wait(now)
+        wait(now)
     }
 
     /// Whether this measure of progress stands still for too long.
@@ -285,7 +261,7 @@ impl Source {
             Some(mirror) if self.is_stalled(now, mirror.copied) => {
                 self.give_up(now, "the copy of the disk made no progress for 20 s")
             }
-            Some(_) => Self::wait(now),
+            Some(_) => wait(now),
         }
     }
 
@@ -315,7 +291,7 @@ impl Source {
                 if self.is_stalled(now, *transferred) {
                     return self.give_up(now, "the memory made no progress for 20 s");
                 }
-                Self::wait(now)
+                wait(now)
             }
             StreamStatus::None
             | StreamStatus::Device
@@ -350,7 +326,7 @@ impl Source {
         if state == Some(RunState::Running) {
             return MoveDecision::act(MoveAction::Pause);
         }
-        Self::wait(now)
+        wait(now)
     }
 
     fn note_broken(&mut self, traffic: &Traffic) {
@@ -378,7 +354,7 @@ impl Source {
             StreamStatus::Active | StreamStatus::Device | StreamStatus::Completed
         );
         if state.is_some() && flows {
-            return Self::wait(now);
+            return wait(now);
         }
         self.note_broken(traffic);
         Self::held(now, state)
@@ -388,9 +364,8 @@ impl Source {
         // What was undone went with the process.
         self.memory.undone |= state.is_none();
         let left = traffic.stream.status.is_under_way() || traffic.mirror.is_some();
-        let over = MoveDecision { over: true, ..MoveDecision::act(MoveAction::Nothing) };
         if self.memory.undone && (state.is_none() || !left) {
-            return over;
+            return MoveDecision::over();
         }
         MoveDecision::act(MoveAction::Undo)
     }

@@ -1,17 +1,13 @@
 //! The side that a guest comes to.
 
-use std::time::Duration;
-
 use dwcp_types::{Epoch, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::pace::{Pace, wait};
 use super::{MoveAction, MoveDecision, StreamStatus, Traffic};
 use crate::{
     Accelerator, Given, GuestSpec, Monitor, Observation, Process, RunState, Storage,
 };
-
-/// How often a waiting target looks whether its guest came, beside QEMU's own word.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What both sides must have alike for one's state to be the other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +64,7 @@ struct Memory {
     lost: Option<String>,
     settled: bool,
     traffic: Traffic,
-    tried: Option<(MoveAction, Timestamp)>,
+    pace: Pace,
 }
 
 impl Target {
@@ -139,33 +135,12 @@ impl Target {
         self.memory.traffic = traffic.clone();
         let decision = match self.step {
             TargetStep::Dropped => Self::dropping(seen),
-            _ if self.memory.lost.is_some() => Self::wait(now),
+            _ if self.memory.lost.is_some() => wait(now),
             TargetStep::Preparing => self.preparing(seen),
             TargetStep::Started => self.started(now, seen, traffic, (committed, runs)),
             TargetStep::Arrived => self.arrived(now, seen),
         };
-        self.paced(now, decision)
-    }
-
-    fn paced(&mut self, now: Timestamp, decision: MoveDecision) -> MoveDecision {
-        let action = decision.action;
-        if action == MoveAction::Nothing {
-            return decision;
-        }
-        if let Some((last, at)) = self.memory.tried
-            && last == action
-            && now.since(at) < Duration::from_secs(1)
-        {
-            let deadline = Some(at.plus(Duration::from_secs(1)));
-            return MoveDecision { action: MoveAction::Nothing, deadline, ..decision };
-        }
-        self.memory.tried = Some((action, now));
-        decision
-    }
-
-    fn wait(now: Timestamp) -> MoveDecision {
-        let deadline = Some(now.plus(LOOK_EVERY));
-        MoveDecision { deadline, ..MoveDecision::act(MoveAction::Nothing) }
+        self.memory.pace.keep(now, decision)
     }
 
     fn preparing(&mut self, seen: &Observation) -> MoveDecision {
@@ -178,7 +153,7 @@ impl Target {
 
     fn lose(&mut self, now: Timestamp, reason: &str) -> MoveDecision {
         self.memory.lost = Some(reason.to_owned());
-        Self::wait(now)
+        wait(now)
     }
 
     fn started(
@@ -210,18 +185,18 @@ impl Target {
         if waits && traffic.ports.is_none() {
             return MoveDecision::act(MoveAction::Listen);
         }
-        Self::wait(now)
+        wait(now)
     }
 
     fn arrived(&self, now: Timestamp, seen: &Observation) -> MoveDecision {
-        let over = MoveDecision { over: true, ..MoveDecision::act(MoveAction::Nothing) };
+        let over = MoveDecision::over().persisted();
         match seen.process {
-            Process::Gone => over.persisted(),
+            Process::Gone => over,
             Process::Alive(Monitor::Detached) => MoveDecision::act(MoveAction::Adopt),
             // Its disk came; the memory of a machine that never ran is of no use.
             Process::Alive(_) if self.order.cold => MoveDecision::act(MoveAction::Kill),
-            Process::Alive(Monitor::Silent) => Self::wait(now),
-            Process::Alive(Monitor::Says(_)) if self.memory.settled => over.persisted(),
+            Process::Alive(Monitor::Silent) => wait(now),
+            Process::Alive(Monitor::Says(_)) if self.memory.settled => over,
             Process::Alive(Monitor::Says(_)) => MoveDecision::act(MoveAction::Settle),
         }
     }
@@ -229,10 +204,7 @@ impl Target {
     fn dropping(seen: &Observation) -> MoveDecision {
         match (seen.process, seen.storage) {
             (Process::Alive(_), _) => MoveDecision::act(MoveAction::Kill),
-            (Process::Gone, Storage::Absent) => {
-                let over = MoveDecision::act(MoveAction::Nothing).persisted();
-                MoveDecision { over: true, ..over }
-            }
+            (Process::Gone, Storage::Absent) => MoveDecision::over().persisted(),
             (Process::Gone, _) => MoveDecision::act(MoveAction::DeleteDisk),
         }
     }

@@ -29,7 +29,7 @@ use super::qmp::{Client, QmpError};
 use super::{Qemu, image, make_folder};
 use crate::config::Config;
 use crate::hypervisor::{Done, HypervisorError};
-use crate::mover::{Doorway, Mover};
+use crate::mover::{Doorway, Mover, same_machine};
 
 /// The only protocol and cipher that is offered (X2).
 const PRIORITY: &str = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM";
@@ -510,13 +510,7 @@ impl Mover for Qemu {
     ) -> Done<'a> {
         Box::pin(async move {
             self.door()?;
-            let here = self.machine(guest)?;
-            if here != order.machine {
-                return Err(HypervisorError::OtherMachine {
-                    source_has: format!("{:?}", order.machine),
-                    target_has: format!("{here:?}"),
-                });
-            }
+            same_machine(self.machine(guest)?, order)?;
             self.launch(vm, guest, super::Begin::Incoming).await
         })
     }

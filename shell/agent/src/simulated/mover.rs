@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{Guest, Simulated};
 use crate::hypervisor::{Done, HypervisorError};
-use crate::mover::{Doorway, Mover};
+use crate::mover::{Doorway, Mover, same_machine};
 
 /// Largest state: a console and some words.
 const STATE_LEN_MAX: u64 = 64 * 1024;
@@ -245,13 +245,7 @@ impl Mover for Simulated {
         order: &'a Incoming,
     ) -> Done<'a> {
         Box::pin(async move {
-            let here = self.machine(guest)?;
-            if here != order.machine {
-                return Err(HypervisorError::OtherMachine {
-                    source_has: format!("{:?}", order.machine),
-                    target_has: format!("{here:?}"),
-                });
-            }
+            same_machine(self.machine(guest)?, order)?;
             self.launch(vm, true)?;
             self.turn(vm, RunState::InMigrate, "")
         })

@@ -40,31 +40,11 @@ impl Task {
                 target.decide(now, &seen, traffic, (committed.is_some(), runs))
             }
         };
-        self.follow(vm, decision);
+        let MoveDecision { action, deadline, persist, over } = decision;
+        let let_go = over && entry.let_go();
+        let deadline = if over { Some(now) } else { deadline };
+        self.follow(vm, Deed::Move(action), deadline, persist || let_go);
         true
-    }
-
-    fn follow(&mut self, vm: &VmId, decision: MoveDecision) {
-        let MoveDecision { action, deadline, mut persist, over } = decision;
-        let Some(entry) = self.entries.get_mut(vm) else { return };
-        if over && entry.let_go() {
-            persist = true;
-        }
-        if let Some(old) = entry.deadline.take() {
-            self.timers.remove(&(old, vm.clone()));
-        }
-        let deadline = if over { Some(self.clock.now()) } else { deadline };
-        if let Some(deadline) = deadline {
-            entry.deadline = Some(deadline);
-            self.timers.insert((deadline, vm.clone()));
-        }
-        let unsaved = entry.unsaved;
-        self.tell(vm);
-        if persist || unsaved {
-            self.save(vm, Deed::Move(action));
-        } else {
-            self.act(vm, Deed::Move(action));
-        }
     }
 
     /// Answers how far a move is.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
-use super::{Absent, Backend, Change, Fault, Syncs, Visitor};
+use super::{Absent, Backend, Change, Fault, Syncs, Visitor, start_of};
 use crate::commit::{make_whole, settle_folder};
 
 /// Cache of blocks in bytes, as for redb.
@@ -98,10 +98,7 @@ impl Backend for Fjall {
         after: Option<&str>,
         row: &mut Visitor<'_>,
     ) -> Result<(), Fault> {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(stored(after)),
-            Some(_) | None => Bound::Included(stored(prefix)),
-        };
+        let start = start_of(prefix, after).map(stored);
         // A plain read can see half of a commit.
         let snapshot = self.database.snapshot();
         for found in snapshot.range::<String, _>(&self.rows, (start, Bound::Unbounded)) {

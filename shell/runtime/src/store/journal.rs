@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use super::{Absent, Backend, Change, Fault, Syncs, Visitor};
+use super::{Absent, Backend, Change, Fault, Syncs, Visitor, start_of};
 use crate::commit::beside;
 
 mod file;
@@ -247,11 +247,7 @@ impl Recent {
 
     /// The rows of a prefix after a key.
     fn below(&self, prefix: &str, after: Option<&str>) -> Rows {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            Some(_) | None => Bound::Included(prefix),
-        };
-        let range = (start, Bound::Unbounded);
+        let range = (start_of(prefix, after), Bound::Unbounded);
         let of = |rows: &Rows| -> Vec<(String, Option<Bytes>)> {
             let rows = rows.range::<str, _>(range);
             let below = rows.take_while(|(key, _)| key.starts_with(prefix));

@@ -15,7 +15,7 @@ use redb::{
     ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
 
-use super::{Absent, Backend, Change, Fault, Syncs, Visitor, row};
+use super::{Absent, Backend, Change, Fault, Syncs, Visitor, row, start_of};
 use crate::commit::{Disk, RedbDisk, fault};
 
 /// The rows, each with its checksum.
@@ -95,10 +95,7 @@ impl Backend for Redb {
         after: Option<&str>,
         row: &mut Visitor<'_>,
     ) -> Result<(), Fault> {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            Some(_) | None => Bound::Included(prefix),
-        };
+        let start = start_of(prefix, after);
         let transaction = self.disk.database().begin_read().map_err(fault)?;
         let rows = transaction.open_table(ROWS).map_err(fault)?;
         for found in rows.range::<&str>((start, Bound::Unbounded)).map_err(fault)? {

@@ -10,6 +10,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::identity::{IdentityError, subject_of};
 use super::{Peer, TlsError};
 
 /// Name of a CA's certificate in its directory, and beside the certificates it issued.
@@ -58,10 +59,7 @@ impl Credentials {
     ///
     /// When it cannot be read.
     pub fn peer(&self) -> Result<Peer, TlsError> {
-        let chain = read_chain(&self.certificate)?;
-        let unusable = |reason| unusable(&self.certificate, reason);
-        let first = chain.first().ok_or_else(|| unusable("it is empty".to_owned()))?;
-        Peer::from_der(first).map_err(|error| unusable(error.to_string()))
+        self.own(Peer::from_der)
     }
 
     /// The subject of the own certificate as QEMU writes it, in the certificate's order:
@@ -71,10 +69,18 @@ impl Credentials {
     ///
     /// When it cannot be read.
     pub fn subject(&self) -> Result<String, TlsError> {
+        self.own(subject_of)
+    }
+
+    /// Something that the own certificate says.
+    fn own<T>(
+        &self,
+        read: impl FnOnce(&[u8]) -> Result<T, IdentityError>,
+    ) -> Result<T, TlsError> {
         let chain = read_chain(&self.certificate)?;
         let unusable = |reason| unusable(&self.certificate, reason);
         let first = chain.first().ok_or_else(|| unusable("it is empty".to_owned()))?;
-        super::identity::subject_of(first).map_err(|error| unusable(error.to_string()))
+        read(first).map_err(|error| unusable(error.to_string()))
     }
 
     /// Says so, with what to do, when the own certificate is not valid now.
