@@ -103,14 +103,15 @@ impl<B: Backend> Backend for Journaled<B> {
         let open = |ending| JournalFile::open(&beside(path, ending), absent, syncs);
         let [a, b] = ENDINGS;
         let (a, b) = (open(a)?, open(b)?);
-        // The newer run goes on.
+        // The newer run goes on, unless the backend has all of it.
         let (newer, older) = if a.1.last() >= b.1.last() { (a, b) } else { (b, a) };
+        let is_free = newer.1.last().is_none_or(|last| last <= count);
         let mut recent = Recent { count, ..Recent::default() };
         recent.full = Arc::new(recent.replay(older.1)?);
         recent.full_upto = recent.count;
         recent.newer = recent.replay(newer.1)?;
         let mut files = [newer.0, older.0];
-        if recent.newer.is_empty() {
+        if is_free {
             files[0].begin();
         }
         let shared =
@@ -185,13 +186,14 @@ impl<B: Backend> Shared<B> {
         self.recent.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the rows of the full file to the backend, as one commit.
+    /// Brings the rows of the full file to the backend, as one commit. A commit without rows
+    /// counts too: the file may be overwritten only once the backend has its number.
     fn carry(&self) -> Result<(), Fault> {
         let (full, upto) = {
             let recent = self.recent();
             (Arc::clone(&recent.full), recent.full_upto)
         };
-        if full.is_empty() {
+        if self.backend.count()? >= upto {
             return Ok(());
         }
         let change = |(key, value): (&String, &Option<Bytes>)| {

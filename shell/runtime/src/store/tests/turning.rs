@@ -137,3 +137,37 @@ fn a_journal_file_is_not_overwritten_before_the_backend_has_it() {
     assert_eq!(store.count(), Ok(next));
     has_all(&store, next);
 }
+
+/// Opens a store again and again, with so many commits without changes each time, then one with.
+fn goes_on_after_commits_without_changes(empty: u64) {
+    let folder = memory_folder();
+    let path = folder.path().join("store");
+    let mut count = 0;
+    for number in 1..=3 {
+        let store = Shipped::open(&path, Absent::Make, &Syncs::default()).unwrap();
+        assert_eq!(store.count(), Ok(count));
+        for _ in 0..empty {
+            count += 1;
+            store.commit(Vec::new(), count).unwrap();
+        }
+        drop(store);
+        let store = Shipped::open(&path, Absent::Refuse, &Syncs::default()).unwrap();
+        count += 1;
+        store.commit(put(number), count).unwrap();
+        has_all(&store, number);
+    }
+    let store = Shipped::open(&path, Absent::Refuse, &Syncs::default()).unwrap();
+    assert_eq!(store.count(), Ok(count));
+    has_all(&store, 3);
+}
+
+#[test]
+fn a_commit_without_changes_before_a_restart_is_not_overwritten() {
+    goes_on_after_commits_without_changes(1);
+}
+
+#[test]
+fn files_full_of_commits_without_changes_are_not_overwritten_before_their_turn() {
+    // 16 bytes each: both of a test's files twice over.
+    goes_on_after_commits_without_changes(4_100);
+}
