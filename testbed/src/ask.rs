@@ -4,7 +4,8 @@ use dwcp_api::public::PlaceVm;
 use dwcp_controller::ownership::ClientToken;
 use dwcp_types::{
     Affinity, AffinityMode, ComplianceZone, Constraints, Gib, GroupId, Hardness, Mib,
-    PlacementRequest, RegionId, Scope, TenantId, Tier, VmId, VmShape, VmType,
+    OnRegionLoss, PlacementRequest, RegionId, Scope, TenantId, Tier, VmId, VmShape,
+    VmType,
 };
 
 /// A VM of one slot: 1 CPU, 1 GiB of memory, 10 GiB of storage, of tenant `acme`.
@@ -35,7 +36,7 @@ impl Ask {
             strategy: None,
             priority: 5,
             tier: Tier::Standard,
-            on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+            on_region_loss: OnRegionLoss::StayDown,
             labels: std::collections::BTreeMap::new(),
         };
         let ask = PlaceVm {
@@ -60,6 +61,14 @@ impl Ask {
     pub fn only_in(mut self, region: &str) -> Self {
         let region = RegionId::new(region).expect("a name");
         self.0.request.constraints.allowed_regions.insert(region);
+        self
+    }
+
+    /// Protected: started elsewhere from its image when its region is lost.
+    #[must_use]
+    pub const fn protected(mut self) -> Self {
+        self.0.request.tier = Tier::Protected;
+        self.0.request.on_region_loss = OnRegionLoss::RestartFromImage;
         self
     }
 

@@ -35,6 +35,10 @@ use crate::wan::Bed;
 /// Life of the administrator's credential: longer than any test.
 const ADMIN_LIFETIME: Duration = Duration::from_hours(1);
 
+/// How often, and how many times at most, it is looked whether all processes are gone.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOKS_MAX: u32 = 200;
+
 /// Daemons, agents, their files and their guests.
 #[derive(Debug)]
 pub struct Federation {
@@ -430,7 +434,15 @@ impl Federation {
     /// When one is.
     pub fn end(mut self) {
         self.stop();
-        let left = self.living();
+        let mut left = self.living();
+        // A host's watchdog ends by itself once its agent and its guests are gone.
+        for _ in 0..LOOKS_MAX {
+            if left.is_empty() {
+                break;
+            }
+            std::thread::sleep(LOOK_EVERY);
+            left = self.living();
+        }
         assert!(left.is_empty(), "processes are left: {left:?}");
     }
 

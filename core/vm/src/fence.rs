@@ -78,6 +78,13 @@ impl Guard {
         }
     }
 
+    /// Whether the time of the grant is over at a moment of the host's clock, whomever it names.
+    #[must_use]
+    pub fn is_over(&self, now: Duration) -> bool {
+        let is_over = |it: &Grant| now.saturating_sub(it.from) >= it.kill_after;
+        self.grant.as_ref().is_none_or(is_over)
+    }
+
     /// When what bound guests may do changes next without a new grant.
     #[must_use]
     pub fn changes_at(&self, now: Duration) -> Option<Duration> {

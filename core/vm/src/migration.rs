@@ -37,7 +37,7 @@ mod predict;
 mod source;
 mod target;
 
-pub use order::{MoveOrder, Moving, Refused, Taken, admit, take};
+pub use order::{Holding, MoveOrder, Moving, Refused, Taken, admit, take};
 pub use predict::{
     Forecast, LINK_PERCENT, ROUNDS_MAX, Reason, SWITCH_MS, SWITCH_TRIPS, Wish, forecast,
 };

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Driver};
 use crate::handle::{AgentHandle, INBOX_MAX};
 use crate::hypervisor::{self, Hypervisor};
+use crate::lease::LeaseFile;
 use crate::qemu::Qemu;
 use crate::simulated::Simulated;
 use crate::store::{Store, StoreError};
@@ -91,11 +92,15 @@ impl Agent {
         let starts_max = config.starts_max.unwrap_or_else(cores);
         let (tell, seq) = watch::channel(0);
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let handle = AgentHandle { inbox, seq, hypervisor: Arc::clone(&hypervisor) };
+        let lease = Arc::new(LeaseFile::in_folder(&config.data_dir));
+        let guard = lease.read();
+        let handle =
+            AgentHandle { inbox, seq, hypervisor: Arc::clone(&hypervisor), lease };
         let store = Arc::new(store);
         let saves = Arc::new(Semaphore::new(SAVES_MAX as usize));
         let in_task = Arc::clone(&saves);
-        let parts = Parts { hypervisor, store, host, policy, starts_max, saves: in_task };
+        let parts =
+            Parts { hypervisor, store, host, policy, starts_max, saves: in_task, guard };
         let task = tokio::spawn(Task::new(parts, stored, tell).run(messages));
         Ok(Self { handle, task, saves })
     }

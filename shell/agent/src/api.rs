@@ -4,18 +4,19 @@
 use std::time::Duration;
 
 use dwcp_api::host::{
-    Acknowledged, Console, ConsoleParams, HostReport, InForce, InstanceParams,
-    Instruction, MachineParams, MachineReport, MoveOrder, MoveParams, MoveReport,
-    ReportParams,
+    Acknowledged, ClockReading, Console, ConsoleParams, HostReport, InForce,
+    InstanceParams, Instruction, LeaseBody, MachineParams, MachineReport, MoveOrder,
+    MoveParams, MoveReport, ReportParams,
 };
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::crash::crash_point;
 use dwcp_types::VmShape;
 use dwcp_vm::migration::{self, Incoming, Outgoing, Ports};
-use dwcp_vm::{Accelerator, Given, GuestSpec};
+use dwcp_vm::{Accelerator, Given, Grant, GuestSpec};
 
 use crate::handle::{AgentHandle, ConsoleError, PutError, Stopping};
 use crate::hypervisor::HypervisorError;
+use crate::lease;
 use crate::news::Cursor;
 
 /// Longest that a stage is held back.
@@ -35,8 +36,9 @@ pub async fn put_instance(
     params: InstanceParams,
     body: Instruction,
 ) -> Result<Acknowledged, ApiError> {
-    let Instruction { epoch, generation, power, shape, image, address } = body;
-    let guest = GuestSpec { shape, image, address, lease_bound: false };
+    let Instruction { epoch, generation, power, shape, image, address, lease_bound } =
+        body;
+    let guest = GuestSpec { shape, image, address, lease_bound };
     let instruction = dwcp_vm::Instruction { epoch, generation, power, guest };
     let vm = params.vm;
     crash_point("agent-before-record");
@@ -191,6 +193,36 @@ pub async fn get_machine(
         name: doorway.name,
         subject: doorway.subject,
     })
+}
+
+/// `grant_lease`.
+///
+/// # Errors
+///
+/// 503 when the grant cannot be written for the watchdog, or the agent is stopping; then it
+/// is not in force.
+pub async fn grant_lease(
+    agent: &AgentHandle,
+    body: LeaseBody,
+) -> Result<ClockReading, ApiError> {
+    let lease = agent.lease();
+    if let Some(grant) = body.grant
+        && grant.from.boot == lease.boot()
+    {
+        let millis = Duration::from_millis;
+        let grant = Grant {
+            from: Duration::from_micros(grant.from.now_us),
+            pause_after: millis(grant.pause_after_ms),
+            kill_after: millis(grant.kill_after_ms),
+            vms: grant.vms,
+        };
+        agent
+            .grant(grant)
+            .await
+            .map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))?;
+    }
+    let now_us = u64::try_from(lease::now().as_micros()).unwrap_or(u64::MAX);
+    Ok(ClockReading { boot: lease.boot().to_owned(), now_us })
 }
 
 /// `read_host_report`.

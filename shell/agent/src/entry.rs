@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use dwcp_api::host::{InstanceEvent, InstanceReport, MoveStage};
 use dwcp_types::{Epoch, Generation, Power, Timestamp, VmId, VmPhase};
 use dwcp_vm::migration::{MoveOrder, Moving};
-use dwcp_vm::{Given, Instance, Instruction};
+use dwcp_vm::{Given, Instance, Instruction, Leave};
 use tokio::sync::oneshot;
 
 use crate::handle::{PutReply, Taken};
@@ -16,6 +16,9 @@ use crate::hypervisor::Sighting;
 /// What is kept of what happened to a VM: enough for an hour of a guest that dies as often as
 /// the backoff lets it, in a report of some kilobytes.
 pub(crate) const EVENTS_MAX: usize = 32;
+
+/// What is told of a VM that is bound to its region's lease while that is not there.
+const HELD_BACK: &str = "its region does not hold its lease here, so it must not run";
 
 /// Where a VM's turn stands. A VM is observed or acted on by one future at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub(crate) struct Entry {
     pub(crate) puts: VecDeque<Put>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) buried_at: Option<Timestamp>,
+    /// Its region's lease does not let it run.
+    pub(crate) held_back: Option<Leave>,
     /// The number of its last change in the news.
     pub(crate) seq: u64,
     events: VecDeque<InstanceEvent>,
@@ -133,7 +138,7 @@ impl Entry {
             epoch: record.instruction.epoch,
             generation: record.instruction.generation,
             power: record.instruction.power,
-            phase: instance.phase(),
+            phase: self.phase(instance),
             pid: self.sighting.pid,
             events_total: self.events_total,
             buried: record.buried,
@@ -142,6 +147,15 @@ impl Entry {
         let news = self.shown.as_ref() != Some(&now);
         self.shown = Some(now);
         news
+    }
+
+    /// What is seen of it; a guest that its lease holds back is never told as running.
+    fn phase(&self, instance: &Instance) -> VmPhase {
+        match self.held_back {
+            None | Some(Leave::Run) => instance.phase(),
+            Some(Leave::Halt) => VmPhase::Paused,
+            Some(Leave::End) => VmPhase::Failed,
+        }
     }
 
     /// A tombstone needs no more than its record.
@@ -165,7 +179,7 @@ impl Entry {
             epoch: instruction.epoch,
             generation: instruction.generation,
             power: instruction.power,
-            phase: instance.phase(),
+            phase: self.phase(instance),
             asked: instruction.guest.shape,
             given_cpu: given.cpu,
             given_memory: given.memory,
@@ -175,7 +189,10 @@ impl Entry {
             cpu_ms: millis(usage.cpu),
             resident: usage.resident,
             restarts: instance.restarts(),
-            error: instance.error().map(str::to_owned),
+            error: self.held_back.map_or_else(
+                || instance.error().map(str::to_owned),
+                |_| Some(HELD_BACK.to_owned()),
+            ),
             events: self.events.iter().cloned().collect(),
         })
     }

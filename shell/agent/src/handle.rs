@@ -7,12 +7,13 @@ use std::time::Duration;
 use dwcp_api::host::{HostReport, MoveReport, MoveStage};
 use dwcp_types::VmId;
 use dwcp_vm::migration::{self, MoveOrder};
-use dwcp_vm::{Instruction, Refused};
+use dwcp_vm::{Grant, Instruction, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::entry::Want;
 use crate::hypervisor::{self, ConsolePart, Hypervisor};
+use crate::lease::LeaseFile;
 use crate::news::Cursor;
 
 /// Requests that may wait for the task; further ones wait at the sender.
@@ -82,6 +83,10 @@ pub(crate) enum Message {
         vm: VmId,
         reply: oneshot::Sender<Option<Ipv4Addr>>,
     },
+    Grant {
+        grant: Grant,
+        reply: oneshot::Sender<()>,
+    },
     Knows {
         vm: VmId,
         reply: oneshot::Sender<bool>,
@@ -94,6 +99,7 @@ pub struct AgentHandle {
     pub(crate) inbox: mpsc::Sender<Message>,
     pub(crate) seq: watch::Receiver<u64>,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
+    pub(crate) lease: Arc<LeaseFile>,
 }
 
 /// The agent is stopping.
@@ -172,6 +178,29 @@ impl AgentHandle {
         answer.await.map_err(|_| PutError::Stopping)?
     }
 
+    /// Where the grant in force is written.
+    #[must_use]
+    pub(crate) fn lease(&self) -> &LeaseFile {
+        &self.lease
+    }
+
+    /// Lets bound guests run for a while. The grant is written for the watchdog before it is in
+    /// force, so that no guest runs that the watchdog does not know of.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, or the agent is stopping.
+    pub async fn grant(&self, grant: Grant) -> Result<(), GrantError> {
+        let lease = Arc::clone(&self.lease);
+        let written = grant.clone();
+        let writing = tokio::task::spawn_blocking(move || lease.write(&written));
+        writing.await.map_err(|_| Stopping)??;
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Grant { grant, reply };
+        self.inbox.send(message).await.map_err(|_| Stopping)?;
+        Ok(answer.await.map_err(|_| Stopping)?)
+    }
+
     /// Reads what changed after `cursor` in this incarnation of the agent, waiting for a change
     /// at most `wait`.
     ///
@@ -224,6 +253,17 @@ impl AgentHandle {
         }
         Ok(Some(self.hypervisor.console(vm, offset, limit).await?))
     }
+}
+
+/// Why a grant is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// The agent is stopping.
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+    /// It cannot be written.
+    #[error("the lease cannot be written for the watchdog: {0}")]
+    NotWritten(#[from] std::io::Error),
 }
 
 /// Why a console is not read.

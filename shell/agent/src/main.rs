@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use dwcp_agent::config::TlsFiles;
+use dwcp_agent::config::{Driver, TlsFiles};
 use dwcp_agent::serve::{Owner, bind_local, local_router, routes};
+use dwcp_agent::watchdog::{self, Watchdog};
 use dwcp_agent::{Agent, Config, Store, open_hypervisor};
 use dwcp_runtime::clock::SystemClock;
 use dwcp_runtime::http::{BoundServer, Limits};
@@ -35,6 +36,13 @@ enum Sub {
         #[arg(long, value_name = "FILE", default_value = "/etc/dwcp/agent.yaml")]
         config: PathBuf,
     },
+    /// End guests that are bound to their region's lease when it is over, whatever the agent
+    /// does. The agent starts this by itself; it ends when there is nothing to watch.
+    Watchdog {
+        /// The configuration file (YAML).
+        #[arg(long, value_name = "FILE", default_value = "/etc/dwcp/agent.yaml")]
+        config: PathBuf,
+    },
     /// End every guest of this host. The agent must not be running; when it runs again it
     /// starts those guests that are wanted.
     StopGuests {
@@ -48,6 +56,7 @@ enum Sub {
 async fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Sub::Run { config } => run(&config).await,
+        Sub::Watchdog { config } => watch(&config),
         Sub::StopGuests { config } => stop_guests(&config).await,
     };
     match outcome {
@@ -59,9 +68,21 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(config: &std::path::Path) -> anyhow::Result<()> {
-    telemetry::start(LogFormat::Text)?;
+/// Watches until there is nothing to watch. Blocks this thread, which has nothing else to do.
+fn watch(config: &std::path::Path) -> anyhow::Result<()> {
     let config = Config::read(config)?;
+    if let Some(watchdog) = Watchdog::take(&config.data_dir)? {
+        watchdog.run();
+    }
+    Ok(())
+}
+
+async fn run(path: &std::path::Path) -> anyhow::Result<()> {
+    telemetry::start(LogFormat::Text)?;
+    let config = Config::read(path)?;
+    if config.driver != Driver::Simulated {
+        tokio::spawn(watchdog::keep(config.data_dir.clone(), path.to_owned()));
+    }
     let owner = Owner { region: config.region.clone(), host: config.host.clone() };
     let requested = shutdown::requested()?;
     match (config.listen, &config.tls) {

@@ -44,6 +44,9 @@ use network::Wiring;
 use process::Process;
 use qmp::{COMMAND_LIMIT, Client};
 
+/// Where each guest has its folder.
+const GUESTS: &str = "guests";
+
 /// QEMU is there within a second; on a host that starts twenty at once within five.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How often a monitor that is not there yet is tried; QEMU needs about 60 ms to make it.
@@ -96,7 +99,7 @@ impl Qemu {
         })?;
         let version = version(&program).await?;
         let default = image::find(&config.image_dir, None)?;
-        let guests = config.data_dir.join("guests");
+        let guests = config.data_dir.join(GUESTS);
         make_folder(&guests)?;
         let accelerator =
             accel::choose(&program, &version, &default, &config.data_dir).await;

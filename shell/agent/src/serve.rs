@@ -13,7 +13,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use dwcp_api::host::{
-    GetMachine, GetMove, PutInstance, PutMove, ReadConsole, ReadHostReport,
+    GetMachine, GetMove, GrantLease, PutInstance, PutMove, ReadConsole, ReadHostReport,
 };
 use dwcp_api::{ApiError, Caller, Routes};
 use dwcp_runtime::tls::{Identity, Peer};
@@ -23,8 +23,9 @@ use tokio::net::UnixListener;
 use crate::api;
 use crate::handle::AgentHandle;
 
-/// An instruction has some hundred bytes.
-const BODY_MAX: usize = 64 * 1024;
+/// An instruction has some hundred bytes; a grant some forty for each of its guests, of which
+/// a host has thousands at most.
+const BODY_MAX: usize = 1024 * 1024;
 
 /// Who the agent is, and so whom it obeys.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ impl Owner {
 pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
     let owner = Arc::new(owner.clone());
     let parts = || (agent.clone(), Arc::clone(&owner));
-    let (put, report, console) = (parts(), parts(), parts());
+    let (put, report, console, lease) = (parts(), parts(), parts(), parts());
     let (order, stage, machine) = (parts(), parts(), parts());
     Routes::new()
         .with_body_len_max(BODY_MAX)
@@ -63,6 +64,13 @@ pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
             async move {
                 owner.admit(&caller)?;
                 api::put_instance(&agent, params, body).await
+            }
+        })
+        .bind::<GrantLease, _, _>(move |caller, _, body| {
+            let (agent, owner) = lease.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::grant_lease(&agent, body).await
             }
         })
         .bind::<ReadHostReport, _, _>(move |caller, params, ()| {

@@ -12,6 +12,7 @@
 //! write is. A task for each VM was rejected: thirty thousand simulated VMs would each hold
 //! one, and the inventory would be spread over them.
 
+mod fence;
 mod instructions;
 mod moves;
 
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use dwcp_api::host::{HostFacts, HostReport};
 use dwcp_types::{Timestamp, VmId};
 use dwcp_vm::migration::{MoveAction, Moving, Traffic};
-use dwcp_vm::{Action, GuestSpec, Instance, Policy};
+use dwcp_vm::{Action, Guard, GuestSpec, Instance, Policy};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -61,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) starts_max: usize,
     /// [`SAVES_MAX`] permits.
     pub(crate) saves: Arc<Semaphore>,
+    /// The grant that an earlier agent left.
+    pub(crate) guard: Guard,
 }
 
 /// What was decided, by whom.
@@ -98,6 +101,9 @@ pub(crate) struct Task {
     sweep_at: Timestamp,
     starts: Arc<Semaphore>,
     saves: Arc<Semaphore>,
+    guard: Guard,
+    /// When bound guests must halt or end unless a grant comes.
+    fence_at: Option<Timestamp>,
     work: FuturesUnordered<BoxFuture<'static, Outcome>>,
 }
 
@@ -108,7 +114,7 @@ impl Task {
         stored: Vec<Stored>,
         seq: watch::Sender<u64>,
     ) -> Self {
-        let Parts { hypervisor, store, host, policy, starts_max, saves } = parts;
+        let Parts { hypervisor, store, host, policy, starts_max, saves, guard } = parts;
         let clock = Clock::start();
         let mut task = Self {
             facts: hypervisor.facts(),
@@ -127,6 +133,8 @@ impl Task {
             timers: BTreeSet::new(),
             starts: Arc::new(Semaphore::new(starts_max)),
             saves,
+            guard,
+            fence_at: None,
             work: FuturesUnordered::new(),
         };
         for Stored { vm, record, moving, address, at } in stored {
@@ -139,6 +147,7 @@ impl Task {
             task.entries.insert(vm.clone(), entry);
             task.tell(&vm);
         }
+        task.watch_fence();
         task
     }
 
@@ -171,7 +180,8 @@ impl Task {
 
     fn wake_at(&self) -> Instant {
         let timer = self.timers.first().map_or(self.sweep_at, |(at, _)| *at);
-        self.clock.instant(timer.min(self.sweep_at))
+        let fence = self.fence_at.unwrap_or(self.sweep_at);
+        self.clock.instant(timer.min(self.sweep_at).min(fence))
     }
 
     fn wake(&mut self) {
@@ -182,6 +192,10 @@ impl Task {
             }
             self.timers.pop_first();
             self.mark(&vm);
+        }
+        if self.fence_at.is_some_and(|at| at <= now) {
+            self.mark_bound();
+            self.watch_fence();
         }
         if self.sweep_at <= now {
             self.sweep_at = now.plus(self.facts.sweep);
@@ -244,8 +258,13 @@ impl Task {
 
     fn seen(&mut self, vm: &VmId, sighting: Sighting, traffic: Option<&Traffic>) {
         let now = self.clock.now();
+        let fenced = self.fenced(vm, &sighting.observation);
         let Some(entry) = self.entries.get_mut(vm) else { return };
         entry.sighting = sighting;
+        if let Some(action) = fenced.filter(|_| !entry.saving) {
+            self.tell(vm);
+            return self.act(vm, Deed::Guest(action));
+        }
         if !entry.saving && self.seen_moving(vm, traffic) {
             return;
         }
@@ -485,6 +504,10 @@ impl Task {
             Message::Address { vm, reply } => {
                 let address = self.entries.get(&vm).and_then(|entry| entry.address);
                 let _unread = reply.send(address);
+            }
+            Message::Grant { grant, reply } => {
+                self.grant(grant);
+                let _unread = reply.send(());
             }
             Message::Knows { vm, reply } => {
                 let known = self.entries.get(&vm).is_some_and(|entry| !entry.is_buried());

@@ -5,6 +5,7 @@
 //! credentials towards the region. A report is a level, not a stream of events: whoever lost
 //! track reads it whole again.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use dwcp_types::{
@@ -14,7 +15,7 @@ use dwcp_types::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::operations;
+use crate::{NoParams, operations};
 
 operations! {
     /// Refused with 409 when a later instruction is in force; `details` is an [`InForce`].
@@ -25,6 +26,10 @@ operations! {
     ReadHostReport = Get "/host/v1/report" "read_host_report"
         "Reports the host and what changed on it.",
         ReportParams, () => HostReport;
+    /// A grant from another start of the machine, or an older one, is passed over.
+    GrantLease = Put "/host/v1/lease" "grant_lease"
+        "Lets guests that are bound to the region's lease run for a while, and reads the clock.",
+        NoParams, LeaseBody => ClockReading;
     /// 404 when the host has no record of the VM.
     ReadConsole = Get "/host/v1/instances/{vm}/console" "read_console"
         "Reads what the guest printed on its serial console.",
@@ -67,6 +72,43 @@ pub struct Instruction {
     /// Its address; one of the host's prefix when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// It runs only while the region holds its lease, as the last [`LeaseGrant`] says (F4).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lease_bound: bool,
+}
+
+/// The region's lease, passed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseBody {
+    /// Who may run; absent when only the clock is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<LeaseGrant>,
+}
+
+/// Which guests that are bound to the region's lease may run, and how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseGrant {
+    /// The moment of the host's clock from which the time counts: a reading that the region had
+    /// before it asked for the renewal that this rests on.
+    pub from: ClockReading,
+    /// How long after it, in milliseconds, guests are halted.
+    pub pause_after_ms: u64,
+    /// How long after it, in milliseconds, guests are ended.
+    pub kill_after_ms: u64,
+    /// The guests, with the epochs of their owners.
+    pub vms: BTreeMap<VmId, Epoch>,
+}
+
+/// What a host's monotonic clock shows. It goes on while the machine is suspended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClockReading {
+    /// Names the start of the machine that it counts from.
+    pub boot: String,
+    /// Microseconds since then.
+    pub now_us: u64,
 }
 
 /// That an instruction is on the host's disk.

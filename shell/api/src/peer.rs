@@ -1,6 +1,7 @@
 //! What daemons of different regions ask of each other. Only for a region's certificate.
 
-use dwcp_controller::ownership::{ClientToken, DecisionSummary, VmRecord};
+use dwcp_controller::liveness::View;
+use dwcp_controller::ownership::{ClientToken, DecisionSummary, Recovered, VmRecord};
 use dwcp_types::{HostId, PlacementRequest, ReservationId, Timestamp, VmId, ZoneId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,23 @@ pub struct RegionReport {
     pub changed: Vec<InstanceReport>,
     /// VMs that are not observed any more.
     pub removed: Vec<VmId>,
+}
+
+/// Asks a region to take over a VM of one that is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeOverBody {
+    /// The VM as the lost region owns it.
+    pub record: VmRecord,
+    /// By which failover and on what proof.
+    pub recovered: Recovered,
+}
+
+/// That a region's daemon lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeartbeatReply {
+    /// Which regions it hears.
+    pub view: View,
 }
 
 /// Counts of requests since the daemon started.
@@ -137,6 +155,10 @@ operations! {
     /// F92.
     GetRegionReport = Get "/peer/v1/report" "region_report"
         "What changed in a region since the last report.", ReportParams, () => RegionReport;
+    /// F5, F19.
+    Heartbeat = Get "/peer/v1/heartbeat" "heartbeat"
+        "Whether a region's daemon lives, and which regions it hears.",
+        crate::NoParams, () => HeartbeatReply;
     /// F21.
     Reserve = Post "/peer/v1/reservations" "reserve"
         "Hold capacity for a VM until it is committed or lapses.",
@@ -145,6 +167,10 @@ operations! {
     Commit = Post "/peer/v1/reservations/{reservation}/commit" "commit_reservation"
         "Own the VM that capacity is held for.",
         ReservationParams, CommitBody => CommitReply;
+    /// F1, F4.
+    TakeOver = Post "/peer/v1/recoveries" "take_over"
+        "Own a VM of a region that is lost, and start it.",
+        crate::NoParams, TakeOverBody => CommitReply;
     /// F21.
     Release = Delete "/peer/v1/reservations/{reservation}" "release_reservation"
         "Give back held capacity.", ReservationParams, () => ();

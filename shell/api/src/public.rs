@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use dwcp_types::{
     Bps, Capacity, Constraints, Epoch, Generation, Health, HostId, MicroUsd, Micros,
-    Origin, PlacementRequest, Power, Region, RegionId, RegionKind, Strategy, TenantId,
-    Tier, Timestamp, VmId, VmPhase, VmShape, VmType, ZoneId,
+    OnRegionLoss, Origin, PlacementRequest, Power, Region, RegionId, RegionKind,
+    Strategy, TenantId, Tier, Timestamp, VmId, VmPhase, VmShape, VmType, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -268,6 +268,9 @@ pub struct VmDetail {
     pub generation: Generation,
     /// What it is for.
     pub vm_type: VmType,
+    /// What becomes of it when its region is lost.
+    #[serde(default)]
+    pub on_region_loss: OnRegionLoss,
     /// The limits that it was placed under.
     pub constraints: Constraints,
     /// Where its users are.

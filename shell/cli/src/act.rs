@@ -1,6 +1,7 @@
 //! Commands: ask the federation, show the answer.
 
 mod console;
+mod failover;
 mod place;
 mod region;
 mod request;
@@ -35,6 +36,7 @@ pub(crate) async fn act(
         FederationCommand::Explain(args) => place::explain(run, *args).await,
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,
+        FederationCommand::Failover(args) => failover::failover(run, *args).await,
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
     }
 }

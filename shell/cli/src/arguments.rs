@@ -3,6 +3,7 @@
 //! Every federation command is reached with and without the word `federation` (F82), because
 //! the source uses both.
 
+mod failover;
 mod region;
 mod request;
 mod state;
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use failover::{FailoverArgs, FailoverCommand};
 pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
-    ExplainArgs, LimitArgs, PlaceArgs, RequestArgs, SizeArgs, StrategyArg, TierArg,
-    TypeArg,
+    ExplainArgs, LimitArgs, OnRegionLossArg, PlaceArgs, RequestArgs, SizeArgs,
+    StrategyArg, TierArg, TypeArg,
 };
 pub(crate) use state::{
     ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
@@ -139,6 +141,8 @@ pub(crate) enum FederationCommand {
     Events(EventsArgs),
     /// Show the federation at a glance
     Status(StatusArgs),
+    /// Start a lost region's VMs elsewhere; see which regions live and who says so
+    Failover(Box<FailoverArgs>),
     /// Read and write replicated state; see how far regions are behind each other
     State(Box<StateArgs>),
 }

@@ -39,6 +39,7 @@ pub(crate) struct Draft {
     pub(crate) strategy: Option<Strategy>,
     pub(crate) priority: Option<u8>,
     pub(crate) tier: Option<Tier>,
+    pub(crate) on_region_loss: Option<OnRegionLoss>,
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -60,7 +61,7 @@ impl Draft {
             strategy: self.strategy,
             priority: self.priority.unwrap_or(PRIORITY),
             tier: self.tier.unwrap_or_default(),
-            on_region_loss: OnRegionLoss::StayDown,
+            on_region_loss: self.on_region_loss.unwrap_or_default(),
             labels: self.labels,
         };
         placement::validate(&request).map_err(|found| {

@@ -1,6 +1,7 @@
 //! Replies as people read them. Pure: a reply and a [`Look`] in, text out.
 
 mod event;
+mod failover;
 mod place;
 mod region;
 mod state;
@@ -8,6 +9,7 @@ mod status;
 mod vm;
 
 pub(crate) use event::events;
+pub(crate) use failover::{failover_plan, failover_status};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use state::{

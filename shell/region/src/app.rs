@@ -5,6 +5,9 @@
 //! the daemon ends, because a daemon that lost a part answers wrongly, and its supervisor starts
 //! it again.
 
+mod background;
+mod guard;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +30,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::books::{Books, BooksTask, Shown};
+use self::background::{announce, show_books};
+use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
 use crate::claims::Claims;
 use crate::commit::Committer;
@@ -56,6 +60,8 @@ use crate::scrape::{self, Scrape};
 use crate::state::{self, Opening, Plane};
 use crate::status::Status;
 use crate::tokens;
+use crate::warden::Seen;
+use crate::wardship::Wardship;
 use crate::world::World;
 
 /// What a daemon is started with.
@@ -300,6 +306,10 @@ struct Core {
     status: Arc<Status>,
     hosts: BTreeMap<HostId, Client>,
     peers: BTreeMap<RegionId, Client>,
+    /// Leases and liveness, where the configuration has failover.
+    wardship: Option<Wardship>,
+    seen: watch::Sender<Arc<Seen>>,
+    start_budget: Duration,
 }
 
 impl Core {
@@ -325,9 +335,12 @@ impl Core {
             fleet: fleet.clone(),
             clock: clock.clone(),
         };
+        let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
+        let seen = watch::channel(Arc::default()).0;
+        let wardship = Wardship::of(&federation);
         Ok(Self {
             policy: policy(&federation),
-            reservations: Arc::new(Reservations::new(books.clone(), committer.clone())),
+            reservations,
             status: Status::new(
                 region.clone(),
                 engine_view.clone(),
@@ -338,6 +351,9 @@ impl Core {
             log: Arc::new(ReportLog::new(clock.now().as_millis())),
             hosts: net.hosts(&spec)?,
             peers: peers(&federation, &region, &net)?,
+            wardship,
+            seen,
+            start_budget: federation.failover.timing.start_budget,
             region,
             engine,
             engine_view,
@@ -379,6 +395,12 @@ impl Core {
             spawn(tasks, "a host's reader", link.clone().read());
             spawn(tasks, "a host's writer", link.instruct());
         }
+        if let Some(wardship) = &self.wardship {
+            spawn(tasks, "the warden", self.warden(wardship).run());
+        }
+        if let Some(rescuer) = self.rescuer() {
+            spawn(tasks, "the rescuer", rescuer.run());
+        }
         for (peer, client) in &self.peers {
             let (world, clock) = (self.world.clone(), self.clock.clone());
             let follow = peer_link::follow(peer.clone(), client.clone(), world, clock);
@@ -401,6 +423,7 @@ impl Core {
             lifecycle: self.lifecycle(),
             books: self.books.clone(),
             events: self.events.clone(),
+            keeps_lease: self.wardship.is_some(),
             clock: self.clock.clone(),
         }
     }
@@ -465,6 +488,7 @@ impl Core {
             regions: self.region_records(),
             status: self.status.clone(),
             local: self.local_guests(),
+            rescuer: self.rescuer(),
             peers: self.peers.clone(),
         });
         let peer = Arc::new(PeerApi {
@@ -474,6 +498,7 @@ impl Core {
             log: self.log.clone(),
             reservations: self.reservations.clone(),
             local: self.local_guests(),
+            seen: self.seen.subscribe(),
             meter: self.meter.clone(),
             clock: self.clock.clone(),
         });
@@ -497,32 +522,6 @@ fn spawn(
 async fn complain(ended: impl Future<Output = String> + Send) {
     let reason = ended.await;
     error!(%reason, "the daemon cannot go on");
-}
-
-/// Pause after the books changed, for what follows to be shown at once with it: they change
-/// with every batch of reservations.
-const BOOKS_PAUSE: Duration = Duration::from_millis(20);
-
-/// Shows, for ever, what the books say is free.
-async fn show_books(
-    region: RegionId,
-    mut books: watch::Receiver<Shown>,
-    world: Arc<World>,
-) {
-    while books.changed().await.is_ok() {
-        let hosts = books.borrow_and_update().clone();
-        world.show_free(&region, &hosts);
-        tokio::time::sleep(BOOKS_PAUSE).await;
-    }
-}
-
-/// Says, until the engine has heard it, that this region is there; then stays quiet.
-async fn announce(regions: RegionRecords, record: RegionRecord) {
-    while let Err(reason) = regions.announce(&record).await {
-        info!(%reason, "the region waits for the strong engine");
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    std::future::pending::<()>().await;
 }
 
 fn region_spec(federation: &Federation, options: &Options) -> anyhow::Result<RegionSpec> {

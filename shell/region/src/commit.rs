@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwcp_controller::lease::{LeaseRecord, lease_key};
 use dwcp_controller::ledger::{CommitDenied, Reservation, Stage};
 use dwcp_controller::ownership::{
-    Creation, EpochFloor, Owner, TokenRecord, VmRecord, epoch_floor_key, judge_creation,
-    token_key, vm_key,
+    Creation, EpochFloor, Owner, Place, Recovered, Recovery, TokenRecord, VmRecord,
+    epoch_floor_key, judge_creation, judge_recovery, recover, token_key, vm_key,
 };
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{
@@ -66,6 +67,12 @@ pub enum CommitError {
         /// The name.
         vm: String,
     },
+    /// A VM of a lost region is not to be taken over any more.
+    #[error("VM {vm} was deleted or has moved on, or its region is back")]
+    Superseded {
+        /// The VM.
+        vm: String,
+    },
     /// A stored record cannot be read.
     #[error("the record {key} in the strong engine cannot be read: {reason}")]
     Unreadable {
@@ -106,6 +113,73 @@ impl Committer {
         let row = self.books.begin_commit(id, record).await??;
         crash_point("owner-after-begin-commit");
         self.finish(&row).await
+    }
+
+    /// Takes a VM of a lost region over: as a commit, but over the record that is there. Doing
+    /// it again gives the same answer.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommitError`].
+    pub async fn take_over(
+        &self,
+        vm: VmRecord,
+        recovered: Recovered,
+    ) -> Result<CommitReply, CommitError> {
+        let region = self.region.clone();
+        let id = vm.reservation.clone();
+        let record = move |row: &Reservation, now| {
+            let (zone, host) = (row.zone.clone(), row.host.clone());
+            recover(
+                &vm,
+                &Place { region, zone, host },
+                Recovered { at: now, ..recovered },
+            )
+        };
+        let row = self.books.begin_commit(id, record).await??;
+        crash_point("owner-after-begin-recovery");
+        self.finish(&row).await
+    }
+
+    /// Writes the new owner over the record of a lost region's VM, if its lease is still fenced
+    /// by this failover, and says what is true then.
+    async fn recover(
+        &self,
+        wanted: &VmRecord,
+        from: &RegionId,
+    ) -> Result<(Creation, Option<VmRecord>), CommitError> {
+        let vm_key = vm_key(&wanted.request.id);
+        let lease_key = lease_key(from);
+        for _ in 0..ATTEMPTS_MAX {
+            let lease = self.read::<LeaseRecord>(&lease_key).await?;
+            let vm = self.read::<VmRecord>(&vm_key).await?;
+            let seen = (vm.as_ref().map(|it| &it.1), lease.as_ref().map(|it| &it.1));
+            let next = match judge_recovery(wanted, seen.0, seen.1) {
+                Recovery::Done => return Ok((Creation::Done, vm.map(|(_, vm)| vm))),
+                Recovery::Superseded => return Ok((Creation::DoneAndDeleted, None)),
+                Recovery::Open(next) => next,
+            };
+            let value = encoded(&next).map_err(|reason| CommitError::Unreadable {
+                key: vm_key.clone(),
+                reason,
+            })?;
+            let compare = vm.iter().map(|it| &it.0).chain(lease.iter().map(|it| &it.0));
+            let txn = Txn {
+                compare: compare.map(Compare::unchanged).collect(),
+                then: vec![Op::Put { key: vm_key.clone(), value, lease: None }],
+                op_id: Some(OpId::random()),
+            };
+            match self.engine.txn(txn).await {
+                Ok(TxnOutcome::Committed { .. }) => {
+                    return Ok((Creation::Done, Some(*next)));
+                }
+                Ok(TxnOutcome::Conflict { .. }) => {}
+                Err(reason) => return Err(CommitError::Pending(reason)),
+            }
+        }
+        Err(CommitError::Pending(StrongError::Unavailable {
+            reason: "the VM's record keeps changing".to_owned(),
+        }))
     }
 
     /// Brings a reservation that is being committed to its end.
@@ -172,6 +246,9 @@ impl Committer {
         &self,
         wanted: &VmRecord,
     ) -> Result<(Creation, Option<VmRecord>), CommitError> {
+        if let Some(recovered) = &wanted.recovered {
+            return self.recover(wanted, &recovered.from).await;
+        }
         for _ in 0..ATTEMPTS_MAX {
             let floor_key = epoch_floor_key(&wanted.request.id);
             let floor = self.read::<EpochFloor>(&floor_key).await?;
@@ -278,6 +355,9 @@ fn draft(
 
 fn refusal(creation: Creation, wanted: &VmRecord) -> CommitError {
     let token = wanted.token.to_string();
+    if wanted.recovered.is_some() {
+        return CommitError::Superseded { vm: wanted.request.id.to_string() };
+    }
     match creation {
         Creation::TokenUsed => CommitError::TokenUsed { token },
         Creation::DoneAndDeleted | Creation::DoneByAnother => {

@@ -82,6 +82,8 @@ pub struct Shared {
     pub lifecycle: Lifecycle,
     /// Where to note what happened.
     pub events: Events,
+    /// Whether the region keeps a lease; guests are bound to it only where it does.
+    pub keeps_lease: bool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -443,6 +445,7 @@ impl HostLink {
             shape: wanted.shape,
             image: (!wanted.image.is_empty()).then_some(wanted.image),
             address: None,
+            lease_bound: wanted.lease_bound && self.shared.keeps_lease,
         };
         crash_point("owner-before-instruct");
         let told = self.client.call::<PutInstance>(&params, &body).await;

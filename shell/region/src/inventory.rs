@@ -123,6 +123,7 @@ impl Inventory {
             item: self.item(&record),
             generation: record.generation,
             vm_type: request.vm_type,
+            on_region_loss: request.on_region_loss,
             constraints: request.constraints.clone(),
             origins: request.origins.clone(),
             strategy: request.strategy.unwrap_or_default(),

@@ -30,6 +30,7 @@ pub mod reconcile;
 pub mod records;
 pub mod region_records;
 pub mod removal;
+pub mod rescue;
 pub mod reservations;
 mod scrape;
 pub mod selector;
@@ -37,6 +38,8 @@ mod state;
 pub mod status;
 pub mod tokens;
 pub mod voters;
+pub mod warden;
+mod wardship;
 pub mod world;
 
 pub use app::{App, Options};

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dwcp_api::state::ReplicaReport;
+use dwcp_controller::failover::Outcome;
 use dwcp_types::{RegionId, Strategy};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -23,6 +24,9 @@ const SYNC_MS: [f64; 11] =
 /// Buckets of a placement's time, in milliseconds.
 const PLACEMENT_MS: [f64; 10] =
     [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 2_000.0];
+
+/// Buckets of a failover's time, in seconds; 30 is the promise (C18).
+const FAILOVER_S: [f64; 8] = [1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 60.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
@@ -43,6 +47,12 @@ struct Placement {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failover {
+    from_region: String,
+    result: &'static str,
+}
+
 /// What is counted while it happens.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -51,6 +61,7 @@ pub(crate) struct Metrics {
     sync: Family<Pair, Histogram>,
     placements: Family<Placement, Counter>,
     placement: Histogram,
+    failovers: Family<Failover, Histogram>,
 }
 
 impl Metrics {
@@ -61,6 +72,7 @@ impl Metrics {
             sync: Family::new_with_constructor(|| Histogram::new(SYNC_MS)),
             placements: Family::default(),
             placement: Histogram::new(PLACEMENT_MS),
+            failovers: Family::new_with_constructor(|| Histogram::new(FAILOVER_S)),
         }
     }
 
@@ -100,6 +112,17 @@ impl Metrics {
         self.placement.observe(took.as_secs_f64() * 1e3);
     }
 
+    /// A region was failed over, or not wholly, within this time (O20).
+    pub(crate) fn failed_over(&self, from: &RegionId, outcome: Outcome, took: Duration) {
+        let result = match outcome {
+            Outcome::Recovered => "recovered",
+            Outcome::NotAllRunning => "not_all_running",
+            Outcome::RegionReturned => "region_returned",
+        };
+        let labels = Failover { from_region: from.to_string(), result };
+        self.failovers.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
     /// Hands out what is counted.
     pub(crate) fn register(&self, all: &mut Registry) {
         let own = self.own(all);
@@ -117,6 +140,12 @@ impl Metrics {
             "placement_latency_ms",
             "Time to decide, reserve and commit a placement",
             self.placement.clone(),
+        );
+        own.register_with_unit(
+            "failover_duration",
+            "From the begin of a region's failover until its VMs run elsewhere",
+            Unit::Seconds,
+            self.failovers.clone(),
         );
         all.register(
             "state_sync_latency_ms",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use dwcp_api::host::InstanceReport;
 use dwcp_api::peer::{
     Commit, CommitBody, CommitReply, GetPeerConsole, GetPeerEvents, GetRegionReport,
-    HeldReply, REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams,
-    ReservationParams, Reserve, ReserveBody,
+    Heartbeat, HeartbeatReply, HeldReply, REPORT_WAIT_MAX_MS, RegionReport, Release,
+    ReportParams, ReservationParams, Reserve, ReserveBody, TakeOver, TakeOverBody,
 };
 use dwcp_api::public::{ConsoleParams, ConsoleReply, EventList, EventParams};
 use dwcp_api::{ApiError, Caller, NoParams, Routes};
@@ -23,6 +23,7 @@ use crate::books::Shown;
 use crate::local_guests::LocalGuests;
 use crate::meter::Meter;
 use crate::reservations::Reservations;
+use crate::warden::Seen;
 use crate::world::World;
 
 /// Guests in one report: about 400 KB.
@@ -43,6 +44,8 @@ pub struct PeerApi {
     pub reservations: Arc<Reservations>,
     /// Its guests' consoles and events.
     pub local: LocalGuests,
+    /// What it hears of other regions.
+    pub seen: watch::Receiver<Arc<Seen>>,
     /// Its requests.
     pub meter: Arc<Meter>,
     /// The clock.
@@ -65,9 +68,11 @@ pub(crate) fn admit(caller: &Caller) -> Result<(), ApiError> {
 pub fn routes(api: &Arc<PeerApi>) -> Routes {
     bind! { api, admit,
         GetRegionReport => report;
+        Heartbeat => heartbeat;
         Reserve => reserve;
         Commit => commit;
         Release => release;
+        TakeOver => take_over;
         GetPeerConsole => console;
         GetPeerEvents => events;
     }
@@ -106,6 +111,11 @@ impl PeerApi {
         })
     }
 
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn heartbeat(&self, _: NoParams, (): ()) -> Result<HeartbeatReply, ApiError> {
+        Ok(HeartbeatReply { view: self.seen.borrow().view.clone() })
+    }
+
     async fn reserve(
         &self,
         _: NoParams,
@@ -120,6 +130,14 @@ impl PeerApi {
         body: CommitBody,
     ) -> Result<CommitReply, ApiError> {
         self.reservations.commit(&params.reservation, body).await
+    }
+
+    async fn take_over(
+        &self,
+        _: NoParams,
+        body: TakeOverBody,
+    ) -> Result<CommitReply, ApiError> {
+        self.reservations.take_over(body).await
     }
 
     async fn release(&self, params: ReservationParams, (): ()) -> Result<(), ApiError> {

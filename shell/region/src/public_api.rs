@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_api::failover::{
+    FailoverReply, FailoverStatus, GetFailover, PostFailover, StartFailover,
+};
 use dwcp_api::peer::GetPeerConsole;
 use dwcp_api::peer::GetPeerEvents;
 use dwcp_api::public::{
@@ -27,7 +30,9 @@ use crate::lifecycle::{Lifecycle, no_such_vm};
 use crate::local_guests::LocalGuests;
 use crate::place::Placer;
 use crate::region_records::RegionRecords;
+use crate::rescue::Rescuer;
 use crate::status::Status;
+use crate::warden::Seen;
 
 /// Events of one reply at most, and when nothing is said.
 const EVENTS_MAX: u32 = 1_000;
@@ -52,6 +57,8 @@ pub struct PublicApi {
     pub status: Arc<Status>,
     /// This region's guests.
     pub local: LocalGuests,
+    /// Fails regions over, and knows which live; nothing where leases are not kept.
+    pub rescuer: Option<Arc<Rescuer>>,
     /// The daemons of the other regions.
     pub peers: BTreeMap<RegionId, Client>,
 }
@@ -73,8 +80,10 @@ pub(crate) fn admit(caller: &Caller) -> Result<(), ApiError> {
 /// The operator's routes.
 #[must_use]
 pub fn routes(api: &Arc<PublicApi>) -> Routes {
-    bind! { api, admit,
+    let start = Arc::clone(api);
+    let routes = bind! { api, admit,
         GetStatus => status;
+        GetFailover => failover;
         ListRegions => list_regions;
         CreateRegion => add_region;
         GetRegion => describe_region;
@@ -88,13 +97,41 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         DeleteVm => delete_vm;
         GetConsole => console;
         GetEvents => events;
-    }
+    };
+    // Who asks is kept with the log.
+    routes.bind::<PostFailover, _, _>(move |caller, _, body| {
+        let api = Arc::clone(&start);
+        async move {
+            admit(&caller)?;
+            api.start_failover(caller, body).await
+        }
+    })
 }
 
 impl PublicApi {
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]
     async fn status(&self, _: NoParams, (): ()) -> Result<StatusReply, ApiError> {
         Ok(self.status.reply())
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn failover(&self, _: NoParams, (): ()) -> Result<FailoverStatus, ApiError> {
+        Ok(match &self.rescuer {
+            Some(rescuer) => rescuer.seen.borrow().status(true),
+            None => Seen::default().status(false),
+        })
+    }
+
+    async fn start_failover(
+        &self,
+        caller: Caller,
+        body: StartFailover,
+    ) -> Result<FailoverReply, ApiError> {
+        let Some(rescuer) = &self.rescuer else {
+            let message = "failover is off (`failover.enabled`)";
+            return Err(ApiError::new(ErrorCode::Refused, message));
+        };
+        rescuer.start(caller.identity.to_string(), body).await
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]

@@ -3,7 +3,7 @@
 //! The one door to the books for coordinators, whether they are in this daemon or in another
 //! region's: both get the same answers.
 
-use dwcp_api::peer::{CommitBody, CommitReply, HeldReply, ReserveBody};
+use dwcp_api::peer::{CommitBody, CommitReply, HeldReply, ReserveBody, TakeOverBody};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::{
     CommitDenied, Proposal, ROOM_HOLD_FOR, Reserve, ReserveDenied, Stage,
@@ -91,6 +91,24 @@ impl Reservations {
             .map_err(|error| commit_error(&error))
     }
 
+    /// Takes a VM of a lost region over.
+    ///
+    /// # Errors
+    ///
+    /// Refused when no host takes it; a conflict when it is not to be taken over any more.
+    pub async fn take_over(&self, body: TakeOverBody) -> Result<CommitReply, ApiError> {
+        let TakeOverBody { record, recovered } = body;
+        // Without a place in mind: asking again must ask for the same.
+        let ask = Reserve::of(record.reservation.clone(), &record.request);
+        let held = self.books.reserve(ask).await.map_err(not_stored)?;
+        if let Err(denied) = held {
+            return Err(self.reserve_denied(&denied).await);
+        }
+        crash_point("owner-after-reserve");
+        let taken = self.committer.take_over(record, recovered).await;
+        taken.map_err(|error| commit_error(&error))
+    }
+
     /// Gives back what is only held.
     ///
     /// # Errors
@@ -143,6 +161,7 @@ fn commit_error(error: &CommitError) -> ApiError {
         }
         CommitError::NameTaken { .. } => ApiError::new(ErrorCode::Conflict, message)
             .with_remedy("choose another name, or delete that VM first"),
+        CommitError::Superseded { .. } => ApiError::new(ErrorCode::Conflict, message),
         CommitError::Unreadable { .. } => ApiError::new(ErrorCode::Internal, message),
     }
 }

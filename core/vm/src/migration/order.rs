@@ -63,6 +63,30 @@ impl From<Moving> for Kept {
     }
 }
 
+/// What a move says of whether a guest's CPUs can run on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// They never ran here, and do not before the target has arrived.
+    NotYet,
+    /// They are halted, and what is left of the guest's memory is being sent.
+    Leaving,
+}
+
+impl Moving {
+    /// Nothing when the move leaves the CPUs to the record.
+    #[must_use]
+    pub fn holding(&self) -> Option<Holding> {
+        match self {
+            Self::In(target) => {
+                (target.step() != TargetStep::Arrived).then_some(Holding::NotYet)
+            }
+            Self::Out(source) => {
+                (*source.step() == SourceStep::HandingOver).then_some(Holding::Leaving)
+            }
+        }
+    }
+}
+
 impl PartialEq for Moving {
     /// What is on disk decides.
     fn eq(&self, other: &Self) -> bool {

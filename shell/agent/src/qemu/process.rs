@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use dwcp_types::Mib;
+use dwcp_types::{Mib, VmId};
 use dwcp_vm::launch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -37,6 +37,11 @@ pub(crate) fn find(folder: &Path) -> Option<Process> {
     let own = pid_file.as_os_str().as_encoded_bytes();
     let ours = command_line.split(|byte| *byte == 0).any(|argument| argument == own);
     ours.then_some(Process { pid: u32::try_from(number).ok()?, descriptor })
+}
+
+/// The process of a guest of the agent with this data folder, if it lives.
+pub(crate) fn of(data: &Path, vm: &VmId) -> Option<Process> {
+    find(&data.join(super::GUESTS).join(vm.as_str()))
 }
 
 impl Process {

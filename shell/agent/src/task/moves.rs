@@ -16,7 +16,7 @@ impl Task {
     /// Decides about a guest that a move holds. Says whether it does.
     pub(super) fn seen_moving(&mut self, vm: &VmId, traffic: Option<&Traffic>) -> bool {
         let now = self.clock.now();
-        let Some(entry) = self.entries.get_mut(vm) else { return false };
+        let Some(entry) = self.entries.get(vm) else { return false };
         if !entry.is_moving() {
             return false;
         }
@@ -26,16 +26,17 @@ impl Task {
             return true;
         };
         let seen = entry.sighting.observation;
-        let power = entry.instance.as_ref().map(|instance| {
-            let instruction = &instance.record().instruction;
-            (instruction.epoch, instruction.power)
-        });
+        let instruction = entry.instance.as_ref().map(|it| &it.record().instruction);
+        let power = instruction.map(|it| (it.epoch, it.power));
+        // Without a grant it is as if the instruction were not here yet.
+        let granted = instruction.is_some_and(|it| self.may_run(vm, it));
+        let Some(entry) = self.entries.get_mut(vm) else { return false };
         let Some(moving) = &mut entry.moving else { return false };
         let decision = match moving {
             Moving::Out(source) => source.decide(now, seen.process, traffic),
             Moving::In(target) => {
                 let epoch = target.order().epoch;
-                let committed = power.filter(|(held, _)| *held >= epoch);
+                let committed = power.filter(|(held, _)| granted && *held >= epoch);
                 let runs = committed.is_some_and(|(_, power)| power == Power::Running);
                 target.decide(now, &seen, traffic, (committed.is_some(), runs))
             }

@@ -10,6 +10,7 @@
 mod agent;
 mod conformance;
 mod guests;
+mod lease;
 mod moves;
 mod rig;
 mod taps;

@@ -61,6 +61,7 @@ pub(crate) fn instruction(epoch: u64, generation: u64, power: Power) -> Instruct
         shape: shape(),
         image: None,
         address: None,
+        lease_bound: false,
     }
 }
 

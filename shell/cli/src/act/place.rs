@@ -167,7 +167,7 @@ fn stored_request(detail: &VmDetail) -> PlacementRequest {
         strategy: Some(detail.strategy),
         priority: item.priority,
         tier: item.tier,
-        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+        on_region_loss: detail.on_region_loss,
         labels: item.labels.clone(),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::io::Read;
 
-use dwcp_types::{ComplianceZone, Mbps, Strategy, Tier, VmType};
+use dwcp_types::{ComplianceZone, Mbps, OnRegionLoss, Strategy, Tier, VmType};
 
 use crate::app::Run;
 use crate::arguments::RequestArgs;
-use crate::arguments::{LimitArgs, SizeArgs, StrategyArg, TierArg, TypeArg};
+use crate::arguments::{
+    LimitArgs, OnRegionLossArg, SizeArgs, StrategyArg, TierArg, TypeArg,
+};
 use crate::draft::{Draft, read_file};
 use crate::failure::Failure;
 use crate::parse::{ConstraintPatch, SpecPatch};
@@ -31,6 +33,8 @@ pub(super) fn draft(run: &mut Run<'_>, args: RequestArgs) -> Result<Draft, Failu
     draft.vm_type = args.vm_type.map(vm_type).or(draft.vm_type);
     draft.priority = args.priority.or(draft.priority);
     draft.tier = args.tier.map(tier).or(draft.tier);
+    draft.on_region_loss =
+        args.on_region_loss.map(on_region_loss).or(draft.on_region_loss);
     draft.strategy = args.strategy.map(strategy).or(draft.strategy);
     draft.labels.extend(args.label);
     if !args.origin.is_empty() {
@@ -85,6 +89,13 @@ const fn tier(arg: TierArg) -> Tier {
         TierArg::Preemptible => Tier::Preemptible,
         TierArg::Standard => Tier::Standard,
         TierArg::Protected => Tier::Protected,
+    }
+}
+
+const fn on_region_loss(arg: OnRegionLossArg) -> OnRegionLoss {
+    match arg {
+        OnRegionLossArg::StayDown => OnRegionLoss::StayDown,
+        OnRegionLossArg::RestartFromImage => OnRegionLoss::RestartFromImage,
     }
 }
 

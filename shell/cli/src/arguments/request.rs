@@ -44,6 +44,10 @@ pub(crate) struct RequestArgs {
     /// How well it is guarded against pre-emption and the loss of a region
     #[arg(long)]
     pub(crate) tier: Option<TierArg>,
+    /// What becomes of it when its region is lost; anything but staying down needs the tier
+    /// `protected`
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) on_region_loss: Option<OnRegionLossArg>,
     /// How latency, cost, capacity, health and priority are weighed
     #[arg(long)]
     pub(crate) strategy: Option<StrategyArg>,
@@ -186,6 +190,15 @@ pub(crate) enum TierArg {
     Standard,
     /// Is never pre-empted and must fit elsewhere were its region to die.
     Protected,
+}
+
+/// What becomes of a protected VM when its region is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnRegionLossArg {
+    /// It stays down until its region is back with its disk.
+    StayDown,
+    /// It starts elsewhere from its image; what it wrote to its disk is lost.
+    RestartFromImage,
 }
 
 /// How the factors are weighed.

@@ -87,6 +87,7 @@ pub(crate) fn vm(detail: &VmDetail, look: Look) -> String {
         .line("type", text::word(&detail.vm_type))
         .line("priority", item.priority)
         .line("tier", text::word(&item.tier))
+        .line("when its region is lost", text::word(&detail.on_region_loss))
         .line("labels", labels(item))
         .line("epoch", format!("{}, generation {}", item.epoch, detail.generation))
         .line("created", created(item, look))

@@ -204,6 +204,7 @@ pub(crate) fn detail(phase: VmPhase) -> VmDetail {
         item: VmItem { phase, ..item() },
         generation: Generation::new(2),
         vm_type: VmType::Compute,
+        on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         constraints,
         origins: vec![Origin { user_zone: "london".parse().unwrap(), weight: 3 }],
         strategy: Strategy::Hybrid,

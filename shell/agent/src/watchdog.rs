@@ -1,0 +1,186 @@
+//! A process of its own that ends bound guests when their lease is over, for the case that the
+//! agent cannot: it was stopped by a signal, hangs, or died.
+//!
+//! It reads what the agent wrote and nothing else, looks a few times a second, and signals
+//! only a process that is surely the guest's. It ends when nothing is left to watch: no bound
+//! guest has a process, and the lease is over or its agent is gone; the next grant starts
+//! another.
+//! Simulated guests have no processes, and no use for it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use dwcp_vm::migration::{Holding, Moving};
+use dwcp_vm::{Guard, Leave};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, getppid};
+
+use crate::lease::{self, LeaseFile};
+use crate::qemu::process;
+use crate::store::{self, Stored};
+
+/// How often it looks: with the time that a process takes to end, well within the drift bound
+/// that the region waits beyond the end.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A watchdog that has its host to itself.
+#[derive(Debug)]
+pub struct Watchdog {
+    folder: PathBuf,
+    lease: LeaseFile,
+    /// The agent that started it.
+    parent: Option<Pid>,
+    _lock: File,
+}
+
+impl Watchdog {
+    /// Takes the host; nothing when another watchdog has it.
+    ///
+    /// # Errors
+    ///
+    /// When the data folder cannot be used.
+    pub fn take(folder: &Path) -> io::Result<Option<Self>> {
+        let Some(lock) = locked(&folder.join("watchdog.lock"))? else { return Ok(None) };
+        let lease = LeaseFile::in_folder(folder);
+        let parent = getppid();
+        Ok(Some(Self { folder: folder.to_owned(), lease, parent, _lock: lock }))
+    }
+
+    /// Watches until nothing is left to watch.
+    pub fn run(&self) {
+        while self.look() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Ends what must not run; says whether there is anything to watch.
+    fn look(&self) -> bool {
+        let guard = self.lease.read();
+        let now = lease::now();
+        let runs = guard.changes_at(now).is_some();
+        if runs && getppid() == self.parent {
+            return true;
+        }
+        let mut left = false;
+        for it in bound(&self.folder) {
+            let Some(process) = process::of(&self.folder, &it.vm) else { continue };
+            left = true;
+            if must_end(&it, &guard, now) {
+                process.kill();
+            }
+        }
+        left
+    }
+}
+
+/// Whether a bound guest must have no process now.
+fn must_end(it: &Stored, guard: &Guard, now: Duration) -> bool {
+    match (it.moving.as_ref().and_then(Moving::holding), &it.record) {
+        // Its CPUs never ran here; its agent starts them only under a grant.
+        (Some(Holding::NotYet), _) | (_, None) => false,
+        // It is another's by now, so no grant names it: it has the time that the others have.
+        (Some(Holding::Leaving), _) => guard.is_over(now),
+        (None, Some(record)) => {
+            guard.leave(&it.vm, record.instruction.epoch, now) == Leave::End
+        }
+    }
+}
+
+/// The guests that are bound to the lease, as the agent's records say. A record that cannot be
+/// read is left out: its guest is ended by the agent, or by hand.
+fn bound(folder: &Path) -> Vec<Stored> {
+    let all = store::read_records(folder);
+    let bound = |it: &Stored| {
+        let record = it.record.as_ref();
+        record.is_some_and(|it| it.instruction.guest.lease_bound && !it.buried)
+    };
+    all.into_iter().filter(bound).collect()
+}
+
+/// A lock, unless somebody has it. It is given back when it is dropped.
+fn locked(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sees to it, for as long as the agent lives, that a watchdog is there while a lease runs. It
+/// is not the agent's child in anything but name: it lives on.
+pub async fn keep(folder: PathBuf, config: PathBuf) {
+    let lease = LeaseFile::in_folder(&folder);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let guard = lease.read();
+        let lets = guard.grant().is_some_and(|grant| !grant.vms.is_empty());
+        let runs = lets && guard.changes_at(lease::now()).is_some();
+        if !runs || !matches!(locked(&folder.join("watchdog.lock")), Ok(Some(_))) {
+            continue;
+        }
+        if let Err(error) = start(&config) {
+            tracing::warn!(%error, "the watchdog does not start");
+        }
+        // It takes its lock in a moment; a second one would find it taken and end.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn start(config: &Path) -> io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let child = Command::new(std::env::current_exe()?)
+        .arg("watchdog")
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // A signal to the agent's group is not for it.
+        .process_group(0)
+        .spawn()?;
+    // Whoever waits for it reaps it; nobody needs to know how it ended.
+    std::thread::spawn(move || {
+        let mut child = child;
+        drop(child.wait());
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use dwcp_types::{Epoch, VmId};
+    use dwcp_vm::Grant;
+
+    fn grant(age: Duration) -> Grant {
+        Grant {
+            from: lease::now().saturating_sub(age),
+            pause_after: Duration::from_secs(4),
+            kill_after: Duration::from_secs(5),
+            vms: BTreeMap::from([(VmId::new("web").unwrap(), Epoch::FIRST)]),
+        }
+    }
+
+    #[test]
+    fn there_is_one_and_it_ends_when_nothing_is_left_to_watch() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Watchdog::take(folder.path()).unwrap().unwrap();
+        assert!(Watchdog::take(folder.path()).unwrap().is_none());
+        first.lease.write(&grant(Duration::ZERO)).unwrap();
+        assert!(first.look(), "the lease runs");
+        let over = LeaseFile::in_folder(folder.path());
+        over.write(&grant(Duration::from_secs(6))).unwrap();
+        assert!(!first.look(), "all is over");
+    }
+}

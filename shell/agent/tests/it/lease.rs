@@ -1,0 +1,123 @@
+//! A guest that is bound to its region's lease, with the simulated hypervisor: it starts with a
+//! grant, halts and ends without one, and a grant that is read late is worth nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_agent::simulated::Simulated;
+use dwcp_agent::{Agent, AgentHandle, Store, api};
+use dwcp_api::host::{ClockReading, InstanceReport, LeaseBody, LeaseGrant};
+use dwcp_types::{Epoch, Power, VmId, VmPhase};
+use dwcp_vm::{GuestSpec, Instruction, Policy};
+
+use crate::rig::{config, instruction, until, vm};
+
+fn open(folder: &std::path::Path) -> Agent {
+    let config = config(folder, "simulated");
+    let store = Store::open(&config.data_dir).unwrap();
+    let simulated = Arc::new(Simulated::open(&config.data_dir, config.scale).unwrap());
+    Agent::with(&config, store, simulated, Policy::default()).unwrap()
+}
+
+fn bound(epoch: u64) -> Instruction {
+    let wire = instruction(epoch, 1, Power::Running);
+    let guest =
+        GuestSpec { shape: wire.shape, lease_bound: true, ..GuestSpec::default() };
+    Instruction {
+        epoch: wire.epoch,
+        generation: wire.generation,
+        power: wire.power,
+        guest,
+    }
+}
+
+async fn clock(handle: &AgentHandle) -> ClockReading {
+    api::grant_lease(handle, LeaseBody::default()).await.unwrap()
+}
+
+/// Grants the VM under an epoch, from a reading that is so old.
+async fn grant(handle: &AgentHandle, epoch: u64, age: Duration) {
+    let mut from = clock(handle).await;
+    from.now_us -= u64::try_from(age.as_micros()).unwrap();
+    let grant = LeaseGrant {
+        from,
+        pause_after_ms: 60_000,
+        kill_after_ms: 120_000,
+        vms: BTreeMap::from([(vm("web"), Epoch::new(epoch))]),
+    };
+    api::grant_lease(handle, LeaseBody { grant: Some(grant) }).await.unwrap();
+}
+
+async fn sees(
+    handle: &AgentHandle,
+    vm: &VmId,
+    what: &str,
+    is: impl Fn(&InstanceReport) -> bool,
+) -> InstanceReport {
+    until(what, async || {
+        let report = handle.report(None, None, Duration::ZERO).await.unwrap();
+        report.changed.into_iter().find(|seen| seen.vm == *vm && is(seen))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn it_runs_only_under_a_grant_for_its_epoch_whose_time_is_not_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = open(folder.path());
+    let (handle, web) = (agent.handle(), vm("web"));
+    handle.put(web.clone(), bound(1)).await.unwrap();
+    let held =
+        |seen: &InstanceReport| seen.phase == VmPhase::Failed && seen.pid.is_none();
+    let runs = |seen: &InstanceReport| seen.phase == VmPhase::Running;
+    sees(&handle, &web, "held back without a grant", held).await;
+    grant(&handle, 7, Duration::ZERO).await;
+    sees(&handle, &web, "held back under another epoch's", held).await;
+    grant(&handle, 1, Duration::ZERO).await;
+    sees(&handle, &web, "it runs", runs).await;
+    grant(&handle, 1, Duration::ZERO).await;
+    sees(&handle, &web, "it runs on", runs).await;
+    agent.stop().await;
+
+    // The next agent goes by what is written.
+    let agent = open(folder.path());
+    let handle = agent.handle();
+    sees(&handle, &web, "adopted and running", runs).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn it_halts_near_the_end_and_ends_after_it_and_an_older_grant_gives_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = open(folder.path());
+    let (handle, web) = (agent.handle(), vm("web"));
+    handle.put(web.clone(), bound(1)).await.unwrap();
+    // A little before the first end: it starts, and halts by itself.
+    let short = |from: ClockReading, pause_after_ms, kill_after_ms| LeaseGrant {
+        from,
+        pause_after_ms,
+        kill_after_ms,
+        vms: BTreeMap::from([(vm("web"), Epoch::FIRST)]),
+    };
+    let from = clock(&handle).await;
+    let give = async |grant| {
+        api::grant_lease(&handle, LeaseBody { grant: Some(grant) }).await.unwrap()
+    };
+    give(short(from, 2_000, 4_000)).await;
+    sees(&handle, &web, "it runs", |seen| seen.phase == VmPhase::Running).await;
+    sees(&handle, &web, "it halts", |seen| seen.phase == VmPhase::Paused).await;
+    let ended = |seen: &InstanceReport| seen.phase == VmPhase::Failed;
+    let seen = sees(&handle, &web, "it ends", ended).await;
+    assert!(seen.error.unwrap().contains("lease"), "the report says why");
+    // It was on its way since before the one that is over.
+    let mut early = clock(&handle).await;
+    early.now_us -= 60_000_000;
+    give(short(early, 120_000, 180_000)).await;
+    let now = clock(&handle).await;
+    let other = ClockReading { boot: "another".to_owned(), ..now };
+    give(short(other, 60_000, 120_000)).await;
+    sees(&handle, &web, "it stays ended", ended).await;
+    grant(&handle, 1, Duration::ZERO).await;
+    sees(&handle, &web, "it runs again", |seen| seen.phase == VmPhase::Running).await;
+}

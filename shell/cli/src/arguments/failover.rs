@@ -1,0 +1,36 @@
+//! Arguments of `failover`.
+
+use clap::{Args, Subcommand};
+use dwcp_types::RegionId;
+
+use super::WatchArgs;
+
+/// Start a lost region's VMs elsewhere, or look why nothing does.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct FailoverArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<FailoverCommand>,
+    /// The lost region
+    #[arg(long, value_name = "REGION")]
+    pub(crate) from_region: Option<RegionId>,
+    /// The only regions that its VMs may go to; any when absent
+    #[arg(long, value_name = "REGIONS", value_delimiter = ',')]
+    pub(crate) to_regions: Vec<RegionId>,
+    /// Why; kept with the log
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Also when the region lives: its protected VMs end there and start anew elsewhere
+    #[arg(long)]
+    pub(crate) even_if_alive: bool,
+    /// Only show who would go where
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What else is done with failovers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FailoverCommand {
+    /// Show which regions live, who says so, and what keeps each from being failed over
+    Status(WatchArgs),
+}

@@ -1,0 +1,39 @@
+//! What runs beside the parts: shows the books, announces the region.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_types::RegionId;
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::books::Shown;
+use crate::records::RegionRecord;
+use crate::region_records::RegionRecords;
+use crate::world::World;
+
+/// Pause after the books changed, for what follows to be shown at once with it: they change
+/// with every batch of reservations.
+const BOOKS_PAUSE: Duration = Duration::from_millis(20);
+
+/// Shows, for ever, what the books say is free.
+pub(super) async fn show_books(
+    region: RegionId,
+    mut books: watch::Receiver<Shown>,
+    world: Arc<World>,
+) {
+    while books.changed().await.is_ok() {
+        let hosts = books.borrow_and_update().clone();
+        world.show_free(&region, &hosts);
+        tokio::time::sleep(BOOKS_PAUSE).await;
+    }
+}
+
+/// Says, until the engine has heard it, that this region is there; then stays quiet.
+pub(super) async fn announce(regions: RegionRecords, record: RegionRecord) {
+    while let Err(reason) = regions.announce(&record).await {
+        info!(%reason, "the region waits for the strong engine");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,314 @@
+//! Fails a dead region over: begins when nothing speaks against it, or by an operator's
+//! command; carries the log out, and takes it over from an executor that went silent.
+//!
+//! Every daemon runs this. There is no leader: the begin is one transaction that only one can
+//! win, every step compares what it stands on, and what is done twice is seen as done.
+
+mod begin;
+mod taking;
+
+pub use taking::Takers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dwcp_controller::failover::{
+    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Log, Move, Outcome, Phase, Plan, history_key, plan,
+};
+use dwcp_controller::lease::Terms;
+use dwcp_controller::ownership::{Proof, Recovered, VmRecord};
+use dwcp_controller::placement::{Fleet, Policy};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::crash::crash_point;
+use dwcp_runtime::strong::{
+    Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
+};
+use dwcp_types::{Power, RegionId, VmId, VmPhase};
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::commit::encoded;
+use crate::fleet::FleetKeeper;
+use crate::metrics::Metrics;
+use crate::mirror::Mirror;
+use crate::warden::Seen;
+use crate::world::World;
+
+/// How often the log is looked at: a heartbeat.
+const STEP_EVERY: Duration = Duration::from_millis(500);
+/// VMs that are taken over at the same time, and in one step: more would keep the executor from
+/// beating.
+const TAKEN_AT_ONCE: usize = 16;
+const TAKEN_PER_STEP: usize = 64;
+/// A target that refused a VM so often is not asked again in this failover.
+const REFUSALS_MAX: u32 = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Rescuer {
+    /// This daemon's region.
+    pub region: RegionId,
+    /// How long leases last.
+    pub terms: Terms,
+    /// How VMs are placed.
+    pub policy: Policy,
+    /// How long VMs may take to start before the failover ends without them.
+    pub start_budget: Duration,
+    /// The engine.
+    pub engine: Arc<dyn StrongEngine>,
+    /// The records.
+    pub mirror: Arc<Mirror>,
+    /// The fleet.
+    pub fleet: Arc<FleetKeeper>,
+    /// What guests are seen.
+    pub world: Arc<World>,
+    /// What the warden sees.
+    pub seen: watch::Receiver<Arc<Seen>>,
+    /// Who takes VMs over.
+    pub takers: Takers,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where its duration is counted (O20).
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What one daemon remembers of the log; all of it may be lost.
+#[derive(Debug, Default)]
+struct Memory {
+    id: String,
+    revision: u64,
+    since: Duration,
+    verifying_since: Option<Duration>,
+    refusals: BTreeMap<(VmId, RegionId), u32>,
+}
+
+impl Rescuer {
+    /// Looks after failovers for ever.
+    pub async fn run(self: Arc<Self>) {
+        let mut memory = Memory::default();
+        loop {
+            tokio::time::sleep(STEP_EVERY).await;
+            let seen = self.seen.borrow().clone();
+            let step = match &seen.active {
+                Some((log, revision)) => {
+                    self.remember(&mut memory, log, *revision);
+                    self.go_on(&seen, log, *revision, &mut memory).await
+                }
+                None => self.begin_what_is_due(&seen).await,
+            };
+            if let Err(reason) = step {
+                info!(%reason, "the failover waits for the strong engine");
+            }
+        }
+    }
+
+    fn remember(&self, memory: &mut Memory, log: &Log, revision: u64) {
+        let now = self.clock.monotonic();
+        if memory.id != log.id {
+            *memory = Memory { id: log.id.clone(), ..Memory::default() };
+        }
+        if memory.revision != revision {
+            memory.revision = revision;
+            memory.since = now;
+        }
+    }
+
+    async fn go_on(
+        &self,
+        seen: &Seen,
+        log: &Log,
+        revision: u64,
+        memory: &mut Memory,
+    ) -> Result<(), StrongError> {
+        let now = self.clock.monotonic();
+        let silent = now.saturating_sub(memory.since) > EXECUTOR_SILENT_AFTER;
+        if log.executor != self.region && !silent {
+            return Ok(());
+        }
+        if log.executor != self.region {
+            warn!(id = log.id, from = %log.executor, "a failover is taken over");
+        }
+        let next = self.next(seen, log, memory).await;
+        crash_point("failover-before-log");
+        self.put(&next, revision).await?;
+        crash_point("failover-after-log");
+        Ok(())
+    }
+
+    /// The log one step on.
+    async fn next(&self, seen: &Seen, log: &Log, memory: &mut Memory) -> Log {
+        let now = self.clock.now();
+        let beaten = log.beaten(&self.region);
+        let watched = seen.leases.get(&log.region);
+        // Written together, read together: without the fence the region has its lease again.
+        if !watched.is_some_and(|it| it.record.is_fenced_by(&log.id)) {
+            return beaten.over(Outcome::RegionReturned, now);
+        }
+        match log.phase {
+            Phase::Waiting => {
+                let monotonic = self.clock.monotonic();
+                let lapsed = watched.filter(|it| it.has_lapsed(monotonic, self.terms));
+                match lapsed {
+                    Some(it) => beaten.proven(lapse(it.record.term, self.terms), now),
+                    None => beaten,
+                }
+            }
+            Phase::Recovering => {
+                let plan = self.plan(&log.region, log.only.as_ref());
+                if self.take_over(log, &plan, memory).await {
+                    beaten
+                } else {
+                    beaten.advanced(Phase::Verifying, now).with_down(plan.down)
+                }
+            }
+            Phase::Verifying => self.verified(beaten, memory),
+        }
+    }
+
+    /// Who of a region would go where, as of now.
+    #[must_use]
+    pub fn plan(&self, region: &RegionId, only: Option<&BTreeSet<RegionId>>) -> Plan {
+        let records =
+            self.mirror.vms(None, usize::MAX, |record| record.owner.region == *region);
+        let records: Vec<&VmRecord> = records.iter().map(AsRef::as_ref).collect();
+        // Placed in a copy: placements go on meanwhile.
+        let fleet = self.fleet.look(Fleet::clone);
+        plan(&fleet, region, &records, only, &self.policy)
+    }
+
+    /// Asks the targets for VMs that are still in the lost region; says whether there were any.
+    async fn take_over(&self, log: &Log, plan: &Plan, memory: &mut Memory) -> bool {
+        let Some(proof) = &log.proof else { return true };
+        let refused = |vm: &VmId, region: &RegionId| {
+            let times = memory.refusals.get(&(vm.clone(), region.clone()));
+            times.is_some_and(|times| *times >= REFUSALS_MAX)
+        };
+        let mut open: Vec<(Move, RegionId)> = Vec::new();
+        for it in &plan.moves {
+            let at = it.to.iter().find(|at| !refused(&it.vm, &at.region));
+            if let Some(at) = at.filter(|_| open.len() < TAKEN_PER_STEP) {
+                open.push((it.clone(), at.region.clone()));
+            }
+        }
+        let any = !open.is_empty();
+        let mut asked = futures_util::stream::iter(open)
+            .map(|(it, to)| self.ask(log, proof, it, to))
+            .buffer_unordered(TAKEN_AT_ONCE);
+        let mut failed = Vec::new();
+        while let Some(outcome) = asked.next().await {
+            failed.extend(outcome.err());
+        }
+        drop(asked);
+        for key in failed {
+            *memory.refusals.entry(key).or_default() += 1;
+        }
+        any
+    }
+
+    async fn ask(
+        &self,
+        log: &Log,
+        proof: &Proof,
+        it: Move,
+        to: RegionId,
+    ) -> Result<(), (VmId, RegionId)> {
+        let Some(stored) = self.mirror.vm(&it.vm) else { return Ok(()) };
+        let recovered = Recovered {
+            failover: log.id.clone(),
+            from: log.region.clone(),
+            proof: proof.clone(),
+            loss: it.loss,
+            at: self.clock.now(),
+        };
+        let record = stored.record.as_ref().clone();
+        match self.takers.take_over(&to, record, recovered).await {
+            Ok(()) => {
+                info!(vm = %it.vm, %to, "a VM is taken over");
+                Ok(())
+            }
+            Err(reason) => {
+                warn!(vm = %it.vm, %to, %reason, "a VM is not taken over");
+                Err((it.vm.clone(), to))
+            }
+        }
+    }
+
+    /// The log with what runs; over when all does, or its time is.
+    fn verified(&self, log: Log, memory: &mut Memory) -> Log {
+        let now = self.clock.monotonic();
+        let since = *memory.verifying_since.get_or_insert(now);
+        let came = |record: &VmRecord| {
+            record.recovered.as_ref().is_some_and(|it| it.failover == log.id)
+        };
+        let owned = self.mirror.vms(None, usize::MAX, came);
+        let running = owned.iter().filter(|record| self.is_as_wanted(record)).count();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let all = running == owned.len();
+        let late = now.saturating_sub(since) >= self.start_budget;
+        let log = Log { owned: count(owned.len()), running: count(running), ..log };
+        if !all && !late {
+            return log;
+        }
+        let outcome = if all { Outcome::Recovered } else { Outcome::NotAllRunning };
+        let at = self.clock.now();
+        let took = at.since(log.started_at);
+        info!(
+            id = log.id,
+            ?outcome,
+            ?took,
+            owned = log.owned,
+            running,
+            "a failover ended"
+        );
+        self.metrics.failed_over(&log.region, outcome, took);
+        log.over(outcome, at)
+    }
+
+    fn is_as_wanted(&self, record: &VmRecord) -> bool {
+        let (_, guest) = self.world.guest(&record.owner.region, &record.request.id);
+        let seen = guest.filter(|guest| guest.epoch == record.owner.epoch);
+        record.power != Power::Running
+            || seen.is_some_and(|guest| guest.phase == VmPhase::Running)
+    }
+
+    async fn put(&self, log: &Log, revision: u64) -> Result<(), StrongError> {
+        let value = encoded(log).map_err(|reason| StrongError::Malformed { reason })?;
+        let key = ACTIVE_KEY.to_owned();
+        let then = if log.ended.is_some() {
+            let history = history_key(&log.id);
+            vec![
+                Op::Put { key: history, value, lease: None },
+                Op::Delete { key: key.clone() },
+            ]
+        } else {
+            vec![Op::Put { key: key.clone(), value, lease: None }]
+        };
+        self.write(vec![Compare::Revision { key, mod_revision: revision }], then).await?;
+        Ok(())
+    }
+
+    /// Whether it was done.
+    async fn write(
+        &self,
+        compare: Vec<Compare>,
+        then: Vec<Op>,
+    ) -> Result<bool, StrongError> {
+        let txn = Txn { compare, then, op_id: Some(OpId::random()) };
+        let outcome = self.engine.txn(txn).await?;
+        Ok(matches!(outcome, TxnOutcome::Committed { .. }))
+    }
+}
+
+/// The proof that a lease's term has lapsed.
+fn lapse(term: u64, terms: Terms) -> Proof {
+    let watched_ms = u64::try_from(terms.lapsed_after().as_millis()).unwrap_or(u64::MAX);
+    Proof::LeaseLapsed { term, watched_ms }
+}
+
+/// A value as bytes, or why not.
+fn bytes(value: &impl serde::Serialize) -> Result<Bytes, StrongError> {
+    encoded(value).map_err(|reason| StrongError::Malformed { reason })
+}

@@ -1,0 +1,135 @@
+//! How a failover begins: by the verdict, or by an operator.
+
+use std::collections::BTreeSet;
+
+use dwcp_api::failover::{FailoverReply, StartFailover};
+use dwcp_api::{ApiError, ErrorCode};
+use dwcp_controller::failover::{ACTIVE_KEY, Log, Trigger};
+use dwcp_controller::lease::{Watched, lease_key};
+use dwcp_controller::liveness::Blocked;
+use dwcp_runtime::crash::crash_point;
+use dwcp_runtime::strong::{Compare, Op, StrongError};
+use dwcp_types::RegionId;
+use tracing::warn;
+
+use super::{Rescuer, bytes, lapse};
+use crate::claims::random_name;
+use crate::engine;
+use crate::warden::Seen;
+
+impl Rescuer {
+    /// Begins the failover of the first region that nothing speaks for.
+    pub(super) async fn begin_what_is_due(&self, seen: &Seen) -> Result<(), StrongError> {
+        let due = seen.regions.iter().find(|it| it.not_failed_over_because.is_empty());
+        let Some(due) = due else { return Ok(()) };
+        let region = &due.verdict.region;
+        let Some(watched) = seen.leases.get(region) else { return Ok(()) };
+        let trigger = Trigger::Automatic { by: self.region.clone() };
+        let log = self.begin(region, None, trigger, watched).await?;
+        if let Some(log) = log {
+            warn!(%region, id = log.id, "a region is dead and is failed over");
+        }
+        Ok(())
+    }
+
+    /// Writes the log and the fence, both or neither; nothing when somebody else was first, or
+    /// the region renewed.
+    async fn begin(
+        &self,
+        region: &RegionId,
+        only: Option<BTreeSet<RegionId>>,
+        trigger: Trigger,
+        watched: &Watched,
+    ) -> Result<Option<Log>, StrongError> {
+        let lapsed = watched.has_lapsed(self.clock.monotonic(), self.terms);
+        let proof = lapsed.then(|| lapse(watched.record.term, self.terms));
+        let by = (self.region.clone(), self.clock.now());
+        let log = Log::begun(random_name("fo"), region.clone(), trigger, proof, by);
+        let log = Log { only, ..log };
+        let key = lease_key(region);
+        let fence = bytes(&watched.record.fenced(&log.id))?;
+        let compare = vec![
+            Compare::absent(ACTIVE_KEY),
+            Compare::Revision { key: key.clone(), mod_revision: watched.revision },
+        ];
+        let active = ACTIVE_KEY.to_owned();
+        let then = vec![
+            Op::Put { key: active, value: bytes(&log)?, lease: None },
+            Op::Put { key, value: fence, lease: None },
+        ];
+        crash_point("failover-before-begin");
+        let done = self.write(compare, then).await?;
+        crash_point("failover-after-begin");
+        Ok(done.then_some(log))
+    }
+
+    /// What an operator asks for (O9).
+    ///
+    /// # Errors
+    ///
+    /// When the region is not known, is the engine's home, lives, or another failover runs.
+    pub async fn start(
+        &self,
+        operator: String,
+        ask: StartFailover,
+    ) -> Result<FailoverReply, ApiError> {
+        let seen = self.seen.borrow().clone();
+        let region = ask.from_region;
+        let known = seen.regions.iter().find(|it| it.verdict.region == region);
+        let Some(known) = known else { return Err(no_such_region(&region)) };
+        let plan = self.plan(&region, ask.to_regions.as_ref());
+        if ask.dry_run {
+            return Ok(FailoverReply { plan, log: None });
+        }
+        let blocked = known.not_failed_over_because.iter().map(|it| &it.condition);
+        let stops = |it: &&Blocked| match it {
+            Blocked::EngineLost
+            | Blocked::OwnRegion
+            | Blocked::NoSuchRegion
+            | Blocked::LeaseUnread
+            | Blocked::NeverHeld
+            | Blocked::AlreadyFenced { .. }
+            | Blocked::TooFewHealthy { .. }
+            | Blocked::Running { .. } => true,
+            Blocked::LeaseHeld { .. } => !ask.even_if_alive,
+            Blocked::Disabled
+            | Blocked::NotAutomatic
+            | Blocked::EngineNotSpread
+            | Blocked::NeedsApproval
+            | Blocked::NotSilentEnough { .. }
+            | Blocked::TooFresh => false,
+        };
+        if let Some(it) = blocked.into_iter().find(stops) {
+            let message = format!("region {region} is not failed over: {it}");
+            let refused = ApiError::new(ErrorCode::Refused, message);
+            let remedy = if matches!(it, Blocked::LeaseHeld { .. }) {
+                "wait until it has lapsed; or, if its protected VMs are to be ended there and \
+                 started anew elsewhere, say `--even-if-alive`"
+            } else {
+                "`dwcp-cli federation failover status` says more"
+            };
+            return Err(refused.with_remedy(remedy));
+        }
+        let Some(watched) = seen.leases.get(&region) else {
+            return Err(no_such_region(&region));
+        };
+        let trigger = Trigger::Operator { name: operator, reason: ask.reason };
+        let begun = self.begin(&region, ask.to_regions, trigger, watched).await;
+        match begun.map_err(|error| engine::failed(&error))? {
+            Some(log) => Ok(FailoverReply { plan, log: Some(log) }),
+            None => {
+                let message = format!(
+                    "region {region} renewed its lease, or another failover began"
+                );
+                Err(ApiError::new(ErrorCode::Conflict, message)
+                    .with_remedy("look at `failover status`, and ask again if need be"))
+            }
+        }
+    }
+}
+
+fn no_such_region(region: &RegionId) -> ApiError {
+    let message = format!("there is no region {region} that takes part in failover");
+    ApiError::new(ErrorCode::NotFound, message)
+        .with_remedy("`dwcp-cli federation failover status` lists those that do")
+}

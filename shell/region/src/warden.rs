@@ -1,0 +1,293 @@
+//! The one task that owns liveness: it renews this region's lease and passes it on to the
+//! hosts, asks every other region whether it lives, and watches all leases there are.
+//!
+//! ```text
+//!   every beat ─▶ tick ─▶ ask each peer ─▶ heard
+//!                     ├─▶ read all leases ─▶ watched
+//!                     └─▶ (when due) read hosts' clocks ─▶ renew ─▶ grant to each host
+//! ```
+//!
+//! What takes time runs as futures that bring their outcome back here, so a region that hangs
+//! delays nobody. A grant names the host's clock as it was before the renewal was asked for,
+//! and only guests whose records are surely as new as the term.
+
+mod holding;
+
+pub use holding::Tenure;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dwcp_api::failover::{FailoverStatus, RegionLiveness, WhyNot};
+use dwcp_api::peer::Heartbeat;
+use dwcp_api::{Client, NoParams};
+use dwcp_controller::failover::{ACTIVE_KEY, Log};
+use dwcp_controller::lease::{LEASES_PREFIX, LeaseRecord, Watched};
+use dwcp_controller::liveness::{
+    Circumstances, EngineReach, Observer, Policy, Timing, View,
+};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::strong::{Range, StrongEngine, StrongError};
+use dwcp_types::{HostId, RegionId};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::mirror::Mirror;
+
+/// Leases in one page: one of each region.
+const LEASES_MAX: usize = 1_000;
+
+/// What the task shows to others.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// What it says in heartbeats.
+    pub view: View,
+    /// What is true of every region, and why it is not failed over.
+    pub regions: Vec<RegionLiveness>,
+    /// The failover under way, with its revision.
+    pub active: Option<(Log, u64)>,
+    /// Every lease as it is watched; read together with the failover.
+    pub leases: BTreeMap<RegionId, Watched>,
+}
+
+impl Seen {
+    /// As operators are told.
+    #[must_use]
+    pub fn status(&self, enabled: bool) -> FailoverStatus {
+        FailoverStatus {
+            enabled,
+            regions: self.regions.clone(),
+            active: self.active.as_ref().map(|(log, _)| log.clone()),
+        }
+    }
+}
+
+/// What a warden is made from.
+#[derive(Debug)]
+pub struct Warden {
+    /// This daemon's region.
+    pub region: RegionId,
+    /// All regions that take part.
+    pub regions: BTreeSet<RegionId>,
+    /// When heartbeats are due.
+    pub timing: Timing,
+    /// This region's lease.
+    pub tenure: Tenure,
+    /// What the operator allows.
+    pub policy: Policy,
+    /// What of the strong engine is left without each region.
+    pub reach: BTreeMap<RegionId, EngineReach>,
+    /// The daemons of the other regions.
+    pub peers: BTreeMap<RegionId, Client>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where it shows what it sees.
+    pub shown: watch::Sender<Arc<Seen>>,
+}
+
+/// What a future brings back.
+#[derive(Debug)]
+enum Outcome {
+    Heard { peer: RegionId, view: Option<View> },
+    Looked(Box<Result<Look, StrongError>>),
+    Renewed(holding::Renewed),
+}
+
+/// What the engine has of leases and failovers.
+#[derive(Debug)]
+struct Look {
+    leases: Vec<(LeaseRecord, u64)>,
+    active: Option<(Log, u64)>,
+}
+
+/// What is under way.
+#[derive(Debug, Default)]
+struct Busy {
+    looking: bool,
+    renewing: bool,
+    asking: BTreeSet<RegionId>,
+}
+
+type Work = FuturesUnordered<BoxFuture<'static, Outcome>>;
+
+impl Warden {
+    /// Watches for ever.
+    pub async fn run(mut self) {
+        let now = self.clock.monotonic();
+        let terms = self.tenure.terms();
+        let mut observer = Observer::new(
+            self.region.clone(),
+            self.regions.clone(),
+            self.timing,
+            terms,
+            now,
+        );
+        let interval = self.timing.interval;
+        self.peers = std::mem::take(&mut self.peers)
+            .into_iter()
+            .filter(|(peer, _)| self.regions.contains(peer))
+            .map(|(peer, client)| (peer, client.with_call_time_max(interval)))
+            .collect();
+        let mut beat = tokio::time::interval(interval);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut work = Work::new();
+        let mut busy = Busy::default();
+        let mut active = None;
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {
+                    observer.tick(self.clock.monotonic());
+                    self.begin(&mut busy, &work);
+                    self.show(&observer, active.as_ref());
+                }
+                Some(outcome) = work.next(), if !work.is_empty() => {
+                    let now = self.clock.monotonic();
+                    match outcome {
+                        Outcome::Heard { peer, view } => {
+                            busy.asking.remove(&peer);
+                            if let Some(view) = view {
+                                observer.heard(&peer, view, now);
+                            }
+                        }
+                        Outcome::Looked(look) => {
+                            busy.looking = false;
+                            match *look {
+                                Ok(look) => {
+                                    let found = look.leases.iter();
+                                    observer.leases(found.map(|(it, at)| (it, *at)), now);
+                                    active = look.active;
+                                }
+                                Err(reason) => info!(%reason, "leases are not read"),
+                            }
+                        }
+                        Outcome::Renewed(renewed) => {
+                            busy.renewing = false;
+                            self.tenure.settle(renewed);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins what is due and not under way.
+    fn begin(&mut self, busy: &mut Busy, work: &Work) {
+        for (peer, client) in &self.peers {
+            if busy.asking.insert(peer.clone()) {
+                work.push(Box::pin(ask(peer.clone(), client.clone())));
+            }
+        }
+        if !busy.looking {
+            busy.looking = true;
+            work.push(Box::pin(look(self.tenure.engine())));
+        }
+        if !busy.renewing && self.tenure.is_due() {
+            busy.renewing = true;
+            let renewal = self.tenure.renewal();
+            work.push(Box::pin(async move { Outcome::Renewed(renewal.await) }));
+        }
+    }
+
+    fn show(&self, observer: &Observer, active: Option<&(Log, u64)>) {
+        let now = self.clock.monotonic();
+        let running = active.map(|(log, _)| &log.region);
+        let regions = self.regions.iter().map(|region| {
+            let engine = self.reach.get(region).copied().unwrap_or(EngineReach::Lost);
+            let around = Circumstances { engine, running };
+            let blocked = observer.blocked(region, now, &self.policy, around);
+            let why_not = blocked.into_iter().map(|it| {
+                let text = it.to_string();
+                WhyNot { condition: it, text }
+            });
+            RegionLiveness {
+                verdict: observer.verdict(region, now),
+                not_failed_over_because: why_not.collect(),
+            }
+        });
+        let seen = Seen {
+            view: observer.view(now),
+            regions: regions.collect(),
+            active: active.cloned(),
+            leases: self
+                .regions
+                .iter()
+                .filter_map(|it| Some((it.clone(), observer.watched(it)?.clone())))
+                .collect(),
+        };
+        self.shown.send_replace(Arc::new(seen));
+    }
+}
+
+async fn ask(peer: RegionId, client: Client) -> Outcome {
+    let view = client.call::<Heartbeat>(&NoParams {}, &()).await;
+    Outcome::Heard { peer, view: view.ok().map(|reply| reply.view) }
+}
+
+async fn look(engine: Arc<dyn StrongEngine>) -> Outcome {
+    let looking = async {
+        // The log first: it is written with the fence, so that leases which are read later show
+        // the fence of the log, or that the region is back.
+        let active = engine.get(ACTIVE_KEY).await?;
+        let active = active.and_then(|kv| {
+            Some((serde_json::from_slice::<Log>(&kv.value).ok()?, kv.mod_revision))
+        });
+        let range = Range { prefix: LEASES_PREFIX, after: None, limit: LEASES_MAX };
+        let page = engine.range(range).await?;
+        let read = |kv: &dwcp_runtime::strong::KeyValue| {
+            let record = serde_json::from_slice::<LeaseRecord>(&kv.value);
+            let record = record.inspect_err(|reason| {
+                warn!(key = kv.key, %reason, "a lease cannot be read");
+            });
+            Some((record.ok()?, kv.mod_revision))
+        };
+        let leases = page.items.iter().filter_map(read).collect();
+        Ok(Look { leases, active })
+    };
+    Outcome::Looked(Box::new(looking.await))
+}
+
+/// What each host is called with.
+pub(crate) type Hosts = BTreeMap<HostId, Client>;
+
+/// What of the strong engine is left without a region: an embedded one is lost with its home,
+/// and etcd without a majority of its members.
+#[must_use]
+pub fn engine_reach(
+    regions: &BTreeSet<RegionId>,
+    members: &[RegionId],
+) -> BTreeMap<RegionId, EngineReach> {
+    let reach = |region: &RegionId| {
+        let left = members.iter().filter(|member| *member != region).count();
+        let survives = left * 2 > members.len();
+        if survives { EngineReach::Survives } else { EngineReach::Lost }
+    };
+    regions.iter().map(|region| (region.clone(), reach(region))).collect()
+}
+
+/// The records that a tenure grants by.
+pub(crate) type Records = Arc<Mirror>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(name: &str) -> RegionId {
+        RegionId::new(name).unwrap()
+    }
+
+    #[test]
+    fn the_engine_is_lost_with_its_only_home_and_survives_a_minority_of_its_members() {
+        let regions: BTreeSet<_> = ["a", "b", "c", "d"].map(region).into();
+        let embedded = engine_reach(&regions, &[region("a")]);
+        assert_eq!(embedded[&region("a")], EngineReach::Lost);
+        assert_eq!(embedded[&region("b")], EngineReach::Survives);
+        let etcd = engine_reach(&regions, &["a", "b", "c"].map(region));
+        assert!(etcd.values().all(|reach| *reach == EngineReach::Survives));
+        let lopsided = engine_reach(&regions, &["a", "a", "b"].map(region));
+        assert_eq!(lopsided[&region("a")], EngineReach::Lost);
+        assert_eq!(lopsided[&region("b")], EngineReach::Survives);
+    }
+}

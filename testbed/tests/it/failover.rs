@@ -1,0 +1,246 @@
+//! A region is lost: its protected VMs run elsewhere, once, and those that may not stay where
+//! they are; by an operator's command, and by itself on etcd.
+
+use dwcp_api::failover::{
+    FailoverReply, FailoverStatus, GetFailover, PostFailover, StartFailover,
+};
+use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
+use dwcp_api::{CallError, ErrorCode, NoParams};
+use dwcp_controller::failover::Unrecovered;
+use dwcp_controller::liveness::{Blocked, RegionState};
+use dwcp_testbed::{
+    Ask, Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, refusal,
+    until,
+};
+use dwcp_types::{Epoch, RegionId, VmPhase};
+
+const REGIONS: [&str; 3] = ["home", "middle", "far"];
+
+fn plan() -> Plan {
+    let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
+    Plan::simulated(REGIONS.map(region).to_vec())
+}
+
+/// Places VMs in `far` that may go anywhere: the others take none meanwhile.
+async fn placed_far(federation: &Federation, asks: &[Ask]) {
+    let home = federation.at("home");
+    let enable = async |enabled| {
+        for region in ["home", "middle"] {
+            let params = RegionParams { region: RegionId::new(region).unwrap() };
+            home.call::<EnableRegion>(&params, &SetEnabled { enabled }).await.unwrap();
+        }
+    };
+    enable(false).await;
+    for ask in asks {
+        until("it is placed far away", || async {
+            let reply = home.place(ask).await.map_err(|error| error.to_string())?;
+            let at = reply.vm.map(|vm| vm.region.to_string()).unwrap_or_default();
+            if at == "far" { Ok(()) } else { Err(at) }
+        })
+        .await;
+    }
+    enable(true).await;
+    for ask in asks {
+        let name = ask.body().request.id.to_string();
+        federation.in_phase("home", &name, VmPhase::Running).await;
+    }
+}
+
+async fn status(federation: &Federation, at: &str) -> Result<FailoverStatus, CallError> {
+    federation.at(at).call::<GetFailover>(&NoParams {}, &()).await
+}
+
+/// What one region's daemon says of another, and what keeps it from being failed over.
+async fn seen(
+    federation: &Federation,
+    at: &str,
+    region: &str,
+) -> Result<(RegionState, Vec<Blocked>), String> {
+    let status = status(federation, at).await.map_err(|error| error.to_string())?;
+    let mut regions = status.regions.into_iter();
+    let found = regions.find(|it| it.verdict.region.as_str() == region);
+    let found = found.ok_or("it is not listed")?;
+    let why = found.not_failed_over_because.into_iter().map(|why| why.condition);
+    Ok((found.verdict.state, why.collect()))
+}
+
+async fn is_seen(federation: &Federation, at: &str, region: &str, wanted: RegionState) {
+    until(&format!("{region} is {wanted} as seen from {at}"), || async {
+        let (state, why) = seen(federation, at, region).await?;
+        if state == wanted { Ok(()) } else { Err(format!("{state} {why:?}")) }
+    })
+    .await;
+}
+
+fn ask(dry_run: bool, even_if_alive: bool, from: &str) -> StartFailover {
+    StartFailover {
+        from_region: RegionId::new(from).unwrap(),
+        to_regions: None,
+        reason: "rehearsal".to_owned(),
+        even_if_alive,
+        dry_run,
+    }
+}
+
+async fn command(
+    federation: &Federation,
+    body: StartFailover,
+) -> Result<FailoverReply, CallError> {
+    federation.at("middle").call::<PostFailover>(&NoParams {}, &body).await
+}
+
+fn lose(federation: &mut Federation, region: &str, etcd: bool) {
+    federation.process(region).kill_9();
+    federation.process(&format!("{region}-h1")).kill_9();
+    if etcd {
+        federation.process(&format!("etcd-{region}")).kill_9();
+    }
+}
+
+/// It runs somewhere else, under the next epoch.
+async fn is_elsewhere(federation: &Federation, vm: &str) {
+    let door = federation.at("home");
+    until(&format!("{vm} runs elsewhere under the next epoch"), || async {
+        let it = door.vm(vm).await.map_err(|error| error.to_string())?.item;
+        let elsewhere = it.region.as_str() != "far" && it.phase == VmPhase::Running;
+        if elsewhere && it.epoch == Epoch::new(2) {
+            Ok(())
+        } else {
+            Err(format!("{it:?}"))
+        }
+    })
+    .await;
+}
+
+/// The lost region comes back: what is its own goes on, what is another's stays there.
+async fn comes_back(federation: &mut Federation, etcd: bool) {
+    if etcd {
+        federation.process("etcd-far").start();
+    }
+    federation.process("far-h1").start();
+    federation.process("far").start();
+    federation.healthy().await;
+    is_seen(federation, "middle", "far", RegionState::Alive).await;
+    federation.in_phase("home", "vm-own", VmPhase::Running).await;
+    is_elsewhere(federation, "vm-moves").await;
+    federation.reserved("far", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anything_again()
+{
+    let mut federation = Federation::start(plan()).await;
+    let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
+    placed_far(&federation, &asks).await;
+    is_seen(&federation, "middle", "far", RegionState::Alive).await;
+
+    let alive = refusal(command(&federation, ask(false, false, "far")).await);
+    assert_eq!(alive.code, ErrorCode::Refused);
+    assert!(alive.remedy.unwrap().contains("--even-if-alive"));
+    let engine = refusal(command(&federation, ask(false, true, "home")).await);
+    assert!(engine.message.contains("the strong engine is lost with it"), "{engine:?}");
+    let unknown = refusal(command(&federation, ask(false, true, "nowhere")).await);
+    assert_eq!(unknown.code, ErrorCode::NotFound);
+
+    let dry = command(&federation, ask(true, false, "far")).await.unwrap();
+    assert_eq!((dry.plan.moves.len(), dry.log), (1, None));
+    let stays = &dry.plan.down[0];
+    assert_eq!(stays.vm.as_str(), "vm-own");
+    assert!(matches!(stays.why, Unrecovered::NotProtected { .. }));
+
+    lose(&mut federation, "far", false);
+    is_seen(&federation, "middle", "far", RegionState::Dead).await;
+    // Nothing does it by itself: the engine hangs on one region.
+    until("only the engine keeps it from being failed over", || async {
+        let (_, why) = seen(&federation, "middle", "far").await?;
+        if why == [Blocked::EngineNotSpread] { Ok(()) } else { Err(format!("{why:?}")) }
+    })
+    .await;
+
+    let begun = command(&federation, ask(false, false, "far")).await.unwrap();
+    assert_eq!(begun.log.unwrap().region.as_str(), "far");
+    is_elsewhere(&federation, "vm-moves").await;
+    until("the failover is over", || async {
+        let now = status(&federation, "home").await.map_err(|error| error.to_string())?;
+        now.active.map_or(Ok(()), |log| Err(format!("{log:?}")))
+    })
+    .await;
+    federation.in_phase("home", "vm-own", VmPhase::Unknown).await;
+    comes_back(&mut federation, false).await;
+    federation.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_etcd_a_lost_region_is_failed_over_by_itself() {
+    if etcd_program().is_none() {
+        return;
+    }
+    let mut federation = Federation::start(plan().on_etcd()).await;
+    let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
+    placed_far(&federation, &asks).await;
+    is_seen(&federation, "middle", "far", RegionState::Alive).await;
+    let lost = std::time::Instant::now();
+    lose(&mut federation, "far", true);
+    is_elsewhere(&federation, "vm-moves").await;
+    eprintln!("seen running elsewhere {:?} after its region was killed", lost.elapsed());
+    comes_back(&mut federation, true).await;
+    federation.end();
+}
+
+/// Only the daemon dies: the agent and its guests live, and the protected one must end there
+/// before it runs elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_whose_daemon_died_runs_once_and_one_that_is_not_protected_runs_on() {
+    if etcd_program().is_none() {
+        return;
+    }
+    let mut federation = Federation::start(plan().on_etcd()).await;
+    let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
+    placed_far(&federation, &asks).await;
+    federation.process("far").kill_9();
+    is_elsewhere(&federation, "vm-moves").await;
+    federation.process("far").start();
+    federation.healthy().await;
+    is_elsewhere(&federation, "vm-moves").await;
+    federation.in_phase("home", "vm-own", VmPhase::Running).await;
+    let console = federation.at("home").console("vm-own").await.unwrap().text;
+    assert_eq!(console.matches("READY").count(), 1, "it was not started again");
+    federation.end();
+}
+
+/// The agent is stopped by a signal and the daemon is dead: nobody renews, nobody halts, and the
+/// watchdog ends the protected guest all the same. The other one runs on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_agent_that_wakes_finds_its_protected_guest_ended_and_the_other_running()
+{
+    let Some(image) = guest_image() else { return };
+    let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(8));
+    let regions = ["home", "far"].map(region).to_vec();
+    let mut federation = Federation::start(Plan::qemu(regions, image)).await;
+    let pid = async |ask: Ask| {
+        let name = ask.body().request.id.to_string();
+        let door = federation.at("home");
+        until("it is placed", || door.place(&ask)).await;
+        let seen = federation.in_phase("home", &name, VmPhase::Running).await.observed;
+        seen.and_then(|seen| seen.pid).expect("a running guest has a process")
+    };
+    let bound = pid(Ask::new("vm-bound").protected().only_in("far")).await;
+    let free = pid(Ask::new("vm-free").only_in("far")).await;
+    federation.process("far-h1").freeze();
+    federation.process("far").kill_9();
+    until("the bound guest is ended", || async {
+        let living = federation.living();
+        if living.contains(&bound) { Err("it lives") } else { Ok(()) }
+    })
+    .await;
+    federation.process("far-h1").thaw();
+    assert!(federation.living().contains(&free), "nobody else may start the other one");
+    federation.process("far").start();
+    federation.healthy().await;
+    let back = federation.in_phase("home", "vm-bound", VmPhase::Running).await;
+    assert_eq!(back.item.epoch, Epoch::FIRST, "its region has its lease again");
+    assert_ne!(back.observed.and_then(|seen| seen.pid), Some(bound));
+    let other = federation.in_phase("home", "vm-free", VmPhase::Running).await;
+    assert_eq!(other.observed.and_then(|seen| seen.pid), Some(free), "it ran on");
+    federation.end();
+}
