@@ -20,6 +20,17 @@ operations! {
     PostFailover = Post "/v1/failover" "start_failover"
         "Start the protected VMs of a lost region elsewhere.",
         NoParams, StartFailover => FailoverReply;
+    /// C19.
+    ListFailovers = Get "/v1/failovers" "list_failovers"
+        "The logs of failovers, the newest first.",
+        NoParams, () => FailoverList;
+}
+
+/// Logs of failovers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailoverList {
+    /// The newest first; one that is under way has no end yet.
+    pub items: Vec<Log>,
 }
 
 /// What an operator asks for.

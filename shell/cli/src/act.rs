@@ -11,6 +11,8 @@ mod vm;
 mod wait;
 mod who;
 
+use std::io::Read;
+
 use serde::Serialize;
 
 use crate::app::{Run, tell};
@@ -103,6 +105,23 @@ fn show<T: Serialize>(
 ) -> Result<(), Failure> {
     let text = written(run, reply, view)?;
     run.terminal.print(&text)
+}
+
+/// Longest answer to a question: a word.
+const ANSWER_LEN_MAX: u64 = 64;
+
+/// Whether the person at the terminal answers yes. Only for [`Surroundings::interactive`].
+///
+/// [`Surroundings::interactive`]: crate::surroundings::Surroundings
+fn answers_yes(run: &mut Run<'_>, question: &str) -> bool {
+    run.terminal.tell(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    let mut byte = [0];
+    let mut input = run.surroundings.input.by_ref().take(ANSWER_LEN_MAX);
+    while matches!(input.read(&mut byte), Ok(1)) && byte[0] != b'\n' {
+        answer.push(char::from(byte[0]));
+    }
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 /// Asks and shows once, or again and again until Ctrl-C.

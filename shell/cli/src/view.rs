@@ -9,7 +9,9 @@ mod status;
 mod vm;
 
 pub(crate) use event::events;
-pub(crate) use failover::{failover_plan, failover_status};
+pub(crate) use failover::{
+    failover_history, failover_log, failover_plan, failover_status,
+};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use state::{

@@ -26,7 +26,7 @@ use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, ServerTls};
 use dwcp_types::{HostId, RegionId, VmId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -309,6 +309,7 @@ struct Core {
     /// Leases and liveness, where the configuration has failover.
     wardship: Option<Wardship>,
     seen: watch::Sender<Arc<Seen>>,
+    wanted: Arc<Notify>,
     start_budget: Duration,
 }
 
@@ -353,6 +354,7 @@ impl Core {
             peers: peers(&federation, &region, &net)?,
             wardship,
             seen,
+            wanted: Arc::default(),
             start_budget: federation.failover.timing.start_budget,
             region,
             engine,
@@ -423,7 +425,7 @@ impl Core {
             lifecycle: self.lifecycle(),
             books: self.books.clone(),
             events: self.events.clone(),
-            keeps_lease: self.wardship.is_some(),
+            lease: self.wardship.is_some().then(|| self.wanted.clone()),
             clock: self.clock.clone(),
         }
     }

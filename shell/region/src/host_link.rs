@@ -82,8 +82,9 @@ pub struct Shared {
     pub lifecycle: Lifecycle,
     /// Where to note what happened.
     pub events: Events,
-    /// Whether the region keeps a lease; guests are bound to it only where it does.
-    pub keeps_lease: bool,
+    /// Tells the warden that a guest waits for its grant; nothing where the region keeps no
+    /// lease, and no guest is bound to one.
+    pub lease: Option<Arc<Notify>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -445,13 +446,18 @@ impl HostLink {
             shape: wanted.shape,
             image: (!wanted.image.is_empty()).then_some(wanted.image),
             address: None,
-            lease_bound: wanted.lease_bound && self.shared.keeps_lease,
+            lease_bound: wanted.lease_bound && self.shared.lease.is_some(),
         };
         crash_point("owner-before-instruct");
         let told = self.client.call::<PutInstance>(&params, &body).await;
         crash_point("owner-after-instruct");
         match told {
-            Ok(_) => self.acknowledged(record),
+            Ok(_) => {
+                self.acknowledged(record);
+                // It must not wait for the next renewal: that would be its halt in a move.
+                let lease = self.shared.lease.as_ref().filter(|_| body.lease_bound);
+                lease.inspect(|lease| lease.notify_one());
+            }
             Err(CallError::Api(error)) if error.code == ErrorCode::Conflict => {
                 self.note_once(vm, format!("instruction refused: {}", error.message))
                     .await;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::failover::{
-    FailoverReply, FailoverStatus, GetFailover, PostFailover, StartFailover,
+    FailoverList, FailoverReply, FailoverStatus, GetFailover, ListFailovers,
+    PostFailover, StartFailover,
 };
 use dwcp_api::peer::GetPeerConsole;
 use dwcp_api::peer::GetPeerEvents;
@@ -25,6 +26,7 @@ use futures_util::future::join_all;
 
 use crate::bind::bind;
 use crate::capacity::CapacityPlanner;
+use crate::engine;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, no_such_vm};
 use crate::local_guests::LocalGuests;
@@ -84,6 +86,7 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
     let routes = bind! { api, admit,
         GetStatus => status;
         GetFailover => failover;
+        ListFailovers => failovers;
         ListRegions => list_regions;
         CreateRegion => add_region;
         GetRegion => describe_region;
@@ -120,6 +123,12 @@ impl PublicApi {
             Some(rescuer) => rescuer.seen.borrow().status(true),
             None => Seen::default().status(false),
         })
+    }
+
+    async fn failovers(&self, _: NoParams, (): ()) -> Result<FailoverList, ApiError> {
+        let Some(rescuer) = &self.rescuer else { return Ok(FailoverList::default()) };
+        let items = rescuer.history().await.map_err(|error| engine::failed(&error))?;
+        Ok(FailoverList { items })
     }
 
     async fn start_failover(

@@ -5,6 +5,7 @@
 //! win, every step compares what it stands on, and what is done twice is seen as done.
 
 mod begin;
+mod history;
 mod taking;
 
 pub use taking::Takers;
@@ -15,7 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dwcp_controller::failover::{
-    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Log, Move, Outcome, Phase, Plan, history_key, plan,
+    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Log, Move, Outcome, Phase, Plan, StaysDown,
+    Unrecovered, history_key, plan,
 };
 use dwcp_controller::lease::Terms;
 use dwcp_controller::ownership::{Proof, Recovered, VmRecord};
@@ -159,10 +161,16 @@ impl Rescuer {
             Phase::Recovering => {
                 let plan = self.plan(&log.region, log.only.as_ref());
                 if self.take_over(log, &plan, memory).await {
-                    beaten
-                } else {
-                    beaten.advanced(Phase::Verifying, now).with_down(plan.down)
+                    return beaten;
                 }
+                // Whoever still has a place was refused there: nobody is left to ask.
+                let refused = plan
+                    .moves
+                    .into_iter()
+                    .map(|it| StaysDown { vm: it.vm, why: Unrecovered::RefusedThere });
+                let mut down = plan.down;
+                down.extend(refused);
+                beaten.advanced(Phase::Verifying, now).with_down(down)
             }
             Phase::Verifying => self.verified(beaten, memory),
         }
@@ -287,6 +295,9 @@ impl Rescuer {
             vec![Op::Put { key: key.clone(), value, lease: None }]
         };
         self.write(vec![Compare::Revision { key, mod_revision: revision }], then).await?;
+        if log.ended.is_some() {
+            self.forget_old().await?;
+        }
         Ok(())
     }
 

@@ -32,7 +32,7 @@ use dwcp_types::{HostId, RegionId};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::mirror::Mirror;
@@ -84,6 +84,8 @@ pub struct Warden {
     pub peers: BTreeMap<RegionId, Client>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Wakes it when a guest waits for its grant.
+    pub wanted: Arc<Notify>,
     /// Where it shows what it sees.
     pub shown: watch::Sender<Arc<Seen>>,
 }
@@ -94,6 +96,7 @@ enum Outcome {
     Heard { peer: RegionId, view: Option<View> },
     Looked(Box<Result<Look, StrongError>>),
     Renewed(holding::Renewed),
+    Granted,
 }
 
 /// What the engine has of leases and failovers.
@@ -107,7 +110,10 @@ struct Look {
 #[derive(Debug, Default)]
 struct Busy {
     looking: bool,
-    renewing: bool,
+    /// The lease is renewed, or passed on.
+    granting: bool,
+    /// A guest waits for its grant.
+    wanted: bool,
     asking: BTreeSet<RegionId>,
 }
 
@@ -143,6 +149,10 @@ impl Warden {
                     self.begin(&mut busy, &work);
                     self.show(&observer, active.as_ref());
                 }
+                () = self.wanted.notified() => {
+                    busy.wanted = true;
+                    self.pass_on(&mut busy, &work);
+                }
                 Some(outcome) = work.next(), if !work.is_empty() => {
                     let now = self.clock.monotonic();
                     match outcome {
@@ -164,8 +174,13 @@ impl Warden {
                             }
                         }
                         Outcome::Renewed(renewed) => {
-                            busy.renewing = false;
+                            busy.granting = false;
                             self.tenure.settle(renewed);
+                            self.pass_on(&mut busy, &work);
+                        }
+                        Outcome::Granted => {
+                            busy.granting = false;
+                            self.pass_on(&mut busy, &work);
                         }
                     }
                 }
@@ -184,10 +199,23 @@ impl Warden {
             busy.looking = true;
             work.push(Box::pin(look(self.tenure.engine())));
         }
-        if !busy.renewing && self.tenure.is_due() {
-            busy.renewing = true;
+        if !busy.granting && self.tenure.is_due() {
+            busy.granting = true;
             let renewal = self.tenure.renewal();
             work.push(Box::pin(async move { Outcome::Renewed(renewal.await) }));
+        }
+    }
+
+    /// Passes the lease on as it is, when a guest waits for its grant and nothing does so yet.
+    fn pass_on(&self, busy: &mut Busy, work: &Work) {
+        // A renewal that is due goes first, and passes on the same.
+        if busy.wanted && !busy.granting && !self.tenure.is_due() {
+            (busy.wanted, busy.granting) = (false, true);
+            let passing = self.tenure.passing_on();
+            work.push(Box::pin(async move {
+                passing.await;
+                Outcome::Granted
+            }));
         }
     }
 

@@ -1,13 +1,17 @@
 //! A region is lost: its protected VMs run elsewhere, once, and those that may not stay where
 //! they are; by an operator's command, and by itself on etcd.
 
+use std::os::unix::process::ExitStatusExt;
+
 use dwcp_api::failover::{
-    FailoverReply, FailoverStatus, GetFailover, PostFailover, StartFailover,
+    FailoverReply, FailoverStatus, GetFailover, ListFailovers, PostFailover,
+    StartFailover,
 };
 use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
 use dwcp_api::{CallError, ErrorCode, NoParams};
-use dwcp_controller::failover::Unrecovered;
+use dwcp_controller::failover::{Outcome, Unrecovered};
 use dwcp_controller::liveness::{Blocked, RegionState};
+use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, refusal,
     until,
@@ -134,9 +138,13 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
     placed_far(&federation, &asks).await;
     is_seen(&federation, "middle", "far", RegionState::Alive).await;
 
-    let alive = refusal(command(&federation, ask(false, false, "far")).await);
-    assert_eq!(alive.code, ErrorCode::Refused);
-    assert!(alive.remedy.unwrap().contains("--even-if-alive"));
+    until("only its own life keeps it from being failed over", || async {
+        let alive = refusal(command(&federation, ask_for("far")).await);
+        assert_eq!(alive.code, ErrorCode::Refused);
+        let remedy = alive.remedy.unwrap_or_default();
+        if remedy.contains("--even-if-alive") { Ok(()) } else { Err(alive.message) }
+    })
+    .await;
     let engine = refusal(command(&federation, ask(false, true, "home")).await);
     assert!(engine.message.contains("the strong engine is lost with it"), "{engine:?}");
     let unknown = refusal(command(&federation, ask(false, true, "nowhere")).await);
@@ -157,7 +165,7 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
     })
     .await;
 
-    let begun = command(&federation, ask(false, false, "far")).await.unwrap();
+    let begun = command(&federation, ask_for("far")).await.unwrap();
     assert_eq!(begun.log.unwrap().region.as_str(), "far");
     is_elsewhere(&federation, "vm-moves").await;
     until("the failover is over", || async {
@@ -179,10 +187,18 @@ async fn on_etcd_a_lost_region_is_failed_over_by_itself() {
     let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
     placed_far(&federation, &asks).await;
     is_seen(&federation, "middle", "far", RegionState::Alive).await;
-    let lost = std::time::Instant::now();
     lose(&mut federation, "far", true);
     is_elsewhere(&federation, "vm-moves").await;
-    eprintln!("seen running elsewhere {:?} after its region was killed", lost.elapsed());
+    until("its log says that all of it runs", || async {
+        let logs = federation.at("home").call::<ListFailovers>(&NoParams {}, &()).await;
+        let logs = logs.map_err(|error| error.to_string())?.items;
+        let whole = logs.first().is_some_and(|log| {
+            log.ended.is_some_and(|it| it.outcome == Outcome::Recovered)
+                && (log.owned, log.running, log.down.len()) == (1, 1, 1)
+        });
+        if whole { Ok(()) } else { Err(format!("{logs:?}")) }
+    })
+    .await;
     comes_back(&mut federation, true).await;
     federation.end();
 }
@@ -242,5 +258,75 @@ async fn a_frozen_agent_that_wakes_finds_its_protected_guest_ended_and_the_other
     assert_ne!(back.observed.and_then(|seen| seen.pid), Some(bound));
     let other = federation.in_phase("home", "vm-free", VmPhase::Running).await;
     assert_eq!(other.observed.and_then(|seen| seen.pid), Some(free), "it ran on");
+    federation.end();
+}
+
+/// Kills `middle`, which carries a failover out and takes the VM over, at one step; starts it
+/// again, and sees that the VM runs there, started once, its capacity counted once.
+async fn killed_at(federation: &mut Federation, step: &str) {
+    let vm = format!("vm-{step}");
+    let ask = Ask::new(&vm).protected().only_in("far").only_in("middle");
+    placed_far(federation, &[ask]).await;
+    federation.process("middle").kill_9();
+    federation.process("middle").start_with(&[(CRASH_AT, step)]);
+    federation.healthy().await;
+    lose(federation, "far", false);
+    is_seen(federation, "middle", "far", RegionState::Dead).await;
+    // Its answer may die with it.
+    let _lost = command(federation, ask_for("far")).await;
+    let ended = federation.process("middle").ended().await;
+    assert_eq!(ended.status.signal(), Some(9), "middle ends at {step}");
+    federation.process("middle").start();
+    until("the VM runs elsewhere, or the failover has begun", || async {
+        let logs = federation.at("home").call::<ListFailovers>(&NoParams {}, &()).await;
+        let logs = logs.map_err(|error| error.to_string())?.items;
+        let newest = logs.first().filter(|log| log.ended.is_none());
+        if newest.is_some() || owner(federation, &vm).await? == "middle" {
+            return Ok(());
+        }
+        Err(format!("{:?}", command(federation, ask_for("far")).await))
+    })
+    .await;
+    is_elsewhere(federation, &vm).await;
+    until("the failover is over", || async {
+        let now = status(federation, "home").await.map_err(|error| error.to_string())?;
+        now.active.map_or(Ok(()), |log| Err(format!("{log:?}")))
+    })
+    .await;
+    let console = federation.at("home").console(&vm).await.unwrap().text;
+    assert_eq!(console.matches("READY").count(), 1, "{step}: started once: {console}");
+    federation.reserved("middle", 1).await;
+    federation.process("far-h1").start();
+    federation.process("far").start();
+    federation.healthy().await;
+    is_seen(federation, "middle", "far", RegionState::Alive).await;
+    federation.at("home").delete(&vm).await.unwrap();
+    for region in REGIONS {
+        federation.nothing_reserved(region).await;
+    }
+}
+
+fn ask_for(region: &str) -> StartFailover {
+    ask(false, false, region)
+}
+
+async fn owner(federation: &Federation, vm: &str) -> Result<String, String> {
+    let seen = federation.at("home").vm(vm).await.map_err(|error| error.to_string())?;
+    Ok(seen.item.region.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everyone_in_a_failover_may_be_killed_at_every_step() {
+    let mut federation = Federation::start(plan()).await;
+    for step in [
+        "failover-before-begin",
+        "failover-after-begin",
+        "owner-after-reserve",
+        "owner-after-begin-recovery",
+        "failover-before-log",
+        "failover-after-log",
+    ] {
+        killed_at(&mut federation, step).await;
+    }
     federation.end();
 }

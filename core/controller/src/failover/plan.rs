@@ -71,6 +71,8 @@ pub enum Unrecovered {
         /// How many regions were refused for each reason.
         refusals: Vec<RefusalCount>,
     },
+    /// Each region where it had a place refused it several times when it was asked.
+    RefusedThere,
 }
 
 impl fmt::Display for Unrecovered {
@@ -84,6 +86,9 @@ impl fmt::Display for Unrecovered {
             Self::BeingDeleted => f.write_str("it is being deleted"),
             Self::GaveWay { to } => write!(f, "it made room for {to}"),
             Self::NoLegalTarget { .. } => f.write_str("no region may take it and has room"),
+            Self::RefusedThere => {
+                f.write_str("every region where it had a place refused it when it was asked")
+            }
         }
     }
 }

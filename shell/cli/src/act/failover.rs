@@ -1,12 +1,12 @@
 //! `failover`.
 
 use dwcp_api::NoParams;
-use dwcp_api::failover::{GetFailover, PostFailover, StartFailover};
+use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover, StartFailover};
 
-use super::{show, show_or_watch};
+use super::{answers_yes, show, show_or_watch};
 use crate::app::Run;
 use crate::arguments::{FailoverArgs, FailoverCommand};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::view;
 
 /// Starts a lost region's VMs elsewhere, or shows what is true of regions (O9).
@@ -14,12 +14,32 @@ pub(super) async fn failover(
     run: &mut Run<'_>,
     args: FailoverArgs,
 ) -> Result<(), Failure> {
-    if let Some(FailoverCommand::Status(watch)) = args.command {
-        let session = run.session()?;
-        let ask =
-            async |_: &Run<'_>| session.call::<GetFailover>(&NoParams {}, &()).await;
-        return show_or_watch(run, watch, ask, view::failover_status).await;
+    match args.command {
+        None => start(run, args).await,
+        Some(FailoverCommand::History) => {
+            let session = run.session()?;
+            let logs = session.call::<ListFailovers>(&NoParams {}, &()).await?;
+            show(run, &logs, view::failover_history)
+        }
+        Some(FailoverCommand::Status(args)) => {
+            let session = run.session()?;
+            if let Some(id) = args.failover_id {
+                let logs = session.call::<ListFailovers>(&NoParams {}, &()).await?;
+                let log = logs.items.into_iter().find(|log| log.id == id);
+                let unknown = || {
+                    Failure::new(Kind::NotFound, format!("there is no failover {id}"))
+                        .with_remedy("`failover history` lists those that were")
+                };
+                return show(run, &log.ok_or_else(unknown)?, view::failover_log);
+            }
+            let ask =
+                async |_: &Run<'_>| session.call::<GetFailover>(&NoParams {}, &()).await;
+            show_or_watch(run, args.watch, ask, view::failover_status).await
+        }
     }
+}
+
+async fn start(run: &mut Run<'_>, args: FailoverArgs) -> Result<(), Failure> {
     let Some(from_region) = args.from_region else {
         return Err(Failure::usage("`failover` needs `--from-region REGION`")
             .with_remedy("or `failover status` to see which regions live"));
@@ -42,6 +62,27 @@ pub(super) async fn failover(
         even_if_alive: args.even_if_alive,
         dry_run: args.dry_run,
     };
+    if args.require_approval && !args.dry_run {
+        approve(run, &body).await?;
+    }
     let reply = run.session()?.call::<PostFailover>(&NoParams {}, &body).await?;
     show(run, &reply, view::failover_plan)
+}
+
+/// Shows the plan and asks for a yes.
+async fn approve(run: &mut Run<'_>, body: &StartFailover) -> Result<(), Failure> {
+    let region = &body.from_region;
+    if !run.surroundings.interactive {
+        let what = format!("the failover of {region} needs somebody's approval");
+        return Err(Failure::usage(what)
+            .with_remedy("say `--require-approval false` when nobody can be asked"));
+    }
+    let rehearsal = StartFailover { dry_run: true, ..body.clone() };
+    let plan = run.session()?.call::<PostFailover>(&NoParams {}, &rehearsal).await?;
+    let text = view::failover_plan(&plan, run.look());
+    run.terminal.tell(&text);
+    if answers_yes(run, &format!("fail {region} over like this?")) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{region} is left as it is")))
 }

@@ -1,21 +1,16 @@
 //! `vm list|describe|start|stop|pause|resume|delete`.
 
-use std::io::Read;
-
 use dwcp_api::public::{
     DeleteVm, GetVm, GetVms, ListVms, PAGE_MAX, PutVmPower, SetPower, VmList, VmParams,
 };
 use dwcp_types::{Power, VmId};
 
-use super::{show, show_or_watch, wait};
+use super::{answers_yes, show, show_or_watch, wait};
 use crate::app::Run;
 use crate::arguments::{DeleteArgs, PowerArgs, VmListArgs, VmName};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::view;
-
-/// Longest answer to a question: a word.
-const ANSWER_LEN_MAX: u64 = 64;
 
 /// All VMs that are asked for, page by page.
 pub(super) async fn list(run: &mut Run<'_>, args: VmListArgs) -> Result<(), Failure> {
@@ -98,12 +93,5 @@ fn confirmed(run: &mut Run<'_>, vm: &VmId) -> Result<bool, Failure> {
         return Err(Failure::usage(format!("deleting {vm} deletes its disk as well"))
             .with_remedy("say --yes when nobody can be asked"));
     }
-    run.terminal.tell(&format!("delete {vm} and its disk? [y/N] "));
-    let mut answer = String::new();
-    let mut byte = [0];
-    let mut input = run.surroundings.input.by_ref().take(ANSWER_LEN_MAX);
-    while matches!(input.read(&mut byte), Ok(1)) && byte[0] != b'\n' {
-        answer.push(char::from(byte[0]));
-    }
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(answers_yes(run, &format!("delete {vm} and its disk?")))
 }

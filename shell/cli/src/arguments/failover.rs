@@ -23,6 +23,16 @@ pub(crate) struct FailoverArgs {
     /// Also when the region lives: its protected VMs end there and start anew elsewhere
     #[arg(long)]
     pub(crate) even_if_alive: bool,
+    /// Show who would go where and ask before anything is done; `false` for scripts
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) require_approval: bool,
     /// Only show who would go where
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -32,5 +42,17 @@ pub(crate) struct FailoverArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum FailoverCommand {
     /// Show which regions live, who says so, and what keeps each from being failed over
-    Status(WatchArgs),
+    Status(FailoverStatusArgs),
+    /// List the failovers that were, the newest first
+    History,
+}
+
+/// Arguments of `failover status`.
+#[derive(Debug, Args)]
+pub(crate) struct FailoverStatusArgs {
+    /// Show this failover instead: its phases, and every VM that stays down
+    #[arg(long, value_name = "ID", conflicts_with = "watch")]
+    pub(crate) failover_id: Option<String>,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
 }

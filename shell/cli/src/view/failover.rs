@@ -1,8 +1,9 @@
 //! Liveness and failover for people.
 
-use dwcp_api::failover::{FailoverReply, FailoverStatus};
-use dwcp_controller::failover::Log;
+use dwcp_api::failover::{FailoverList, FailoverReply, FailoverStatus};
+use dwcp_controller::failover::{Log, StaysDown, Trigger};
 use dwcp_controller::liveness::{LeaseSight, RegionState};
+use dwcp_controller::ownership::Proof;
 
 use super::Look;
 use crate::table::{Cell, Table, row};
@@ -33,7 +34,7 @@ pub(crate) fn failover_status(status: &FailoverStatus, look: Look) -> String {
     }
     let table = table.render(look.colored);
     match &status.active {
-        Some(active) => format!("{}\n{table}", log(active)),
+        Some(active) => format!("{}\n{table}", headline(active)),
         None => table,
     }
 }
@@ -41,7 +42,7 @@ pub(crate) fn failover_status(status: &FailoverStatus, look: Look) -> String {
 /// Who goes where.
 pub(crate) fn failover_plan(reply: &FailoverReply, look: Look) -> String {
     let mut out = match &reply.log {
-        Some(begun) => log(begun),
+        Some(begun) => headline(begun),
         None => format!("{} would be failed over like this:\n", reply.plan.region),
     };
     let mut moves = Table::new(&["VM", ">PRIORITY", "GOES TO", "HOST", "LOSES"]);
@@ -50,20 +51,98 @@ pub(crate) fn failover_plan(reply: &FailoverReply, look: Look) -> String {
         let loss = "its memory, and its disk since its image";
         moves.push(row![&it.vm, it.priority, region, host, loss]);
     }
-    let mut down = Table::new(&["VM", "STAYS DOWN BECAUSE"]);
-    for it in &reply.plan.down {
-        down.push(row![&it.vm, it.why.to_string()]);
-    }
     if !reply.plan.moves.is_empty() {
         out += &format!("\n{}", moves.render(look.colored));
     }
     if !reply.plan.down.is_empty() {
-        out += &format!("\n{}", down.render(look.colored));
+        out += &format!("\n{}", down(&reply.plan.down, look));
     }
     out
 }
 
-fn log(log: &Log) -> String {
+/// Every failover in a line.
+pub(crate) fn failover_history(list: &FailoverList, look: Look) -> String {
+    let heads = [
+        "FAILOVER",
+        "REGION",
+        "BEGAN",
+        "BY",
+        "ENDED",
+        ">TOOK",
+        ">TAKEN OVER",
+        ">RUNNING",
+        ">DOWN",
+    ];
+    let mut table = Table::new(&heads);
+    for log in &list.items {
+        let (ended, took) = end(log);
+        table.push(row![
+            &log.id,
+            &log.region,
+            text::moment(log.started_at),
+            by(&log.trigger),
+            ended,
+            took,
+            log.owned,
+            log.running,
+            log.down.len(),
+        ]);
+    }
+    table.render(look.colored)
+}
+
+/// One failover, with every VM that stays down.
+pub(crate) fn failover_log(log: &Log, look: Look) -> String {
+    let mut out = headline(log);
+    out += &format!("began {} by {}", text::moment(log.started_at), by(&log.trigger));
+    if let Trigger::Operator { reason, .. } = &log.trigger {
+        out += &format!(": {}", text::plain(reason));
+    }
+    let (ended, took) = end(log);
+    out += &format!("\n{ended}{}{took}\n", if took.is_empty() { "" } else { " after " });
+    if let Some(proof) = &log.proof {
+        out += &match proof {
+            Proof::LeaseLapsed { term, watched_ms } => format!(
+                "proof: its lease of term {term} stood still for {} and was fenced\n",
+                text::age_ms(Some(*watched_ms))
+            ),
+            Proof::Operator { name, reason } => {
+                format!("proof: the word of {name}: {}\n", text::plain(reason))
+            }
+        };
+    }
+    if !log.down.is_empty() {
+        out += &format!("\n{}", down(&log.down, look));
+    }
+    out
+}
+
+fn end(log: &Log) -> (String, String) {
+    log.ended.map_or_else(
+        || (text::word(&log.phase), String::new()),
+        |ended| {
+            let took = text::age(ended.at.since(log.started_at));
+            (text::word(&ended.outcome), took)
+        },
+    )
+}
+
+fn by(trigger: &Trigger) -> String {
+    match trigger {
+        Trigger::Automatic { by } => format!("the verdict of {by}"),
+        Trigger::Operator { name, .. } => name.clone(),
+    }
+}
+
+fn down(down: &[StaysDown], look: Look) -> String {
+    let mut table = Table::new(&["VM", "STAYS DOWN BECAUSE"]);
+    for it in down {
+        table.push(row![&it.vm, it.why.to_string()]);
+    }
+    table.render(look.colored)
+}
+
+fn headline(log: &Log) -> String {
     format!(
         "failover {} of {}: {}, {} taken over, {} running, {} stay down; carried out by {}\n",
         log.id,

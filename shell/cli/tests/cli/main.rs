@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod failover;
 mod fixtures;
 mod help;
 mod refusals;

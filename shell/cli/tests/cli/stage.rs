@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
 use dwcp_api::public::{
     CreateRegion, CreateVm, DeleteVm, EnableRegion, ExplainPlacement, GetConsole,
     GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListRegions,
@@ -251,6 +252,9 @@ pub(crate) fn error(code: ErrorCode, message: &str, remedy: &str) -> Answer {
 fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = Routes::new();
     let routes = bind::<GetStatus>(routes, script, count);
+    let routes = bind::<GetFailover>(routes, script, count);
+    let routes = bind::<PostFailover>(routes, script, count);
+    let routes = bind::<ListFailovers>(routes, script, count);
     let routes = bind::<ListRegions>(routes, script, count);
     let routes = bind::<CreateRegion>(routes, script, count);
     let routes = bind::<GetRegion>(routes, script, count);

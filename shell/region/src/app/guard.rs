@@ -25,6 +25,7 @@ impl Core {
             reach: wardship.reach.clone(),
             peers: self.peers.clone(),
             clock: self.clock.clone(),
+            wanted: self.wanted.clone(),
             shown: self.seen.clone(),
         }
     }

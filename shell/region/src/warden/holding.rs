@@ -54,13 +54,19 @@ pub struct Tenure {
     clock: Arc<dyn Clock>,
     term: Option<Term>,
     asked_at: Option<Duration>,
+    /// The hosts' clocks before the last renewal that was done.
+    readings: Readings,
 }
+
+/// What hosts' clocks showed.
+type Readings = Arc<BTreeMap<HostId, ClockReading>>;
 
 /// What came of a renewal.
 #[derive(Debug)]
 pub(super) struct Renewed {
     term: Option<Term>,
     asked_at: Option<Duration>,
+    readings: Readings,
 }
 
 impl Tenure {
@@ -77,7 +83,8 @@ impl Tenure {
         let hosts =
             hosts.map(|(id, client)| (id, client.with_call_time_max(HOST_TIME_MAX)));
         let hosts = hosts.collect();
-        Self { region, terms, engine, mirror, hosts, clock, term: None, asked_at: None }
+        let (term, asked_at, readings) = (None, None, Readings::default());
+        Self { region, terms, engine, mirror, hosts, clock, term, asked_at, readings }
     }
 
     pub(super) const fn terms(&self) -> Terms {
@@ -99,6 +106,7 @@ impl Tenure {
     pub(super) fn settle(&mut self, renewed: Renewed) {
         self.term = renewed.term;
         self.asked_at = renewed.asked_at.max(self.asked_at);
+        self.readings = renewed.readings;
     }
 
     /// Renews, or takes the lease, and passes it on.
@@ -111,12 +119,25 @@ impl Tenure {
                 Ok(term) => {
                     let term = tenure.with_records(term).await;
                     tenure.grant(&term, &readings).await;
-                    Renewed { term: Some(term), asked_at: Some(asked_at) }
+                    let readings = Arc::new(readings);
+                    Renewed { term: Some(term), asked_at: Some(asked_at), readings }
                 }
                 Err(reason) => {
                     info!(%reason, "the region's lease is not renewed");
-                    Renewed { term: tenure.term, asked_at: None }
+                    let readings = tenure.readings;
+                    Renewed { term: tenure.term, asked_at: None, readings }
                 }
+            }
+        }
+    }
+
+    /// Passes the last renewal on once more, for guests that came since. It lasts no longer for
+    /// that: its time counts from the same readings.
+    pub(super) fn passing_on(&self) -> impl Future<Output = ()> + Send + 'static {
+        let tenure = self.clone();
+        async move {
+            if let Some(term) = &tenure.term {
+                tenure.grant(term, &tenure.readings).await;
             }
         }
     }
