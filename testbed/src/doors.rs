@@ -9,7 +9,7 @@ use dwcp_api::public::{
 use dwcp_api::{ApiError, CallError, Client, NoParams, Operation};
 use dwcp_types::{Power, RegionId, VmId};
 
-use crate::Ask;
+use crate::{Ask, until};
 
 /// A region's API.
 #[derive(Clone, Debug)]
@@ -86,6 +86,22 @@ impl Door {
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     pub async fn status(&self) -> Result<StatusReply, CallError> {
         self.call::<GetStatus>(&NoParams {}, &()).await
+    }
+
+    /// Waits until this region sees the engine's leader in one of these.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn led_from(&self, wanted: &[&str]) -> RegionId {
+        until(&format!("the leader is in one of {wanted:?}"), || async {
+            let engine = self.status().await.map_err(|error| error.to_string())?.engine;
+            match &engine.leader {
+                Some(leader) if wanted.contains(&leader.as_str()) => Ok(leader.clone()),
+                _ => Err(format!("{engine:?}")),
+            }
+        })
+        .await
     }
 
     /// One region.

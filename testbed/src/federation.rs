@@ -427,6 +427,40 @@ impl Federation {
         crate::process::kill(pid, Signal::KILL);
     }
 
+    /// A region loses its power: `kill -9` of its daemon, its member of the engine, its agents
+    /// and whatever these started, guests included.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such region.
+    pub fn lose(&mut self, region: &str) {
+        let hosts: Vec<_> = self.plan.hosts_of(region).collect();
+        let member = Some(member(region)).filter(|it| self.processes.contains_key(it));
+        for name in member.iter().map(String::as_str).chain([region]) {
+            self.process(name).kill_9();
+        }
+        let marks: Vec<_> = hosts
+            .iter()
+            .flat_map(|host| [self.layout.data(host), self.layout.agent_config(host)])
+            .map(|path| path.display().to_string())
+            .collect();
+        for host in &hosts {
+            self.process(host).kill_9();
+        }
+        for pid in self.living() {
+            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let args = String::from_utf8_lossy(&args);
+            if marks.iter().any(|mark| args.contains(mark)) {
+                crate::process::kill(pid, Signal::KILL);
+            }
+        }
+    }
+
+    /// The names of all regions.
+    pub fn region_ids(&self) -> impl Iterator<Item = &str> {
+        self.plan.regions.iter().map(|region| region.id.as_str())
+    }
+
     /// Ends everything and checks that no process is left.
     ///
     /// # Panics

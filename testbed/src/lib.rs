@@ -10,6 +10,7 @@
 mod address;
 mod ask;
 mod doors;
+pub mod drill;
 mod etcd;
 mod federation;
 mod ground;

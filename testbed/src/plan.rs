@@ -205,6 +205,13 @@ impl Plan {
         self
     }
 
+    /// The names of a region's hosts.
+    pub(crate) fn hosts_of(&self, region: &str) -> impl Iterator<Item = String> {
+        let found = self.regions.iter().find(|other| other.id == region);
+        let found = found.expect("a region of the plan");
+        (0..found.hosts.len()).map(|index| found.host_id(index))
+    }
+
     /// What all hosts of a region offer.
     pub(crate) fn total(&self, region: &str) -> Capacity {
         let region = self.regions.iter().find(|other| other.id == region);

@@ -7,6 +7,7 @@ mod boot;
 mod claims;
 mod engine;
 mod engine_etcd;
+mod failover;
 mod federation;
 mod inventory;
 mod latency;
@@ -33,6 +34,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("boot", boot::measure),
     ("claims", claims::measure),
     ("engine", engine::run),
+    ("failover", failover::measure),
     ("inventory", inventory::measure),
     ("mesh", mesh::measure),
     ("placement", placement::measure),

@@ -309,7 +309,10 @@ struct Core {
     /// Leases and liveness, where the configuration has failover.
     wardship: Option<Wardship>,
     seen: watch::Sender<Arc<Seen>>,
+    /// A guest waits for its grant.
     wanted: Arc<Notify>,
+    /// A failover's log was written.
+    written: Arc<Notify>,
     start_budget: Duration,
 }
 
@@ -355,6 +358,7 @@ impl Core {
             wardship,
             seen,
             wanted: Arc::default(),
+            written: Arc::default(),
             start_budget: federation.failover.timing.start_budget,
             region,
             engine,

@@ -151,8 +151,9 @@ impl Committer {
         let vm_key = vm_key(&wanted.request.id);
         let lease_key = lease_key(from);
         for _ in 0..ATTEMPTS_MAX {
-            let lease = self.read::<LeaseRecord>(&lease_key).await?;
-            let vm = self.read::<VmRecord>(&vm_key).await?;
+            let lease = self.read::<LeaseRecord>(&lease_key);
+            let vm = self.read::<VmRecord>(&vm_key);
+            let (lease, vm) = tokio::try_join!(lease, vm)?;
             let seen = (vm.as_ref().map(|it| &it.1), lease.as_ref().map(|it| &it.1));
             let next = match judge_recovery(wanted, seen.0, seen.1) {
                 Recovery::Done => return Ok((Creation::Done, vm.map(|(_, vm)| vm))),

@@ -29,7 +29,7 @@ use dwcp_runtime::strong::{
 };
 use dwcp_types::{Power, RegionId, VmId, VmPhase};
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::commit::encoded;
@@ -69,6 +69,8 @@ pub struct Rescuer {
     pub world: Arc<World>,
     /// What the warden sees.
     pub seen: watch::Receiver<Arc<Seen>>,
+    /// Wakes the warden to read what was written.
+    pub written: Arc<Notify>,
     /// Who takes VMs over.
     pub takers: Takers,
     /// The clock.
@@ -84,6 +86,8 @@ struct Memory {
     revision: u64,
     since: Duration,
     verifying_since: Option<Duration>,
+    /// When it wrote last.
+    beaten_at: Option<Duration>,
     refusals: BTreeMap<(VmId, RegionId), u32>,
 }
 
@@ -91,9 +95,11 @@ impl Rescuer {
     /// Looks after failovers for ever.
     pub async fn run(self: Arc<Self>) {
         let mut memory = Memory::default();
+        let mut shown = self.seen.clone();
         loop {
-            tokio::time::sleep(STEP_EVERY).await;
-            let seen = self.seen.borrow().clone();
+            // What the warden sees next, or the time for another look when it sees nothing.
+            drop(tokio::time::timeout(STEP_EVERY, shown.changed()).await);
+            let seen = shown.borrow_and_update().clone();
             let step = match &seen.active {
                 Some((log, revision)) => {
                     self.remember(&mut memory, log, *revision);
@@ -134,6 +140,14 @@ impl Rescuer {
             warn!(id = log.id, from = %log.executor, "a failover is taken over");
         }
         let next = self.next(seen, log, memory).await;
+        // Only what is new is written at once; that the executor lives, now and then.
+        let stands = next.phase == log.phase && next.ended.is_none();
+        let lately =
+            memory.beaten_at.is_some_and(|at| now.saturating_sub(at) < STEP_EVERY);
+        if stands && lately {
+            return Ok(());
+        }
+        memory.beaten_at = Some(now);
         crash_point("failover-before-log");
         self.put(&next, revision).await?;
         crash_point("failover-after-log");
@@ -309,6 +323,7 @@ impl Rescuer {
     ) -> Result<bool, StrongError> {
         let txn = Txn { compare, then, op_id: Some(OpId::random()) };
         let outcome = self.engine.txn(txn).await?;
+        self.written.notify_one();
         Ok(matches!(outcome, TxnOutcome::Committed { .. }))
     }
 }

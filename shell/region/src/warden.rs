@@ -86,6 +86,8 @@ pub struct Warden {
     pub clock: Arc<dyn Clock>,
     /// Wakes it when a guest waits for its grant.
     pub wanted: Arc<Notify>,
+    /// Wakes it when the log of a failover was written.
+    pub written: Arc<Notify>,
     /// Where it shows what it sees.
     pub shown: watch::Sender<Arc<Seen>>,
 }
@@ -106,122 +108,169 @@ struct Look {
     active: Option<(Log, u64)>,
 }
 
-/// What is under way.
-#[derive(Debug, Default)]
-struct Busy {
-    looking: bool,
-    /// The lease is renewed, or passed on.
-    granting: bool,
-    /// A guest waits for its grant.
-    wanted: bool,
-    asking: BTreeSet<RegionId>,
+/// What is done by one future at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Task {
+    #[default]
+    Idle,
+    Busy,
+    /// It is to be done once more: something changed since it began.
+    Again,
+}
+
+impl Task {
+    /// Whether it is to begin now; else it is done again after this time.
+    fn begins(&mut self) -> bool {
+        let idle = *self == Self::Idle;
+        *self = if idle { Self::Busy } else { Self::Again };
+        idle
+    }
+
+    /// It is done; says whether it is wanted again.
+    fn is_wanted_again(&mut self) -> bool {
+        std::mem::take(self) == Self::Again
+    }
 }
 
 type Work = FuturesUnordered<BoxFuture<'static, Outcome>>;
 
+/// What one life of the task holds.
+#[derive(Debug)]
+struct Watch {
+    observer: Observer,
+    active: Option<(Log, u64)>,
+    work: Work,
+    looking: Task,
+    /// The lease is renewed, or passed on.
+    granting: Task,
+    asking: BTreeSet<RegionId>,
+}
+
 impl Warden {
     /// Watches for ever.
     pub async fn run(mut self) {
-        let now = self.clock.monotonic();
-        let terms = self.tenure.terms();
-        let mut observer = Observer::new(
-            self.region.clone(),
-            self.regions.clone(),
-            self.timing,
-            terms,
-            now,
-        );
         let interval = self.timing.interval;
         self.peers = std::mem::take(&mut self.peers)
             .into_iter()
             .filter(|(peer, _)| self.regions.contains(peer))
             .map(|(peer, client)| (peer, client.with_call_time_max(interval)))
             .collect();
+        let mut watch = self.watch();
         let mut beat = tokio::time::interval(interval);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut work = Work::new();
-        let mut busy = Busy::default();
-        let mut active = None;
         loop {
             tokio::select! {
                 _ = beat.tick() => {
-                    observer.tick(self.clock.monotonic());
-                    self.begin(&mut busy, &work);
-                    self.show(&observer, active.as_ref());
+                    watch.observer.tick(self.clock.monotonic());
+                    self.begin(&mut watch);
+                    self.show(&watch);
                 }
-                () = self.wanted.notified() => {
-                    busy.wanted = true;
-                    self.pass_on(&mut busy, &work);
-                }
-                Some(outcome) = work.next(), if !work.is_empty() => {
-                    let now = self.clock.monotonic();
-                    match outcome {
-                        Outcome::Heard { peer, view } => {
-                            busy.asking.remove(&peer);
-                            if let Some(view) = view {
-                                observer.heard(&peer, view, now);
-                            }
-                        }
-                        Outcome::Looked(look) => {
-                            busy.looking = false;
-                            match *look {
-                                Ok(look) => {
-                                    let found = look.leases.iter();
-                                    observer.leases(found.map(|(it, at)| (it, *at)), now);
-                                    active = look.active;
-                                }
-                                Err(reason) => info!(%reason, "leases are not read"),
-                            }
-                        }
-                        Outcome::Renewed(renewed) => {
-                            busy.granting = false;
-                            self.tenure.settle(renewed);
-                            self.pass_on(&mut busy, &work);
-                        }
-                        Outcome::Granted => {
-                            busy.granting = false;
-                            self.pass_on(&mut busy, &work);
-                        }
-                    }
+                () = self.wanted.notified() => self.pass_on(&mut watch),
+                () = self.written.notified() => self.look(&mut watch),
+                Some(outcome) = watch.work.next(), if !watch.work.is_empty() => {
+                    self.settle(outcome, &mut watch);
                 }
             }
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        let observer = Observer::new(
+            self.region.clone(),
+            self.regions.clone(),
+            self.timing,
+            self.tenure.terms(),
+            self.clock.monotonic(),
+        );
+        Watch {
+            observer,
+            active: None,
+            work: Work::new(),
+            looking: Task::default(),
+            granting: Task::default(),
+            asking: BTreeSet::new(),
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome, watch: &mut Watch) {
+        let now = self.clock.monotonic();
+        match outcome {
+            Outcome::Heard { peer, view } => {
+                watch.asking.remove(&peer);
+                if let Some(view) = view {
+                    watch.observer.heard(&peer, view, now);
+                }
+            }
+            Outcome::Looked(look) => {
+                match *look {
+                    Ok(look) => {
+                        let found = look.leases.iter();
+                        watch.observer.leases(found.map(|(it, at)| (it, *at)), now);
+                        watch.active = look.active;
+                    }
+                    Err(reason) => info!(%reason, "leases are not read"),
+                }
+                if watch.looking.is_wanted_again() {
+                    self.look(watch);
+                }
+                self.show(watch);
+            }
+            Outcome::Renewed(renewed) => {
+                self.tenure.settle(renewed);
+                self.passed_on(watch);
+            }
+            Outcome::Granted => self.passed_on(watch),
         }
     }
 
     /// Begins what is due and not under way.
-    fn begin(&mut self, busy: &mut Busy, work: &Work) {
+    fn begin(&self, watch: &mut Watch) {
         for (peer, client) in &self.peers {
-            if busy.asking.insert(peer.clone()) {
-                work.push(Box::pin(ask(peer.clone(), client.clone())));
+            if watch.asking.insert(peer.clone()) {
+                watch.work.push(Box::pin(ask(peer.clone(), client.clone())));
             }
         }
-        if !busy.looking {
-            busy.looking = true;
-            work.push(Box::pin(look(self.tenure.engine())));
+        if watch.looking == Task::Idle {
+            self.look(watch);
         }
-        if !busy.granting && self.tenure.is_due() {
-            busy.granting = true;
+        if watch.granting == Task::Idle && self.tenure.is_due() {
+            watch.granting = Task::Busy;
             let renewal = self.tenure.renewal();
-            work.push(Box::pin(async move { Outcome::Renewed(renewal.await) }));
+            watch.work.push(Box::pin(async move { Outcome::Renewed(renewal.await) }));
         }
     }
 
-    /// Passes the lease on as it is, when a guest waits for its grant and nothing does so yet.
-    fn pass_on(&self, busy: &mut Busy, work: &Work) {
+    fn look(&self, watch: &mut Watch) {
+        if watch.looking.begins() {
+            watch.work.push(Box::pin(look(self.tenure.engine())));
+        }
+    }
+
+    /// A guest waits for its grant: passes the lease on as it is.
+    fn pass_on(&self, watch: &mut Watch) {
         // A renewal that is due goes first, and passes on the same.
-        if busy.wanted && !busy.granting && !self.tenure.is_due() {
-            (busy.wanted, busy.granting) = (false, true);
+        if watch.granting == Task::Idle && self.tenure.is_due() {
+            return;
+        }
+        if watch.granting.begins() {
             let passing = self.tenure.passing_on();
-            work.push(Box::pin(async move {
+            watch.work.push(Box::pin(async move {
                 passing.await;
                 Outcome::Granted
             }));
         }
     }
 
-    fn show(&self, observer: &Observer, active: Option<&(Log, u64)>) {
+    fn passed_on(&self, watch: &mut Watch) {
+        if watch.granting.is_wanted_again() {
+            self.pass_on(watch);
+        }
+    }
+
+    fn show(&self, watch: &Watch) {
+        let Watch { observer, active, .. } = watch;
         let now = self.clock.monotonic();
-        let running = active.map(|(log, _)| &log.region);
+        let running = active.as_ref().map(|(log, _)| &log.region);
         let regions = self.regions.iter().map(|region| {
             let engine = self.reach.get(region).copied().unwrap_or(EngineReach::Lost);
             let around = Circumstances { engine, running };
@@ -238,7 +287,7 @@ impl Warden {
         let seen = Seen {
             view: observer.view(now),
             regions: regions.collect(),
-            active: active.cloned(),
+            active: active.clone(),
             leases: self
                 .regions
                 .iter()

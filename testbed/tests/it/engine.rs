@@ -18,7 +18,7 @@ use dwcp_testbed::{
     Ask, Door, Federation, HostPlan, Plan, RegionPlan, content, etcd_program, refusal,
     set, until,
 };
-use dwcp_types::{Power, RegionId, VmPhase};
+use dwcp_types::{Power, VmPhase};
 
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
@@ -28,18 +28,6 @@ async fn start() -> Option<Federation> {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
     let regions = REGIONS.map(region).to_vec();
     Some(Federation::start(Plan::simulated(regions).on_etcd()).await)
-}
-
-/// Waits until a region sees the leader in one of these regions.
-async fn led_from(at: &Door, wanted: &[&str]) -> RegionId {
-    until(&format!("the leader is in one of {wanted:?}"), || async {
-        let engine = at.status().await.map_err(|error| error.to_string())?.engine;
-        match &engine.leader {
-            Some(leader) if wanted.contains(&leader.as_str()) => Ok(leader.clone()),
-            _ => Err(format!("{engine:?}")),
-        }
-    })
-    .await
 }
 
 /// Places a VM, asking again under the same token until it is told.
@@ -54,7 +42,7 @@ async fn placed(federation: &Federation, at: &str, vm: &str, region: &str) {
 async fn the_leading_member_is_killed_and_placing_goes_on_and_the_leader_comes_home() {
     let Some(mut federation) = start().await else { return };
     let middle = federation.at("middle");
-    led_from(&middle, &["home"]).await;
+    middle.led_from(&["home"]).await;
     let engine = middle.status().await.unwrap().engine;
     assert_eq!((engine.kind.as_str(), engine.leader_at_home), ("etcd", Some(true)));
     assert_eq!(engine.members.len(), 3);
@@ -64,10 +52,10 @@ async fn the_leading_member_is_killed_and_placing_goes_on_and_the_leader_comes_h
     federation.process("etcd-home").kill_9();
     placed(&federation, "middle", "vm-2", "home").await;
     placed(&federation, "home", "vm-3", "middle").await;
-    led_from(&middle, &["middle", "far"]).await;
+    middle.led_from(&["middle", "far"]).await;
 
     federation.process("etcd-home").start();
-    led_from(&middle, &["home"]).await;
+    middle.led_from(&["home"]).await;
     placed(&federation, "far", "vm-4", "home").await;
     for at in REGIONS {
         let door = federation.at(at);
@@ -173,7 +161,7 @@ async fn members_die_one_by_one_and_what_needs_no_majority_goes_on() {
     assert_eq!(console.matches("READY").count(), 1, "vm-0 was not started again");
 
     federation.process("etcd-home").start();
-    led_from(&far, &["home"]).await;
+    far.led_from(&["home"]).await;
     federation.end();
 }
 

@@ -7,7 +7,6 @@ use dwcp_api::failover::{
     FailoverReply, FailoverStatus, GetFailover, ListFailovers, PostFailover,
     StartFailover,
 };
-use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
 use dwcp_api::{CallError, ErrorCode, NoParams};
 use dwcp_controller::failover::{Outcome, Unrecovered};
 use dwcp_controller::liveness::{Blocked, RegionState};
@@ -23,31 +22,6 @@ const REGIONS: [&str; 3] = ["home", "middle", "far"];
 fn plan() -> Plan {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
     Plan::simulated(REGIONS.map(region).to_vec())
-}
-
-/// Places VMs in `far` that may go anywhere: the others take none meanwhile.
-async fn placed_far(federation: &Federation, asks: &[Ask]) {
-    let home = federation.at("home");
-    let enable = async |enabled| {
-        for region in ["home", "middle"] {
-            let params = RegionParams { region: RegionId::new(region).unwrap() };
-            home.call::<EnableRegion>(&params, &SetEnabled { enabled }).await.unwrap();
-        }
-    };
-    enable(false).await;
-    for ask in asks {
-        until("it is placed far away", || async {
-            let reply = home.place(ask).await.map_err(|error| error.to_string())?;
-            let at = reply.vm.map(|vm| vm.region.to_string()).unwrap_or_default();
-            if at == "far" { Ok(()) } else { Err(at) }
-        })
-        .await;
-    }
-    enable(true).await;
-    for ask in asks {
-        let name = ask.body().request.id.to_string();
-        federation.in_phase("home", &name, VmPhase::Running).await;
-    }
 }
 
 async fn status(federation: &Federation, at: &str) -> Result<FailoverStatus, CallError> {
@@ -135,7 +109,7 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
 {
     let mut federation = Federation::start(plan()).await;
     let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
-    placed_far(&federation, &asks).await;
+    federation.place_in("far", &asks).await;
     is_seen(&federation, "middle", "far", RegionState::Alive).await;
 
     until("only its own life keeps it from being failed over", || async {
@@ -185,7 +159,7 @@ async fn on_etcd_a_lost_region_is_failed_over_by_itself() {
     }
     let mut federation = Federation::start(plan().on_etcd()).await;
     let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
-    placed_far(&federation, &asks).await;
+    federation.place_in("far", &asks).await;
     is_seen(&federation, "middle", "far", RegionState::Alive).await;
     lose(&mut federation, "far", true);
     is_elsewhere(&federation, "vm-moves").await;
@@ -212,7 +186,7 @@ async fn a_guest_whose_daemon_died_runs_once_and_one_that_is_not_protected_runs_
     }
     let mut federation = Federation::start(plan().on_etcd()).await;
     let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
-    placed_far(&federation, &asks).await;
+    federation.place_in("far", &asks).await;
     federation.process("far").kill_9();
     is_elsewhere(&federation, "vm-moves").await;
     federation.process("far").start();
@@ -266,7 +240,7 @@ async fn a_frozen_agent_that_wakes_finds_its_protected_guest_ended_and_the_other
 async fn killed_at(federation: &mut Federation, step: &str) {
     let vm = format!("vm-{step}");
     let ask = Ask::new(&vm).protected().only_in("far").only_in("middle");
-    placed_far(federation, &[ask]).await;
+    federation.place_in("far", &[ask]).await;
     federation.process("middle").kill_9();
     federation.process("middle").start_with(&[(CRASH_AT, step)]);
     federation.healthy().await;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
 mod bed;
+mod drills;
 mod federations;
 mod load;
 mod partitions;

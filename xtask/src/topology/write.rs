@@ -31,7 +31,7 @@ controller:
   input_refresh_interval: 10s
   health_check_interval: 10s
 
-# How long a failover may take: 500ms x 4 + 6s + 1s + 1s + 10s + 5s = 25s, under 30s.
+# How long a failover may take: 500ms x 4 + 8s + 1s + 1s + 10s + 5s = 27s, under 30s.
 failover:
   enabled: true
   auto_failover: true
@@ -39,7 +39,7 @@ failover:
   max_failover_time: 30s
   heartbeat_interval: 500ms
   heartbeat_misses: 4
-  lease_ttl: 6s
+  lease_ttl: 8s
   lease_drift_bound: 1s
   decision_budget: 1s
   start_budget: 10s

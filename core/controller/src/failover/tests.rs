@@ -311,7 +311,7 @@ fn a_log_goes_forward_only_and_has_one_spelling() {
     let begun =
         Log::begun("fo-1".to_owned(), region.clone(), trigger, None, (own.clone(), now));
     assert_eq!(begun.phase, Phase::Waiting);
-    let proof = Proof::LeaseLapsed { term: 1, watched_ms: 7_000 };
+    let proof = Proof::LeaseLapsed { term: 1, watched_ms: 9_000 };
     let proven = begun.proven(proof.clone(), LATER);
     assert_eq!((proven.phase, proven.phase_at), (Phase::Recovering, LATER));
     assert_eq!(proven.advanced(Phase::Waiting, LATER), proven);

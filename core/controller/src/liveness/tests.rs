@@ -99,7 +99,7 @@ const POLICY: Policy = Policy {
 fn a_dead_region_is_dead_to_all_others_and_nothing_holds_its_failover_back() {
     for count in 3..=5 {
         let mut world = World::new(count);
-        world.run(17, |_, _| true, |at| at != 0, |at| at != 0);
+        world.run(21, |_, _| true, |at| at != 0, |at| at != 0);
         for by in 1..count {
             assert_eq!(world.verdict(by, 0).state, RegionState::Dead, "{by} of {count}");
             assert_eq!(world.blocked(by, 0), [], "{by} of {count}");
@@ -174,7 +174,7 @@ fn a_silent_region_counts_as_heard_only_after_as_many_heartbeats_as_it_had_to_mi
 #[test]
 fn each_condition_alone_holds_it_back_and_is_named() {
     let mut world = World::new(4);
-    world.run(17, |_, _| true, |at| at != 0, |at| at != 0);
+    world.run(21, |_, _| true, |at| at != 0, |at| at != 0);
     let dead = region(0);
     let observer = &world.observers[1];
     let ask = |policy: &Policy, engine, running| {
@@ -209,7 +209,7 @@ fn each_condition_alone_holds_it_back_and_is_named() {
 fn it_is_not_failed_over_within_the_first_heartbeat_of_its_death() {
     let mut world = World::new(3);
     let mut seen = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..24 {
         world.run(1, |_, _| true, |at| at != 0, |at| at != 0);
         let blocked = world.blocked(1, 0);
         if seen.last() != Some(&blocked) {
@@ -225,7 +225,7 @@ fn it_is_not_failed_over_within_the_first_heartbeat_of_its_death() {
 #[test]
 fn a_fenced_region_is_not_failed_over_again_and_one_that_never_held_a_lease_never() {
     let mut world = World::new(3);
-    world.run(17, |_, _| true, |at| at != 0, |at| at != 0);
+    world.run(21, |_, _| true, |at| at != 0, |at| at != 0);
     let (record, _) = world.leases[&region(0)].clone();
     world.revision += 1;
     world.leases.insert(region(0), (record.fenced("fo-1"), world.revision));

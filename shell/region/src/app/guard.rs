@@ -26,6 +26,7 @@ impl Core {
             peers: self.peers.clone(),
             clock: self.clock.clone(),
             wanted: self.wanted.clone(),
+            written: self.written.clone(),
             shown: self.seen.clone(),
         }
     }
@@ -44,6 +45,7 @@ impl Core {
             fleet: self.fleet.clone(),
             world: self.world.clone(),
             seen: self.seen.subscribe(),
+            written: self.written.clone(),
             takers: Takers {
                 region: self.region.clone(),
                 own: self.reservations.clone(),

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
+use dwcp_runtime::strong::etcd::command::Timers;
 use dwcp_types::RegionId;
 
 use super::capacity::all_or_none;
 use super::duration::display;
-use super::federation::{FailoverConfig, FailoverTiming, RegionSpec};
+use super::federation::{FailoverConfig, FailoverTiming, Federation, RegionSpec};
 use super::field::Field;
 use super::names::Names;
 use super::problem::{Position, Related, Report};
@@ -299,6 +300,41 @@ impl<'n> Reader<'_, 'n> {
         let read: Vec<Option<String>> = items.into_iter().map(&mut read).collect();
         read.into_iter().collect()
     }
+}
+
+/// While the engine has no leader no lease is renewed: guests that are bound to theirs should
+/// not halt for that, in any region (ADR 0014).
+pub(super) fn warn_of_elections(
+    federation: &Federation,
+    at: Position,
+    report: &mut Report<'_>,
+) {
+    let timing = &federation.failover.timing;
+    if !federation.failover.enabled || federation.engine.etcd().is_none() {
+        return;
+    }
+    let round_trip = federation.voters_rtt_max();
+    let election = Timers::wan(round_trip).election().saturating_mul(2);
+    let longest =
+        timing.renew_every().saturating_add(election).saturating_add(round_trip);
+    if longest <= timing.pause_after() {
+        return;
+    }
+    let reason = format!(
+        "a lease may not be renewed for {} while etcd chooses another leader, and guests \
+         that are bound to it halt after {}: losing the leader's region would halt protected \
+         guests in all others",
+        display(longest),
+        display(timing.pause_after())
+    );
+    let least = longest
+        .saturating_add(timing.lease_drift_bound.saturating_mul(2))
+        .saturating_add(Duration::from_secs(1));
+    let help = format!(
+        "raise `lease_ttl` to {} or more, or keep the voters nearer to each other",
+        display(Duration::from_secs(least.as_secs()))
+    );
+    report.warn(at, reason, help);
 }
 
 /// The sum with each of its terms, for whoever must shorten one.

@@ -176,7 +176,7 @@ impl Default for FailoverTiming {
         Self {
             heartbeat_interval: Duration::from_millis(500),
             heartbeat_misses: 4,
-            lease_ttl: Duration::from_secs(6),
+            lease_ttl: Duration::from_secs(8),
             lease_drift_bound: Duration::from_secs(1),
             decision_budget: Duration::from_secs(1),
             start_budget: Duration::from_secs(10),
@@ -186,7 +186,7 @@ impl Default for FailoverTiming {
 }
 
 /// Renewals that may fail in a row before a holder pauses its guests.
-const RENEWALS_IN_TTL: u32 = 6;
+const RENEWALS_IN_TTL: u32 = 8;
 
 impl FailoverTiming {
     /// Until a dead region is suspected.
@@ -366,10 +366,10 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(timing.detection(), seconds(2));
         assert_eq!(timing.renew_every(), seconds(1));
-        assert_eq!(timing.pause_after(), seconds(4));
-        assert_eq!(timing.kill_after(), seconds(5));
-        assert_eq!(timing.take_after(), seconds(7));
-        assert_eq!(timing.total(), seconds(25));
+        assert_eq!(timing.pause_after(), seconds(6));
+        assert_eq!(timing.kill_after(), seconds(7));
+        assert_eq!(timing.take_after(), seconds(9));
+        assert_eq!(timing.total(), seconds(27));
     }
 }
 

@@ -170,14 +170,17 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     }
     names.resolve(report);
     version?;
-    Some(Federation {
+    let federation = Federation {
         regions: regions?,
         user_zones: user_zones?,
         controller: controller?,
         failover: failover?,
         engine: engine?,
         state: state?,
-    })
+    };
+    let at = root.get("failover").map_or(root.at, |field| field.key_at);
+    failover::warn_of_elections(&federation, at, report);
+    Some(federation)
 }
 
 /// The version of the file's form; there is one so far (F81).

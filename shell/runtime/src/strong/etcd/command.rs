@@ -39,12 +39,14 @@ impl Timers {
     pub const LAN: Self =
         Self { heartbeat: Duration::from_millis(100), election: Duration::from_secs(1) };
 
-    /// Of regions: a heartbeat each longest round trip, an election after ten missed ones;
-    /// never below [`Self::LAN`], never above what etcd accepts (50 s).
+    /// Of regions: a heartbeat each longest round trip, an election after six missed ones;
+    /// never below [`Self::LAN`]. etcd advises ten and takes five: until there is a leader again
+    /// no region's lease is renewed, and guests must not end for that (ADR 0014).
     #[must_use]
     pub fn wan(rtt_max: Duration) -> Self {
         let heartbeat = rtt_max.clamp(Self::LAN.heartbeat, Duration::from_secs(5));
-        Self { heartbeat, election: heartbeat.saturating_mul(10) }
+        let least = Self::LAN.election;
+        Self { heartbeat, election: heartbeat.saturating_mul(6).max(least) }
     }
 
     /// Time between two heartbeats.
@@ -189,8 +191,8 @@ mod tests {
     fn wan_timers_follow_the_longest_round_trip_within_what_etcd_takes() {
         let wan = |millis| Timers::wan(Duration::from_millis(millis));
         assert_eq!(wan(322).heartbeat(), Duration::from_millis(322));
-        assert_eq!(wan(322).election(), Duration::from_millis(3_220));
+        assert_eq!(wan(322).election(), Duration::from_millis(1_932));
         assert_eq!(wan(1), Timers::LAN);
-        assert_eq!(wan(60_000).election(), Duration::from_secs(50));
+        assert_eq!(wan(60_000).election(), Duration::from_secs(30));
     }
 }

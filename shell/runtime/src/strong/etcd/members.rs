@@ -17,7 +17,7 @@ use super::member::{ClusterId, Member, MemberAddress};
 /// majority, and a lost packet.
 const TRY_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long a call is tried while it is certain that nothing was done: the longest election
-/// (twice ten heartbeats of 343 ms), and a round.
+/// (six heartbeats of 343 ms and as much again, twice when votes are split), and a round.
 const NOT_DONE_TIME_MAX: Duration = Duration::from_secs(8);
 /// How long a call is tried in all. Above it lies the time of a client's call (30 s).
 const TIME_MAX: Duration = Duration::from_secs(12);

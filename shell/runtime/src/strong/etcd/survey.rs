@@ -16,7 +16,7 @@ use super::proto::{
 
 /// How long a member may take to speak of itself.
 const STATUS_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long it may take to hand over: etcd gives the target two election times, at most 6.4 s
+/// How long it may take to hand over: etcd gives the target two election times, at most 4 s
 /// on the longest WAN.
 const MOVE_TIME_MAX: Duration = Duration::from_secs(8);
 

@@ -1,0 +1,210 @@
+//! A region is lost on purpose, with what ran in it, and what becomes of its VMs is watched
+//! from another region (item 8 of moves and failover; RELIABILITY R1, F1).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dwcp_api::NoParams;
+use dwcp_api::failover::{GetFailover, ListFailovers};
+use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
+use dwcp_controller::failover::Log;
+use dwcp_controller::liveness::RegionState;
+use dwcp_types::{RegionId, VmPhase};
+use tokio::time::Instant;
+
+use crate::wan::Bed;
+use crate::{Ask, Door, Federation, PATIENCE, until};
+
+/// How often is looked; the error of every time that is told.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How a region is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Its power goes: daemon, member of the engine, agents, guests.
+    Killed,
+    /// Its lines are cut: all of it goes on running, and must end its protected guests itself.
+    CutOff,
+}
+
+/// What became of one VM; times since the loss.
+#[derive(Clone, Debug, Default)]
+pub struct VmSeen {
+    /// Its guest in the lost region was gone.
+    pub old_gone: Option<Duration>,
+    /// Another region owned it.
+    pub owned: Option<Duration>,
+    /// Its guest there said by itself that it was up.
+    pub ready: Option<Duration>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When it was said to be dead.
+    pub dead: Option<Duration>,
+    /// Every VM.
+    pub vms: BTreeMap<String, VmSeen>,
+    /// The log of its failover.
+    pub log: Option<Log>,
+}
+
+/// A drill: which region is lost how, and from where that is watched.
+#[derive(Clone, Debug)]
+pub struct Drill<'a> {
+    /// The region that is lost.
+    pub region: &'a str,
+    /// How.
+    pub loss: Loss,
+    /// Whose daemon is asked what it sees.
+    pub observer: &'a str,
+}
+
+/// Where a VM's guest was, and by which process.
+type Before = BTreeMap<String, u32>;
+
+impl Drill<'_> {
+    /// Places protected VMs in the region, real guests that could run in any other, loses it,
+    /// and watches until all of them are up elsewhere. Also tells how long the guests took to be
+    /// up when they were placed, all at once: what this machine needs with nothing lost.
+    ///
+    /// # Panics
+    ///
+    /// When they are not up within [`PATIENCE`], or two guests of one VM were seen to overlap.
+    pub async fn run(
+        &self,
+        federation: &mut Federation,
+        bed: &Bed,
+        vms: &[String],
+    ) -> (Seen, Duration) {
+        let began = Instant::now();
+        let asks: Vec<_> = vms.iter().map(|vm| Ask::new(vm).protected()).collect();
+        federation.place_in(self.region, &asks).await;
+        let door = federation.at(self.observer);
+        for vm in vms {
+            until(&format!("{vm} is up"), || async { is_up(&door, vm).await }).await;
+        }
+        let placed_in = began.elapsed();
+        let before = self.guests(&door, vms).await;
+        until("the region is seen alive by all", || async {
+            self.is(&door, RegionState::Alive).await
+        })
+        .await;
+        match self.loss {
+            Loss::Killed => federation.lose(self.region),
+            Loss::CutOff => bed.isolate(self.region),
+        }
+        (self.watch(federation, &door, &before).await, placed_in)
+    }
+
+    async fn guests(&self, door: &Door, vms: &[String]) -> Before {
+        let mut before = Before::new();
+        for vm in vms {
+            let detail = door.vm(vm).await.expect("a VM that is up is known");
+            assert_eq!(detail.item.region.as_str(), self.region);
+            let pid = detail.observed.and_then(|seen| seen.pid);
+            before.insert(vm.clone(), pid.expect("a real guest has a process"));
+        }
+        before
+    }
+
+    async fn is(&self, door: &Door, wanted: RegionState) -> Result<(), String> {
+        let status = door.call::<GetFailover>(&NoParams {}, &()).await;
+        let status = status.map_err(|error| error.to_string())?;
+        let mut regions = status.regions.iter().map(|it| &it.verdict);
+        let found = regions.find(|it| it.region.as_str() == self.region);
+        match found {
+            Some(verdict) if verdict.state == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    async fn watch(&self, federation: &Federation, door: &Door, before: &Before) -> Seen {
+        let lost = Instant::now();
+        let vms = before.keys().map(|vm| (vm.clone(), VmSeen::default())).collect();
+        let mut seen = Seen { dead: None, vms, log: None };
+        while seen.vms.values().any(|vm| vm.ready.is_none()) {
+            assert!(lost.elapsed() < PATIENCE, "not all VMs are up: {seen:?}");
+            if seen.dead.is_none() && self.is(door, RegionState::Dead).await.is_ok() {
+                seen.dead = Some(lost.elapsed());
+            }
+            let living = federation.living();
+            let gone = lost.elapsed();
+            for (vm, pid) in before {
+                let it = seen.vms.entry(vm.clone()).or_default();
+                if it.old_gone.is_none() && !living.contains(pid) {
+                    it.old_gone = Some(gone);
+                }
+            }
+            self.look_elsewhere(door, lost, &mut seen).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        seen.log = federation.newest_failover(self.observer).await;
+        seen
+    }
+
+    /// Looks who owns the VMs by now, and whether their guests there are up.
+    async fn look_elsewhere(&self, door: &Door, lost: Instant, seen: &mut Seen) {
+        let Ok(list) = door.vms().await else { return };
+        for item in list.items.iter().filter(|it| it.region.as_str() != self.region) {
+            let Some(it) = seen.vms.get_mut(item.id.as_str()) else { continue };
+            it.owned.get_or_insert_with(|| lost.elapsed());
+            if it.ready.is_some() || item.phase != VmPhase::Running {
+                continue;
+            }
+            if is_up(door, item.id.as_str()).await.is_ok() {
+                it.ready = Some(lost.elapsed());
+                assert!(it.old_gone.is_some(), "{} runs twice: {it:?}", item.id);
+            }
+        }
+    }
+}
+
+/// Whether a guest said by itself that it is up.
+async fn is_up(door: &Door, vm: &str) -> Result<(), String> {
+    let console = door.console(vm).await.map_err(|error| error.to_string())?;
+    let up = console.text.contains(&format!("READY {vm} "));
+    if up { Ok(()) } else { Err(console.text) }
+}
+
+impl Federation {
+    /// Places VMs that may go anywhere in this region: all others take none meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come to run there.
+    pub async fn place_in(&self, region: &str, asks: &[Ask]) {
+        let door = self.at(region);
+        self.enable_others(region, false).await;
+        for ask in asks {
+            until("it is placed where it is to be", || async {
+                let reply = door.place(ask).await.map_err(|error| error.to_string())?;
+                let at = reply.vm.map(|vm| vm.region.to_string()).unwrap_or_default();
+                if at == region { Ok(()) } else { Err(at) }
+            })
+            .await;
+        }
+        self.enable_others(region, true).await;
+        for ask in asks {
+            let name = ask.body().request.id.to_string();
+            self.in_phase(region, &name, VmPhase::Running).await;
+        }
+    }
+
+    /// The log of the newest failover, as one region's daemon tells it.
+    pub async fn newest_failover(&self, at: &str) -> Option<Log> {
+        let logs = self.at(at).call::<ListFailovers>(&NoParams {}, &()).await;
+        logs.ok()?.items.into_iter().next()
+    }
+
+    async fn enable_others(&self, region: &str, enabled: bool) {
+        let door = self.at(region);
+        for other in self.region_ids().filter(|other| *other != region) {
+            let params = RegionParams { region: RegionId::new(other).expect("a name") };
+            until("a region is enabled or disabled", || async {
+                door.call::<EnableRegion>(&params, &SetEnabled { enabled }).await
+            })
+            .await;
+        }
+    }
+}
