@@ -6,29 +6,28 @@
 
 mod begin;
 mod history;
+mod recovering;
 mod taking;
 
 pub use taking::Takers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dwcp_controller::failover::{
-    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Log, Move, Outcome, Phase, Plan, StaysDown,
-    Unrecovered, history_key, plan,
+    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Log, Outcome, Phase, history_key,
 };
 use dwcp_controller::lease::Terms;
-use dwcp_controller::ownership::{Proof, Recovered, VmRecord};
-use dwcp_controller::placement::{Fleet, Policy};
+use dwcp_controller::ownership::{Proof, VmRecord};
+use dwcp_controller::placement::Policy;
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{
     Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
 };
 use dwcp_types::{Power, RegionId, VmId, VmPhase};
-use futures_util::StreamExt;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
@@ -85,6 +84,7 @@ struct Memory {
     id: String,
     revision: u64,
     since: Duration,
+    recovering_since: Option<Duration>,
     verifying_since: Option<Duration>,
     /// When it wrote last.
     beaten_at: Option<Duration>,
@@ -172,89 +172,8 @@ impl Rescuer {
                     None => beaten,
                 }
             }
-            Phase::Recovering => {
-                let plan = self.plan(&log.region, log.only.as_ref());
-                if self.take_over(log, &plan, memory).await {
-                    return beaten;
-                }
-                // Whoever still has a place was refused there: nobody is left to ask.
-                let refused = plan
-                    .moves
-                    .into_iter()
-                    .map(|it| StaysDown { vm: it.vm, why: Unrecovered::RefusedThere });
-                let mut down = plan.down;
-                down.extend(refused);
-                beaten.advanced(Phase::Verifying, now).with_down(down)
-            }
+            Phase::Recovering => self.recovering(beaten, memory).await,
             Phase::Verifying => self.verified(beaten, memory),
-        }
-    }
-
-    /// Who of a region would go where, as of now.
-    #[must_use]
-    pub fn plan(&self, region: &RegionId, only: Option<&BTreeSet<RegionId>>) -> Plan {
-        let records =
-            self.mirror.vms(None, usize::MAX, |record| record.owner.region == *region);
-        let records: Vec<&VmRecord> = records.iter().map(AsRef::as_ref).collect();
-        // Placed in a copy: placements go on meanwhile.
-        let fleet = self.fleet.look(Fleet::clone);
-        plan(&fleet, region, &records, only, &self.policy)
-    }
-
-    /// Asks the targets for VMs that are still in the lost region; says whether there were any.
-    async fn take_over(&self, log: &Log, plan: &Plan, memory: &mut Memory) -> bool {
-        let Some(proof) = &log.proof else { return true };
-        let refused = |vm: &VmId, region: &RegionId| {
-            let times = memory.refusals.get(&(vm.clone(), region.clone()));
-            times.is_some_and(|times| *times >= REFUSALS_MAX)
-        };
-        let mut open: Vec<(Move, RegionId)> = Vec::new();
-        for it in &plan.moves {
-            let at = it.to.iter().find(|at| !refused(&it.vm, &at.region));
-            if let Some(at) = at.filter(|_| open.len() < TAKEN_PER_STEP) {
-                open.push((it.clone(), at.region.clone()));
-            }
-        }
-        let any = !open.is_empty();
-        let mut asked = futures_util::stream::iter(open)
-            .map(|(it, to)| self.ask(log, proof, it, to))
-            .buffer_unordered(TAKEN_AT_ONCE);
-        let mut failed = Vec::new();
-        while let Some(outcome) = asked.next().await {
-            failed.extend(outcome.err());
-        }
-        drop(asked);
-        for key in failed {
-            *memory.refusals.entry(key).or_default() += 1;
-        }
-        any
-    }
-
-    async fn ask(
-        &self,
-        log: &Log,
-        proof: &Proof,
-        it: Move,
-        to: RegionId,
-    ) -> Result<(), (VmId, RegionId)> {
-        let Some(stored) = self.mirror.vm(&it.vm) else { return Ok(()) };
-        let recovered = Recovered {
-            failover: log.id.clone(),
-            from: log.region.clone(),
-            proof: proof.clone(),
-            loss: it.loss,
-            at: self.clock.now(),
-        };
-        let record = stored.record.as_ref().clone();
-        match self.takers.take_over(&to, record, recovered).await {
-            Ok(()) => {
-                info!(vm = %it.vm, %to, "a VM is taken over");
-                Ok(())
-            }
-            Err(reason) => {
-                warn!(vm = %it.vm, %to, %reason, "a VM is not taken over");
-                Err((it.vm.clone(), to))
-            }
         }
     }
 
@@ -268,9 +187,12 @@ impl Rescuer {
         let owned = self.mirror.vms(None, usize::MAX, came);
         let running = owned.iter().filter(|record| self.is_as_wanted(record)).count();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let all = running == owned.len();
+        // A mirror that is behind, or empty after a restart, does not make it whole.
+        let whole = count(owned.len()) >= log.owned;
+        let all = whole && running == owned.len();
         let late = now.saturating_sub(since) >= self.start_budget;
-        let log = Log { owned: count(owned.len()), running: count(running), ..log };
+        let owned = count(owned.len()).max(log.owned);
+        let log = Log { owned, running: count(running), ..log };
         if !all && !late {
             return log;
         }
