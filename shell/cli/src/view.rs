@@ -2,6 +2,7 @@
 
 mod event;
 mod failover;
+mod migrate;
 mod place;
 mod region;
 mod state;
@@ -10,6 +11,7 @@ mod vm;
 
 pub(crate) use event::events;
 pub(crate) use failover::{failover_plan, failover_status};
+pub(crate) use migrate::{begun, migration, migrations};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use state::{

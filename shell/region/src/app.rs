@@ -7,6 +7,7 @@
 
 mod background;
 mod guard;
+mod moves;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ use crate::lifecycle::Lifecycle;
 use crate::local_guests::LocalGuests;
 use crate::meter::{Meter, metered};
 use crate::metrics::Metrics;
+use crate::migrate::Board;
 use crate::mirror::{self, Mirror};
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
@@ -304,6 +306,7 @@ struct Core {
     reservations: Arc<Reservations>,
     inventory: Inventory,
     status: Arc<Status>,
+    board: Arc<Board>,
     hosts: BTreeMap<HostId, Client>,
     peers: BTreeMap<RegionId, Client>,
     /// Leases and liveness, where the configuration has failover.
@@ -341,6 +344,7 @@ impl Core {
         Ok(Self {
             policy: policy(&federation),
             reservations,
+            board: Board::new(federation.controller.max_concurrent_migrations),
             status: Status::new(
                 region.clone(),
                 engine_view.clone(),
@@ -379,6 +383,7 @@ impl Core {
         spawn(tasks, "the fleet", self.fleet.clone().run());
         spawn(tasks, "the roll-forward", self.committer.clone().roll_forward());
         spawn(tasks, "the status", self.status.clone().run());
+        spawn(tasks, "the moves", self.migrations().run());
         let reconciler = Reconciler {
             region: self.region.clone(),
             engine: self.engine.clone(),
@@ -489,6 +494,7 @@ impl Core {
             status: self.status.clone(),
             local: self.local_guests(),
             rescuer: self.rescuer(),
+            migrations: self.migrations(),
             peers: self.peers.clone(),
         });
         let peer = Arc::new(PeerApi {
@@ -499,6 +505,7 @@ impl Core {
             reservations: self.reservations.clone(),
             local: self.local_guests(),
             seen: self.seen.subscribe(),
+            reach: self.reach(),
             meter: self.meter.clone(),
             clock: self.clock.clone(),
         });

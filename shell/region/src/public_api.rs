@@ -7,6 +7,10 @@ use std::time::Duration;
 use dwcp_api::failover::{
     FailoverReply, FailoverStatus, GetFailover, PostFailover, StartFailover,
 };
+use dwcp_api::migration::{
+    AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
+    MigrationFilter, MigrationItem, MigrationList, MigrationParams, MigrationReply,
+};
 use dwcp_api::peer::GetPeerConsole;
 use dwcp_api::peer::GetPeerEvents;
 use dwcp_api::public::{
@@ -28,6 +32,7 @@ use crate::capacity::CapacityPlanner;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, no_such_vm};
 use crate::local_guests::LocalGuests;
+use crate::migrate::Migrations;
 use crate::place::Placer;
 use crate::region_records::RegionRecords;
 use crate::rescue::Rescuer;
@@ -59,6 +64,8 @@ pub struct PublicApi {
     pub local: LocalGuests,
     /// Fails regions over, and knows which live; nothing where leases are not kept.
     pub rescuer: Option<Arc<Rescuer>>,
+    /// Moves VMs between regions.
+    pub migrations: Arc<Migrations>,
     /// The daemons of the other regions.
     pub peers: BTreeMap<RegionId, Client>,
 }
@@ -97,6 +104,10 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         DeleteVm => delete_vm;
         GetConsole => console;
         GetEvents => events;
+        CreateMigration => create_migration;
+        ListMigrations => list_migrations;
+        GetMigration => get_migration;
+        CancelMigration => cancel_migration;
     };
     // Who asks is kept with the log.
     routes.bind::<PostFailover, _, _>(move |caller, _, body| {
@@ -265,6 +276,38 @@ impl PublicApi {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         list.items.drain(..list.items.len().saturating_sub(limit));
         Ok(list)
+    }
+
+    async fn create_migration(
+        &self,
+        _: NoParams,
+        body: AskMigration,
+    ) -> Result<MigrationReply, ApiError> {
+        self.migrations.ask(body).await
+    }
+
+    async fn list_migrations(
+        &self,
+        filter: MigrationFilter,
+        (): (),
+    ) -> Result<MigrationList, ApiError> {
+        Ok(self.migrations.list(filter).await)
+    }
+
+    async fn get_migration(
+        &self,
+        params: MigrationParams,
+        (): (),
+    ) -> Result<MigrationItem, ApiError> {
+        self.migrations.show(&params.migration).await
+    }
+
+    async fn cancel_migration(
+        &self,
+        params: MigrationParams,
+        (): (),
+    ) -> Result<MigrationItem, ApiError> {
+        self.migrations.cancel(&params.migration).await
     }
 
     fn owner(&self, vm: &VmId) -> Result<RegionId, ApiError> {
