@@ -13,6 +13,10 @@
 //! allows is done: after a crash the step is done again, and everything that is done is safe
 //! to repeat.
 
+mod turns;
+
+pub use turns::{Entrant, Limits, going, waves};
+
 use dwcp_types::{
     Epoch, Generation, HostId, MigrationId, Power, RegionId, ReservationId, Timestamp,
     VmId, ZoneId,

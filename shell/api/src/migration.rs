@@ -127,6 +127,10 @@ pub struct MigrationItem {
     pub outcome: Option<Outcome>,
     /// Why it failed.
     pub failure: Option<String>,
+    /// In which wave it goes while it waits: 1 as soon as it is seen that its turn has come,
+    /// 2 once all of those are over, and so on (F16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
     /// How much of disk and memory is there, in percent, while it is under way.
     pub percent: Option<u8>,
     /// How long it still takes, in milliseconds, as far as is known.

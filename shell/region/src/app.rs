@@ -306,6 +306,7 @@ struct Core {
     reservations: Arc<Reservations>,
     inventory: Inventory,
     status: Arc<Status>,
+    moves_at_once: u32,
     board: Arc<Board>,
     hosts: BTreeMap<HostId, Client>,
     peers: BTreeMap<RegionId, Client>,
@@ -344,7 +345,8 @@ impl Core {
         Ok(Self {
             policy: policy(&federation),
             reservations,
-            board: Board::new(federation.controller.max_concurrent_migrations),
+            moves_at_once: federation.controller.max_concurrent_migrations,
+            board: Arc::default(),
             status: Status::new(
                 region.clone(),
                 engine_view.clone(),

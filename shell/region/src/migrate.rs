@@ -18,12 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dwcp_controller::migration::{MIGRATIONS_PREFIX, Migration, migration_key};
-use dwcp_controller::placement::Policy;
+use dwcp_controller::migration::{
+    Entrant, Limits, MIGRATIONS_PREFIX, Migration, going, migration_key, waves,
+};
+use dwcp_controller::placement::{Policy, capacity};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::{Event, KeyValue, Op, StrongEngine, StrongError, Txn};
 use dwcp_types::{MigrationId, RegionId, VmId};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::books::Books;
@@ -38,6 +40,11 @@ pub use reach::Reach;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Moves that are over and kept, for people to look at: as many as may wait.
 const KEPT_MAX: usize = 1_000;
+
+/// Moves that leave or reach one host at the same time: a host's own line is as wide as one
+/// move's default share (T6), and a second one uses what the first leaves idle while it halts
+/// and starts.
+const HOST_MOVES_MAX: usize = 2;
 
 /// Everything that moves need; cheap to make, what it keeps is on the board.
 #[derive(Debug)]
@@ -62,14 +69,16 @@ pub struct Migrations {
     pub(crate) metrics: Arc<Metrics>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Moves of the whole federation at the same time.
+    pub at_once: usize,
     /// What is known of all moves.
     pub board: Arc<Board>,
 }
 
-/// What one daemon knows of all moves, and whose turn it is here.
-#[derive(Debug)]
+/// What one daemon knows of all moves, and whose turn it is.
+#[derive(Debug, Default)]
 pub struct Board {
-    turns: Arc<Semaphore>,
+    going: watch::Sender<Arc<BTreeSet<MigrationId>>>,
     known: Mutex<Known>,
 }
 
@@ -81,14 +90,16 @@ struct Known {
 }
 
 impl Board {
-    /// An empty one, with so many moves to this region at the same time (at least one).
-    #[must_use]
-    pub fn new(at_once: u32) -> Arc<Self> {
-        let at_once = usize::try_from(at_once.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
-        Arc::new(Self {
-            turns: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
-            known: Mutex::default(),
-        })
+    /// Whether it is this move's turn, or it does not wait for one.
+    fn is_turn(&self, id: &MigrationId) -> bool {
+        self.going.borrow().contains(id)
+    }
+
+    /// Waits until it is.
+    async fn turn(&self, id: &MigrationId) {
+        let mut going = self.going.subscribe();
+        // It does not close: the sender is ours.
+        drop(going.wait_for(|going| going.contains(id)).await);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -117,6 +128,7 @@ impl Migrations {
         for record in &records {
             self.take(record);
         }
+        self.call_up();
         while let Some(batch) = watch.next().await {
             for event in batch?.events {
                 match event {
@@ -124,9 +136,48 @@ impl Migrations {
                     Event::Delete { key, .. } => self.forget(&key),
                 }
             }
+            self.call_up();
             self.prune().await;
         }
         Ok(())
+    }
+
+    /// Shows whose turn it is.
+    fn call_up(&self) {
+        let entrants = self.entrants();
+        let widths = self.widths(&entrants);
+        let going = going(&entrants, self.limits(), |one, to| width(&widths, one, to));
+        self.board.going.send_replace(Arc::new(going));
+    }
+
+    /// In which wave each move that waits is to go.
+    fn waves(&self) -> BTreeMap<MigrationId, usize> {
+        let entrants = self.entrants();
+        let widths = self.widths(&entrants);
+        waves(&entrants, self.limits(), |one, to| width(&widths, one, to))
+    }
+
+    fn entrants(&self) -> Vec<Entrant> {
+        self.all().iter().filter_map(|it| Entrant::of(it)).collect()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { at_once: self.at_once, per_host: HOST_MOVES_MAX }
+    }
+
+    /// What the hosts of each region have of the network, in bytes a second; nothing of those
+    /// that do not say.
+    fn widths(&self, entrants: &[Entrant]) -> BTreeMap<RegionId, u64> {
+        let named = entrants.iter().flat_map(|it| [&it.source.0, &it.target]);
+        let regions: BTreeSet<&RegionId> = named.collect();
+        self.fleet.look(|fleet| {
+            let of = |region: &RegionId| {
+                let mbps = capacity(fleet, region, &[])?.total.bandwidth.get();
+                let width = mbps.saturating_mul(1_000_000 / 8);
+                (width > 0).then(|| (region.clone(), width))
+            };
+            regions.into_iter().filter_map(of).collect()
+        })
     }
 
     fn forget(&self, key: &str) {
@@ -184,4 +235,11 @@ impl Migrations {
     async fn note(&self, vm: &VmId, what: &str) {
         self.events.note(Some(vm), what).await;
     }
+}
+
+/// What the link between two regions bears: what the narrower of them has, and anything when
+/// neither says.
+fn width(widths: &BTreeMap<RegionId, u64>, one: &RegionId, other: &RegionId) -> u64 {
+    let of = |region| widths.get(region).copied();
+    [one, other].into_iter().filter_map(of).min().unwrap_or(u64::MAX)
 }

@@ -61,7 +61,13 @@ async fn over(door: &Door, id: &MigrationId) -> MigrationItem {
 
 /// A VM that was placed in `here`.
 async fn placed(federation: &Federation, vm: &str) {
-    let ask = Ask::new(vm).only_in("here").only_in("there");
+    placed_as(federation, &Ask::new(vm)).await;
+}
+
+async fn placed_as(federation: &Federation, ask: &Ask) {
+    let ask = ask.clone().only_in("here").only_in("there");
+    let vm = ask.body().request.id.to_string();
+    let vm = vm.as_str();
     // Both are alike: what goes to the other one is moved here first.
     let door = federation.at("engine");
     let placed = door.place(&ask).await.unwrap().vm.unwrap();
@@ -148,67 +154,248 @@ async fn a_vm_moves_by_a_daemon_that_is_neithers_and_leaves_nothing_behind() {
     federation.end();
 }
 
+/// Starts a process so that it dies at a step.
+async fn dies_at(federation: &mut Federation, who: &str, step: &str) {
+    federation.process(who).kill_9();
+    federation.process(who).start_with(&[(CRASH_AT, step)]);
+    federation.healthy().await;
+}
+
+/// A move of the VM with the step's name, in which a process dies at that step. Says whether
+/// the VM moved: there it is under a later epoch, or here under the one it had.
+async fn dies_in_a_move(federation: &mut Federation, who: &str, step: &str) -> bool {
+    placed(federation, step).await;
+    dies_at(federation, who, step).await;
+    let door = federation.at("engine");
+    let before = is_at(federation, step, "here").await;
+    let asked = ask_until_fresh(&door, &wish(step, "there")).await;
+    drop(federation.process(who).ended().await);
+    federation.process(who).start();
+    let end = over(&door, &asked).await;
+    let moved = end.outcome == Some(Outcome::Moved);
+    let (at, other) = if moved { ("there", "here") } else { ("here", "there") };
+    let epoch = is_at(federation, step, at).await;
+    assert_eq!(epoch > before, moved, "{step}: {end:?}");
+    let left = federation.data(&format!("{other}-h1")).join("guests").join(step);
+    assert!(!left.exists(), "{step}: something is left in {other}");
+    let console = door.console(step).await.unwrap().text;
+    assert!(console.matches("READY").count() <= 1, "{step} ran on: {console}");
+    moved
+}
+
+/// All of these, and in the end each VM's capacity is held once.
+async fn walk(who: &str, steps: &[&str], moved_min: u64) {
+    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let mut moved = 0;
+    for step in steps {
+        moved += u64::from(dies_in_a_move(&mut federation, who, step).await);
+    }
+    assert!(moved >= moved_min, "after the promise it is brought to its end: {moved}");
+    let all = u64::try_from(steps.len()).unwrap();
+    federation.reserved("there", moved).await;
+    federation.reserved("here", all - moved).await;
+    federation.end();
+}
+
 /// The daemon that drives a move dies at every step of it; its next life ends the move.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_dies_at_any_step_of_a_move_ends_it_in_its_next_life() {
-    let mut federation = Federation::start(Plan::simulated(plan())).await;
     let steps = [
         "move-after-reserve",
         "move-after-listen",
         "move-after-begin",
         "move-before-commit",
         "move-after-commit",
+        "move-after-hand-over",
+        "move-after-arrival",
+        "move-after-clean-source",
     ];
-    for step in steps {
+    walk("there", &steps, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_of_the_source_may_die_while_it_lets_go() {
+    walk("here", &["move-after-let-go"], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_of_either_side_may_die_in_the_middle_of_a_move() {
+    let source = ["move-after-mirror", "move-after-send", "move-after-end-mirror"];
+    walk("here-h1", &source, 0).await;
+    let target = ["move-after-wait", "move-before-cont", "move-after-cont"];
+    walk("there-h1", &target, 2).await;
+}
+
+/// The move stands still at a step, because its driver is dead, and the source's daemon dies
+/// too; both come back, and it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_daemons_may_die_in_the_middle_of_a_move() {
+    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    for step in ["move-after-begin", "move-after-commit"] {
         placed(&federation, step).await;
-    }
-    federation.reserved("here", 5).await;
-    let mut moved = 0;
-    for step in steps {
-        federation.process("there").kill_9();
-        federation.process("there").start_with(&[(CRASH_AT, step)]);
-        federation.healthy().await;
+        dies_at(&mut federation, "there", step).await;
         let door = federation.at("engine");
-        let before = is_at(&federation, step, "here").await;
         let asked = ask_until_fresh(&door, &wish(step, "there")).await;
         drop(federation.process("there").ended().await);
+        federation.process("here").kill_9();
         federation.process("there").start();
+        federation.process("here").start();
         let end = over(&door, &asked).await;
-        let at_target = end.outcome == Some(Outcome::Moved);
-        let region = if at_target { "there" } else { "here" };
-        let epoch = is_at(&federation, step, region).await;
-        assert_eq!(epoch > before, at_target, "{step}: {end:?}");
-        moved += u64::from(at_target);
+        assert_eq!(end.outcome, Some(Outcome::Moved), "{step}: {end:?}");
+        is_at(&federation, step, "there").await;
     }
-    assert!(moved >= 2, "after the promise it is brought to its end");
-    federation.reserved("there", moved).await;
-    federation.reserved("here", 5 - moved).await;
+    federation.reserved("there", 2).await;
+    federation.nothing_reserved("here").await;
     federation.end();
+}
+
+/// A move is called off while its driver is dead, and the driver dies again while it undoes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_called_off_is_undone_by_whichever_life_of_its_driver() {
+    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    placed(&federation, "vm-1").await;
+    let before = is_at(&federation, "vm-1", "here").await;
+    dies_at(&mut federation, "there", "move-after-begin").await;
+    let door = federation.at("engine");
+    let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
+    drop(federation.process("there").ended().await);
+
+    let twice = refused(&door, &wish("vm-1", "there")).await;
+    assert_eq!(twice.code, ErrorCode::Conflict);
+    assert!(twice.message.contains("moving already"), "{twice:?}");
+    assert!(twice.remedy.unwrap().contains("migrate cancel"));
+
+    let params = MigrationParams { migration: asked.clone() };
+    for _ in 0..2 {
+        door.call::<CancelMigration>(&params, &()).await.unwrap();
+    }
+    federation.process("there").start_with(&[(CRASH_AT, "move-after-undo")]);
+    drop(federation.process("there").ended().await);
+    federation.process("there").start();
+    let end = over(&door, &asked).await;
+    assert_eq!(end.outcome, Some(Outcome::Cancelled), "{end:?}");
+    assert_eq!(is_at(&federation, "vm-1", "here").await, before);
+    federation.healthy().await;
+    federation.nothing_reserved("there").await;
+    federation.reserved("here", 1).await;
+    assert!(!federation.data("there-h1").join("guests/vm-1").exists());
+
+    // Nothing keeps it from moving now.
+    let again = ask_until_fresh(&door, &wish("vm-1", "there")).await;
+    assert_eq!(over(&door, &again).await.outcome, Some(Outcome::Moved));
+    federation.end();
+}
+
+/// What a guest's console says, once it says this.
+async fn says(door: &Door, vm: &str, what: &str) -> String {
+    until(&format!("the console of {vm} says {what}"), || async {
+        let console = door.console(vm).await.map_err(|e| e.to_string())?.text;
+        if console.contains(what) { Ok(console) } else { Err(console) }
+    })
+    .await
+}
+
+/// How far a guest has counted, as its console shows.
+fn ticks(console: &str) -> u64 {
+    let numbers = console.lines().filter_map(|line| line.trim().strip_prefix("tick "));
+    numbers.filter_map(|number| number.parse().ok()).max().unwrap_or_default()
+}
+
+async fn counts_beyond(door: &Door, vm: &str, tick: u64) -> String {
+    until(&format!("{vm} counts beyond {tick}"), || async {
+        let console = door.console(vm).await.map_err(|e| e.to_string())?.text;
+        if ticks(&console) > tick { Ok(console) } else { Err(console) }
+    })
+    .await
+}
+
+async fn pid(door: &Door, vm: &str) -> u32 {
+    until(&format!("{vm} has a process"), || async {
+        let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
+        seen.observed.and_then(|seen| seen.pid).ok_or("none yet").map_err(str::to_owned)
+    })
+    .await
+}
+
+/// Moves a real guest, which keeps its memory: it counts on and did not boot again.
+async fn counts_on_after_a_move(federation: &Federation, ask: &Ask) {
+    let door = federation.at("engine");
+    let vm = ask.body().request.id.to_string();
+    placed_as(federation, ask).await;
+    let counted = ticks(&says(&door, &vm, "tick 2").await);
+    let before = is_at(federation, &vm, "here").await;
+    let moved = ask_until_fresh(&door, &wish(&vm, "there")).await;
+    let end = over(&door, &moved).await;
+    assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
+    println!("{vm}: foretold {:?} ms, halted {:?} ms", end.foretold_ms, end.downtime_ms);
+    assert_eq!(is_at(federation, &vm, "there").await, before.next());
+    let console = counts_beyond(&door, &vm, counted).await;
+    assert!(!console.contains("READY"), "it did not boot again: {console}");
+    assert!(!federation.data("here-h1").join("guests").join(&vm).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_guest_moves_between_regions_and_counts_on() {
     let Some(image) = guest_image() else { return };
     let federation = Federation::start(Plan::qemu(plan(), image)).await;
-    let door = federation.at("engine");
-    placed(&federation, "vm-1").await;
-    let says = async |what: &str| {
-        until(&format!("the console says {what}"), || async {
-            let console = door.console("vm-1").await.map_err(|e| e.to_string())?.text;
-            if console.contains(what) { Ok(console) } else { Err(console) }
-        })
-        .await
-    };
-    says("tick 2").await;
-    let before = is_at(&federation, "vm-1", "here").await;
-    let moved = ask(&door, &wish("vm-1", "there")).await.unwrap();
-    let end = over(&door, &moved.id).await;
-    assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
-    println!("foretold {:?} ms, halted {:?} ms", end.foretold_ms, end.downtime_ms);
-    assert_eq!(is_at(&federation, "vm-1", "there").await, before.next());
-    let console = says("tick").await;
-    assert!(!console.contains("READY"), "it did not boot again: {console}");
-    assert!(!federation.data("here-h1").join("guests/vm-1").exists());
+    counts_on_after_a_move(&federation, &Ask::new("vm-1")).await;
     federation.nothing_reserved("here").await;
+    federation.end();
+}
+
+/// It is bound to its region's lease: in between no grant names it at either side.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_protected_guest_moves_between_regions_and_counts_on() {
+    let Some(image) = guest_image() else { return };
+    let federation = Federation::start(Plan::qemu(plan(), image)).await;
+    counts_on_after_a_move(&federation, &Ask::new("vm-1").protected()).await;
+    federation.nothing_reserved("here").await;
+    federation.end();
+}
+
+/// Ends the process in which the target's host waits for the guest.
+fn kill_what_came(federation: &Federation) {
+    let folder = federation.data("there-h1").join("guests").display().to_string();
+    let waits = |pid: &u32| {
+        let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&args).contains(&folder)
+    };
+    let waiting: Vec<u32> = federation.living().into_iter().filter(waits).collect();
+    assert_eq!(waiting.len(), 1, "one waits: {waiting:?}");
+    federation.kill_guest(waiting[0]);
+}
+
+/// The target owns the VM and loses what came of the guest before it ran there. The source has
+/// kept it halted all the while, though no grant names it, and lets it go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_protected_guest_that_its_target_loses_runs_on_at_its_source() {
+    let Some(image) = guest_image() else { return };
+    let mut federation = Federation::start(Plan::qemu(plan(), image)).await;
+    placed_as(&federation, &Ask::new("vm-1").protected()).await;
+    let door = federation.at("engine");
+    let before = is_at(&federation, "vm-1", "here").await;
+    let process = pid(&door, "vm-1").await;
+    dies_at(&mut federation, "there", "move-after-commit").await;
+    let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
+    drop(federation.process("there").ended().await);
+
+    federation.process("there-h1").kill_9();
+    kill_what_came(&federation);
+    federation.process("there-h1").start();
+    for step in ["move-after-take-back", "move-after-clean-target"] {
+        federation.process("there").start_with(&[(CRASH_AT, step)]);
+        drop(federation.process("there").ended().await);
+    }
+    federation.process("there").start();
+    let end = over(&door, &asked).await;
+    assert_eq!(end.outcome, Some(Outcome::Failed), "{end:?}");
+    assert_eq!(is_at(&federation, "vm-1", "here").await, before.next().next());
+    assert_eq!(pid(&door, "vm-1").await, process, "it is the same process");
+    let counted = ticks(&door.console("vm-1").await.unwrap().text);
+    counts_beyond(&door, "vm-1", counted).await;
+    assert!(!federation.data("there-h1").join("guests/vm-1").exists());
+    federation.healthy().await;
+    federation.nothing_reserved("there").await;
+    federation.reserved("here", 1).await;
     federation.end();
 }

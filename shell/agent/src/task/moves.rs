@@ -33,7 +33,7 @@ impl Task {
         let Some(entry) = self.entries.get_mut(vm) else { return false };
         let Some(moving) = &mut entry.moving else { return false };
         let decision = match moving {
-            Moving::Out(source) => source.decide(now, seen.process, traffic),
+            Moving::Out(source) => source.decide(now, seen.process, traffic, granted),
             Moving::In(target) => {
                 let epoch = target.order().epoch;
                 let committed = power.filter(|(held, _)| granted && *held >= epoch);

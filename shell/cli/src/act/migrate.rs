@@ -114,8 +114,11 @@ async fn meant(
         ..ListVms::default()
     };
     let found = vm::pages(session, of(args.vm_filter.clone()), u64::MAX).await?;
-    let elsewhere = found.items.iter().filter(|item| item.region != *target);
-    let vms: Vec<_> = elsewhere.map(|item| item.id.clone()).collect();
+    let mut elsewhere: Vec<_> =
+        found.items.iter().filter(|item| item.region != *target).collect();
+    // The most urgent is asked for first; whose turn it is then is up to the daemons (F16).
+    elsewhere.sort_by_key(|item| (std::cmp::Reverse(item.priority), &item.id));
+    let vms: Vec<_> = elsewhere.into_iter().map(|item| item.id.clone()).collect();
     if vms.is_empty() {
         return Err(Failure::usage(
             "no VM is meant: none matches and is not there already",

@@ -95,7 +95,10 @@ fn state(item: &MigrationItem) -> Cell {
         Some(Outcome::Moved) => Cell::toned("moved", Tone::Good),
         Some(Outcome::Failed) => Cell::toned("failed", Tone::Bad),
         Some(Outcome::Cancelled) => Cell::toned("cancelled", Tone::Warn),
-        None => Cell::toned(text::word(&item.step), Tone::Plain),
+        None => {
+            let wave = item.wave.map(|wave| format!(", wave {wave}")).unwrap_or_default();
+            Cell::toned(format!("{}{wave}", text::word(&item.step)), Tone::Plain)
+        }
     }
 }
 

@@ -20,6 +20,7 @@ impl Core {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
+            at_once: usize::try_from(self.moves_at_once).unwrap_or(usize::MAX),
             board: self.board.clone(),
         })
     }

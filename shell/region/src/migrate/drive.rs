@@ -2,7 +2,6 @@
 //! step. What fails before the commit ends the move; what fails after it is tried until it is
 //! done, because the VM has its owner and only the rest is open.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::host::{
@@ -19,7 +18,6 @@ use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
 use dwcp_types::MigrationId;
 use dwcp_vm::migration::Forecast;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -55,7 +53,6 @@ enum Turn {
 /// What one life of a driver remembers; none of it is needed to go on.
 #[derive(Debug, Default)]
 struct Life {
-    turn: Option<OwnedSemaphorePermit>,
     failing_since: Option<Duration>,
     told: Option<String>,
     renewed_at: Option<Duration>,
@@ -94,7 +91,7 @@ impl Migrations {
             if migration.is_done() {
                 return;
             }
-            if migration.step == Step::Queued && !self.has_turn(&mut life).await {
+            if migration.step == Step::Queued && !self.has_turn(&migration).await {
                 continue;
             }
             let turn = self.step(&kv, &migration, &mut life).await;
@@ -111,13 +108,20 @@ impl Migrations {
         }
     }
 
-    /// Whether it is its turn; looks again now and then whether it was called off.
-    async fn has_turn(&self, life: &mut Life) -> bool {
-        if life.turn.is_none() {
-            let turn = Arc::clone(&self.board.turns).acquire_owned();
-            life.turn = timeout(RETRY_PAUSE, turn).await.ok().and_then(Result::ok);
+    /// Whether a move that waits goes on: it is its turn, or its deadline ends it. Waits for
+    /// either; by then it may have been called off, so its log is read again.
+    async fn has_turn(&self, migration: &Migration) -> bool {
+        let now = self.clock.now();
+        if self.board.is_turn(&migration.id) || is_late(&migration.ask, now) {
+            return true;
         }
-        life.turn.is_some()
+        let turn = self.board.turn(&migration.id);
+        match migration.ask.deadline {
+            // Either way it is looked at again.
+            Some(deadline) => drop(timeout(deadline.since(now), turn).await),
+            None => turn.await,
+        }
+        false
     }
 
     async fn go(&self, kv: &KeyValue, next: &Migration) {
@@ -409,6 +413,7 @@ impl Migrations {
                 Err(error) if error.code == ErrorCode::Conflict => {}
                 Err(error) => return Err(error),
             }
+            crash_point("move-after-hand-over");
             life.handed_over = true;
         }
         let known = life.stage.replace(MoveStage::Listening);
@@ -424,6 +429,7 @@ impl Migrations {
             next.downtime_ms = life
                 .promised_at
                 .map(|promised| millis(self.clock.monotonic().saturating_sub(promised)));
+            crash_point("move-after-arrival");
             return Ok(Turn::Next(next));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -431,7 +437,8 @@ impl Migrations {
     }
 
     /// The target lost the guest before it ran there, by its own word: the source has it again
-    /// under yet another epoch.
+    /// under yet another epoch. Unless another has decided about it since, as when its region
+    /// was failed over: then that stands, and only what is left of the move is removed.
     async fn back(
         &self,
         kv: &KeyValue,
@@ -440,11 +447,14 @@ impl Migrations {
     ) -> Result<Turn, ApiError> {
         let (vm_kv, record) = self.vm(migration).await?;
         let now = self.clock.now();
-        let owned = take_back(&record, migration, now).map_err(|why| changed(&why))?;
         let why = failure(seen, "the target");
         let mut next = self.next(migration, Step::TakingBack, &why)?;
         next.failure = Some(why);
+        let Ok(owned) = take_back(&record, migration, now) else {
+            return Ok(Turn::Next(next));
+        };
         if self.swap((&vm_kv, &owned), (kv, &next)).await? {
+            crash_point("move-after-take-back");
             self.tell(&next).await;
         }
         Ok(Turn::Again)
@@ -458,22 +468,26 @@ impl Migrations {
             tokio::time::sleep(LOOK_AGAIN).await;
             return Ok(Turn::Again);
         }
+        crash_point("move-after-clean-source");
         let what = format!("moved; nothing is left in {}", ask.source.region);
         self.next(migration, Step::Done, &what).map(Turn::Next)
     }
 
     async fn clean_target(&self, migration: &Migration) -> Result<Turn, ApiError> {
         let ask = &migration.ask;
-        let body = LetGoBody {
-            epoch: ask.epoch.next().next(),
-            reservation: migration.reservation.clone(),
-        };
+        let epoch = ask.epoch.next().next();
+        let (source, target) = (&ask.reservation, &migration.reservation);
         let site = self.site(migration)?;
-        if !self.reach.let_go(site, &ask.vm, &body).await?.gone {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            return Ok(Turn::Again);
+        // The source too: it keeps what is its own, and lets go of a guest that another has.
+        for (at, reservation) in [(site, target), (&ask.source, source)] {
+            let body = LetGoBody { epoch, reservation: reservation.clone() };
+            if !self.reach.let_go(at, &ask.vm, &body).await?.gone {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                return Ok(Turn::Again);
+            }
         }
-        let what = format!("back in {}", ask.source.region);
+        crash_point("move-after-clean-target");
+        let what = format!("not in {}", self.region);
         self.next(migration, Step::Done, &what).map(Turn::Next)
     }
 
@@ -490,6 +504,7 @@ impl Migrations {
         }
         let freed = self.books.release(migration.reservation.clone()).await;
         freed.map_err(|error| not_stored(&error))?;
+        crash_point("move-after-undo");
         let what = format!("it stays in {}", migration.ask.source.region);
         self.next(migration, Step::Done, &what).map(Turn::Next)
     }

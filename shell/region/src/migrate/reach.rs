@@ -16,8 +16,9 @@ use dwcp_api::peer::{
 use dwcp_api::{ApiError, CallError, Client, ErrorCode};
 use dwcp_controller::migration::Site;
 use dwcp_controller::ownership::{VmRecord, vm_key};
+use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::StrongEngine;
-use dwcp_types::{Generation, HostId, Power, RegionId, VmId, VmShape};
+use dwcp_types::{Generation, HostId, Power, RegionId, ReservationId, VmId, VmShape};
 
 use crate::books::Books;
 use crate::engine;
@@ -155,12 +156,18 @@ impl Reach {
             .map(|kv| serde_json::from_slice(&kv.value))
             .transpose()
             .map_err(|reason| ApiError::new(ErrorCode::Internal, reason.to_string()))?;
-        let ours = record.as_ref().is_some_and(|record| {
-            let owner = &record.owner;
-            let here = owner.region == self.region && owner.host == *host;
-            here || owner.epoch < body.epoch
+        let here = record.as_ref().filter(|record| {
+            record.owner.region == self.region && record.owner.host == *host
         });
-        if ours {
+        if let Some(record) = here.filter(|record| record.owner.epoch >= body.epoch) {
+            // It has come back meanwhile; only what held its capacity before may be left.
+            if record.reservation != body.reservation {
+                self.free(&body.reservation).await?;
+            }
+            return Ok(LetGoReply { gone: true });
+        }
+        let is_older = |record: &VmRecord| record.owner.epoch < body.epoch;
+        if record.as_ref().is_some_and(is_older) {
             let message = format!("host {host} still owns VM {vm}");
             return Err(ApiError::new(ErrorCode::Conflict, message)
                 .with_remedy("look at its record: dwcp-cli vm describe"));
@@ -183,12 +190,18 @@ impl Reach {
         if !seen.gone {
             return Ok(LetGoReply { gone: false });
         }
-        let freed = self.books.release(body.reservation.clone()).await;
+        self.free(&body.reservation).await?;
+        crash_point("move-after-let-go");
+        Ok(LetGoReply { gone: true })
+    }
+
+    async fn free(&self, reservation: &ReservationId) -> Result<(), ApiError> {
+        let freed = self.books.release(reservation.clone()).await;
         freed.map_err(|reason| {
             ApiError::new(ErrorCode::Unavailable, reason.to_string())
                 .with_remedy("free space on the disk of that region's data directory")
         })?;
-        Ok(LetGoReply { gone: true })
+        Ok(())
     }
 
     /// The door for peers.

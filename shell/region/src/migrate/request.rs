@@ -274,6 +274,10 @@ impl Migrations {
         let (first, rest) = all.split_at(all.len().min(PROGRESS_MAX));
         let mut items = join_all(first.iter().map(|it| self.shown(it))).await;
         items.extend(rest.iter().map(|it| item(it)));
+        let waves = self.waves();
+        for item in &mut items {
+            item.wave = waves.get(&item.id).and_then(|wave| u32::try_from(*wave).ok());
+        }
         MigrationList { items }
     }
 
@@ -389,6 +393,7 @@ fn item(migration: &Migration) -> MigrationItem {
         cause: ask.cause,
         priority: ask.priority,
         step: migration.step,
+        wave: None,
         outcome: migration.outcome,
         failure: migration.failure.clone(),
         percent: None,
