@@ -11,6 +11,7 @@
 mod certificates;
 mod fixtures;
 mod help;
+mod moves;
 mod refusals;
 mod snapshot;
 mod stage;
