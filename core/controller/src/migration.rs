@@ -395,6 +395,14 @@ pub fn take_back(
     Ok(owned(record, &migration.ask.source, &migration.ask.reservation, now))
 }
 
+/// Whether others have decided about a VM since its target became its owner: it was deleted,
+/// or its new region was failed over.
+#[must_use]
+pub fn is_overtaken(record: Option<&VmRecord>, migration: &Migration) -> bool {
+    let committed = migration.ask.epoch.next();
+    record.is_none_or(|record| record.owner.epoch > committed)
+}
+
 fn owned(
     record: &VmRecord,
     site: &Site,

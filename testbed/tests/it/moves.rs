@@ -1,17 +1,19 @@
 //! A VM moves between regions: by the API of a daemon that is neither's, through crashes of
 //! the daemon that drives it, and with a real guest.
 
+use dwcp_api::failover::{PostFailover, StartFailover};
 use dwcp_api::migration::{
-    AskMigration, CancelMigration, CreateMigration, GetMigration, MigrationItem,
-    MigrationParams,
+    AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
+    MigrationFilter, MigrationItem, MigrationParams,
 };
+use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
 use dwcp_api::{ApiError, CallError, ErrorCode, NoParams};
 use dwcp_controller::migration::{Cause, Outcome};
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{
     Ask, Door, Federation, HostPlan, Plan, RegionPlan, guest_image, refusal, until,
 };
-use dwcp_types::{Epoch, MigrationId, RegionId, Timestamp, VmId, VmPhase};
+use dwcp_types::{Epoch, MigrationId, Power, RegionId, Timestamp, VmId, VmPhase};
 
 const REGIONS: [&str; 3] = ["engine", "here", "there"];
 
@@ -283,6 +285,152 @@ async fn a_move_that_is_called_off_is_undone_by_whichever_life_of_its_driver() {
     // Nothing keeps it from moving now.
     let again = ask_until_fresh(&door, &wish("vm-1", "there")).await;
     assert_eq!(over(&door, &again).await.outcome, Some(Outcome::Moved));
+    federation.end();
+}
+
+/// The target's region is lost after it owns the VM and is failed over; the VM may only go
+/// back to where it came from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_whose_target_is_failed_over_leaves_one_guest_and_ends() {
+    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    placed_as(&federation, &Ask::new("vm-1").protected()).await;
+    let before = is_at(&federation, "vm-1", "here").await;
+    dies_at(&mut federation, "there", "move-after-commit").await;
+    let door = federation.at("engine");
+    let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
+    drop(federation.process("there").ended().await);
+    federation.process("there-h1").kill_9();
+    let lost = StartFailover {
+        from_region: RegionId::new("there").unwrap(),
+        to_regions: None,
+        reason: "lost".to_owned(),
+        even_if_alive: false,
+        dry_run: false,
+    };
+    until("the lost region is failed over", || async {
+        let begun = door.call::<PostFailover>(&NoParams {}, &lost).await;
+        begun.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    let back = is_at(&federation, "vm-1", "here").await;
+    assert!(back > before.next(), "{back}");
+    federation.process("there-h1").start();
+    federation.process("there").start();
+    let end = over(&door, &asked).await;
+    assert_eq!(end.outcome, Some(Outcome::Failed), "{end:?}");
+    federation.healthy().await;
+    federation.nothing_reserved("there").await;
+    federation.reserved("here", 1).await;
+    assert!(!federation.data("there-h1").join("guests/vm-1").exists());
+    is_at(&federation, "vm-1", "here").await;
+    federation.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_is_off_moves_cold_and_starts_at_its_target() {
+    let federation = Federation::start(Plan::simulated(plan())).await;
+    let door = federation.at("engine");
+    placed(&federation, "vm-1").await;
+    door.want("vm-1", Power::Stopped).await.unwrap();
+    federation.in_phase("engine", "vm-1", VmPhase::Stopped).await;
+    let live = refused(&door, &wish("vm-1", "there")).await;
+    assert_eq!(live.code, ErrorCode::Conflict);
+    assert!(live.message.contains("--cold"), "{live:?}");
+
+    let cold = AskMigration { cold: true, ..wish("vm-1", "there") };
+    let asked = ask_until_fresh(&door, &cold).await;
+    let end = over(&door, &asked).await;
+    assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
+    door.want("vm-1", Power::Running).await.unwrap();
+    is_at(&federation, "vm-1", "there").await;
+    federation.reserved("there", 1).await;
+    federation.nothing_reserved("here").await;
+    federation.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_disabled_or_full_or_against_the_law_is_refused_with_what_to_do()
+{
+    let mut regions = plan();
+    regions.push(RegionPlan::new("full").host(HostPlan::of_slots(1)));
+    let federation = Federation::start(Plan::simulated(regions)).await;
+    let door = federation.at("engine");
+    door.place(&Ask::new("vm-fills").only_in("full")).await.unwrap();
+    let anywhere = Ask::new("vm-1").only_in("here").only_in("there").only_in("full");
+    door.place(&anywhere).await.unwrap();
+    let at = federation.in_phase("engine", "vm-1", VmPhase::Running).await;
+    let other = if at.item.region.as_str() == "here" { "there" } else { "here" };
+
+    let params = RegionParams { region: RegionId::new(other).unwrap() };
+    let off = SetEnabled { enabled: false };
+    door.call::<EnableRegion>(&params, &off).await.unwrap();
+    until("the disabled region is refused", || async {
+        let told = refused(&door, &wish("vm-1", other)).await;
+        let remedy = told.remedy.clone().unwrap_or_default();
+        let is_told = told.message.contains("disabled") && remedy.contains("enable");
+        if is_told { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    let full = refused(&door, &wish("vm-1", "full")).await;
+    assert_eq!(full.code, ErrorCode::Refused);
+    assert!(full.message.contains("does not take"), "{full:?}");
+    assert!(full.remedy.unwrap().contains("explain"));
+    let law = refused(&door, &wish("vm-1", "engine")).await;
+    assert_eq!(law.code, ErrorCode::Refused, "{law:?}");
+    assert!(law.remedy.is_some());
+    let elsewhere = AskMigration {
+        source: Some(RegionId::new("engine").unwrap()),
+        ..wish("vm-1", "full")
+    };
+    let elsewhere = refused(&door, &elsewhere).await;
+    assert_eq!(elsewhere.code, ErrorCode::Conflict);
+    assert!(elsewhere.remedy.unwrap().contains("--source"));
+    assert!(
+        door.call::<ListMigrations>(&MigrationFilter::default(), &())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    federation.end();
+}
+
+/// Several are asked for at once: they go by urgency, two from a host at a time, and all arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn moves_that_wait_go_by_urgency_and_all_arrive() {
+    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let vms = ["vm-1", "vm-2", "vm-3", "vm-4"];
+    for vm in vms {
+        placed(&federation, vm).await;
+    }
+    federation.process("there").kill_9();
+    let door = federation.at("engine");
+    let mut asked = Vec::new();
+    for (vm, priority) in vms.into_iter().zip([1, 9, 5, 7]) {
+        let wish = AskMigration { priority: Some(priority), ..wish(vm, "there") };
+        asked.push(ask_until_fresh(&door, &wish).await);
+    }
+    until("each that waits has its wave", || async {
+        let listed = door.call::<ListMigrations>(&MigrationFilter::default(), &()).await;
+        let listed = listed.map_err(|error| error.to_string())?;
+        let waves: Vec<_> =
+            listed.items.iter().map(|it| (it.vm.as_str(), it.wave)).collect();
+        let wanted =
+            [("vm-2", Some(1)), ("vm-4", Some(1)), ("vm-3", Some(2)), ("vm-1", Some(2))];
+        if waves == wanted { Ok(()) } else { Err(format!("{waves:?}")) }
+    })
+    .await;
+    federation.process("there").start();
+    for id in &asked {
+        let end = over(&door, id).await;
+        assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
+    }
+    for vm in vms {
+        is_at(&federation, vm, "there").await;
+    }
+    federation.healthy().await;
+    federation.reserved("there", 4).await;
+    federation.nothing_reserved("here").await;
     federation.end();
 }
 

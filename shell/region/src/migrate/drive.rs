@@ -11,7 +11,8 @@ use dwcp_api::peer::LetGoBody;
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::{HOLD_FOR_MAX, Proposal, Reserve};
 use dwcp_controller::migration::{
-    Migration, Outcome, Site, Step, Unmovable, hand_over, migration_key, take_back,
+    Migration, Outcome, Site, Step, Unmovable, hand_over, is_overtaken, migration_key,
+    take_back,
 };
 use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_runtime::crash::crash_point;
@@ -432,8 +433,32 @@ impl Migrations {
             crash_point("move-after-arrival");
             return Ok(Turn::Next(next));
         }
+        if let Some(next) = self.overtaken(migration).await? {
+            return Ok(Turn::Next(next));
+        }
         tokio::time::sleep(LOOK_AGAIN).await;
         Ok(Turn::Again)
+    }
+
+    /// The step after the commit when others have decided about the VM since. The mirror is
+    /// looked at first, because the guest is halted meanwhile; the engine has the last word.
+    async fn overtaken(
+        &self,
+        migration: &Migration,
+    ) -> Result<Option<Box<Migration>>, ApiError> {
+        let vm = &migration.ask.vm;
+        let mirrored = self.mirror.vm(vm).map(|stored| stored.record);
+        if !is_overtaken(mirrored.as_deref(), migration) {
+            return Ok(None);
+        }
+        let stored = self.read::<VmRecord>(&vm_key(vm)).await?;
+        if !is_overtaken(stored.as_ref().map(|(_, record)| record), migration) {
+            return Ok(None);
+        }
+        let why = "others have decided about the VM since the target owned it";
+        let mut next = self.next(migration, Step::TakingBack, why)?;
+        next.failure = Some(why.to_owned());
+        Ok(Some(next))
     }
 
     /// The target lost the guest before it ran there, by its own word: the source has it again
