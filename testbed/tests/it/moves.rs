@@ -288,41 +288,57 @@ async fn a_move_that_is_called_off_is_undone_by_whichever_life_of_its_driver() {
     federation.end();
 }
 
-/// The target's region is lost after it owns the VM and is failed over; the VM may only go
-/// back to where it came from.
+fn rescue(dry_run: bool) -> StartFailover {
+    StartFailover {
+        from_region: RegionId::new("there").unwrap(),
+        to_regions: None,
+        reason: "lost".to_owned(),
+        even_if_alive: false,
+        dry_run,
+    }
+}
+
+/// The target's region is lost after it owns the VM, and is failed over to a third one: that
+/// one has the VM, and nothing is left of it where it came from nor where it was to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_whose_target_is_failed_over_leaves_one_guest_and_ends() {
     let mut federation = Federation::start(Plan::simulated(plan())).await;
-    placed_as(&federation, &Ask::new("vm-1").protected()).await;
+    placed_as(&federation, &Ask::new("vm-1").protected().only_in("engine")).await;
     let before = is_at(&federation, "vm-1", "here").await;
     dies_at(&mut federation, "there", "move-after-commit").await;
     let door = federation.at("engine");
     let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
     drop(federation.process("there").ended().await);
     federation.process("there-h1").kill_9();
-    let lost = StartFailover {
-        from_region: RegionId::new("there").unwrap(),
-        to_regions: None,
-        reason: "lost".to_owned(),
-        even_if_alive: false,
-        dry_run: false,
-    };
+    let params = RegionParams { region: RegionId::new("here").unwrap() };
+    let off = SetEnabled { enabled: false };
+    door.call::<EnableRegion>(&params, &off).await.unwrap();
+    until("the VM would go to the third region", || async {
+        let planned = door.call::<PostFailover>(&NoParams {}, &rescue(true)).await;
+        let plan = planned.map_err(|error| error.to_string())?.plan;
+        let to = plan.moves.iter().flat_map(|it| &it.to);
+        let to: Vec<_> = to.map(|it| it.region.as_str()).collect();
+        if to == ["engine"] { Ok(()) } else { Err(format!("{to:?}")) }
+    })
+    .await;
     until("the lost region is failed over", || async {
-        let begun = door.call::<PostFailover>(&NoParams {}, &lost).await;
+        let begun = door.call::<PostFailover>(&NoParams {}, &rescue(false)).await;
         begun.map(drop).map_err(|error| error.to_string())
     })
     .await;
-    let back = is_at(&federation, "vm-1", "here").await;
-    assert!(back > before.next(), "{back}");
+    let epoch = is_at(&federation, "vm-1", "engine").await;
+    assert_eq!(epoch, before.next().next());
     federation.process("there-h1").start();
     federation.process("there").start();
     let end = over(&door, &asked).await;
     assert_eq!(end.outcome, Some(Outcome::Failed), "{end:?}");
-    federation.healthy().await;
-    federation.nothing_reserved("there").await;
-    federation.reserved("here", 1).await;
-    assert!(!federation.data("there-h1").join("guests/vm-1").exists());
-    is_at(&federation, "vm-1", "here").await;
+    for region in ["here", "there"] {
+        federation.nothing_reserved(region).await;
+        let left = federation.data(&format!("{region}-h1")).join("guests/vm-1");
+        assert!(!left.exists(), "nothing is left in {region}");
+    }
+    federation.reserved("engine", 1).await;
+    assert_eq!(is_at(&federation, "vm-1", "engine").await, epoch);
     federation.end();
 }
 
