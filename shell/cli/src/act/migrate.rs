@@ -90,7 +90,8 @@ async fn begin(run: &mut Run<'_>, args: BeginArgs) -> Result<(), Failure> {
     let dry_run = args.dry_run;
     show(run, &list, |list, _| view::begun(list, dry_run))?;
     if failures > 0 {
-        let message = format!("{failures} VMs are not moved; see above");
+        let all = failures + list.items.len();
+        let message = format!("{failures} of {all} VMs stay where they are; see above");
         return Err(Failure::new(Kind::Refused, message));
     }
     Ok(())
@@ -127,7 +128,8 @@ async fn meant(
     }
     let everything = vm::pages(session, of(None), u64::MAX).await?;
     if !args.all && found.items.len() == everything.items.len() {
-        let message = format!("the filter means every one of {} VMs", found.items.len());
+        let count = found.items.len();
+        let message = format!("the filter means every VM that there is: {count}");
         return Err(Failure::usage(message).with_remedy("say --all if that is meant"));
     }
     Ok(vms)
