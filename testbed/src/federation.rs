@@ -148,6 +148,7 @@ impl Federation {
                 let mut names =
                     vec![SubjectName::Ip(self.ground.address(region.as_str()))];
                 names.extend(engine_name(who).map(|name| SubjectName::Dns(name.into())));
+                names.extend(who.dns_name().map(SubjectName::Dns));
                 names
             }
         };

@@ -92,6 +92,8 @@ const LAYERS: &[Layer] = &[
         ours: &[
             "dwcp-types",
             "dwcp-controller",
+            // Foretells whether a guest can move.
+            "dwcp-vm",
             "dwcp-monitor",
             "dwcp-state",
             "dwcp-runtime",

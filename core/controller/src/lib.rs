@@ -5,6 +5,7 @@ mod host_fit;
 pub mod lease;
 pub mod ledger;
 pub mod liveness;
+pub mod migration;
 pub mod ownership;
 pub mod placement;
 

@@ -308,6 +308,7 @@ impl Hypervisor for Simulated {
     }
 
     fn delete<'a>(&'a self, vm: &'a VmId) -> Done<'a> {
+        self.moves.forget(vm);
         Box::pin(ready(self.remove(vm)))
     }
 

@@ -439,6 +439,8 @@ pub struct MoveReport {
     pub id: Option<MigrationId>,
     /// How far.
     pub stage: MoveStage,
+    /// Nothing of the VM is on the host but, at most, its tombstone.
+    pub gone: bool,
     /// The epoch that the host obeys for this VM, when it has a record of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,

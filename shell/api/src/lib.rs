@@ -8,6 +8,7 @@ pub mod engine;
 mod error;
 pub mod failover;
 pub mod host;
+pub mod migration;
 mod openapi;
 mod operation;
 mod params;

@@ -2,11 +2,15 @@
 
 use dwcp_controller::liveness::View;
 use dwcp_controller::ownership::{ClientToken, DecisionSummary, Recovered, VmRecord};
-use dwcp_types::{HostId, PlacementRequest, ReservationId, Timestamp, VmId, ZoneId};
+use dwcp_types::{
+    Epoch, HostId, Mib, PlacementRequest, ReservationId, Timestamp, VmId, ZoneId,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::host::InstanceReport;
+use crate::host::{
+    Acknowledged, InstanceReport, MachineReport, MoveOrder, MoveReport, MoveStage,
+};
 use crate::operations;
 use crate::public::{ConsoleParams, ConsoleReply, EventList, EventParams, HostItem};
 
@@ -151,6 +155,66 @@ pub struct CommitReply {
     pub repeated: bool,
 }
 
+/// Names a VM on a host of the region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostVmParams {
+    /// The host.
+    pub host: HostId,
+    /// The VM.
+    pub vm: VmId,
+}
+
+/// Which VM on which host, and what is known of its move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerMoveParams {
+    /// The host.
+    pub host: HostId,
+    /// The VM.
+    pub vm: VmId,
+    /// The stage that is known; the answer is held back while it is that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<MoveStage>,
+    /// How long to hold the answer back, at most 10,000 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// Which VM on which host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerMachineParams {
+    /// The host.
+    pub host: HostId,
+    /// The VM.
+    pub vm: VmId,
+    /// Virtual CPUs that were asked for.
+    pub cpu: u32,
+    /// Memory that was asked for.
+    pub memory: Mib,
+    /// Also measure how fast the memory of the running guest changes.
+    #[serde(default)]
+    pub measure: bool,
+    /// The image that must be there; the host's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// What a host is to let go of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LetGoBody {
+    /// The epoch from which on the VM is another's.
+    pub epoch: Epoch,
+    /// What held its capacity here.
+    pub reservation: ReservationId,
+}
+
+/// Whether nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LetGoReply {
+    /// Nothing of the VM is on the host any more, and its capacity is free.
+    pub gone: bool,
+}
+
 operations! {
     /// F92.
     GetRegionReport = Get "/peer/v1/report" "region_report"
@@ -178,6 +242,22 @@ operations! {
     GetPeerConsole = Get "/peer/v1/vms/{vm}/console" "peer_console"
         "The serial output of a guest that this region owns.",
         ConsoleParams, () => ConsoleReply;
+    /// C20.
+    PutPeerMove = Put "/peer/v1/hosts/{host}/vms/{vm}/move" "peer_put_move"
+        "Says to a host of this region what is to be done about a VM that moves.",
+        HostVmParams, MoveOrder => Acknowledged;
+    /// C20.
+    GetPeerMove = Get "/peer/v1/hosts/{host}/vms/{vm}/move" "peer_get_move"
+        "How far the move of a VM is on a host of this region.",
+        PeerMoveParams, () => MoveReport;
+    /// F14.
+    GetPeerMachine = Get "/peer/v1/hosts/{host}/vms/{vm}/machine" "peer_get_machine"
+        "What a VM runs on there, and how fast its memory changes.",
+        PeerMachineParams, () => MachineReport;
+    /// F4: refused while the host still owns the VM.
+    LetGo = Post "/peer/v1/hosts/{host}/vms/{vm}/let-go" "peer_let_go"
+        "Removes what a host still has of a VM that has another owner, with its reservation.",
+        HostVmParams, LetGoBody => LetGoReply;
     /// DETAILS 2.4.
     GetPeerEvents = Get "/peer/v1/events" "peer_events" "Events that this region saw.",
         EventParams, () => EventList;

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use dwcp_api::{Described, document, engine, failover, host, peer, public, state};
+use dwcp_api::{
+    Described, document, engine, failover, host, migration, peer, public, state,
+};
 
 fn compare(name: &str, title: &str, described: &[Described]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openapi").join(name);
@@ -24,6 +26,7 @@ fn the_operators_document_is_current() {
     let mut described = public::described();
     described.extend(failover::described());
     described.extend(state::described());
+    described.extend(migration::described());
     compare("dwcp-v1.json", "DWCP Federation", &described);
 }
 

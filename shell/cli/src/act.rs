@@ -2,6 +2,7 @@
 
 mod console;
 mod failover;
+mod migrate;
 mod place;
 mod region;
 mod request;
@@ -35,6 +36,7 @@ pub(crate) async fn act(
         FederationCommand::Region(command) => region_command(run, command).await,
         FederationCommand::PlaceVm(args) => place::place(run, *args).await,
         FederationCommand::Vm(command) => vm_command(run, command).await,
+        FederationCommand::Migrate(args) => Box::pin(migrate::migrate(run, *args)).await,
         FederationCommand::Explain(args) => place::explain(run, *args).await,
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,

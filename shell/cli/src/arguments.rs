@@ -4,6 +4,7 @@
 //! the source uses both.
 
 mod failover;
+mod migrate;
 mod region;
 mod request;
 mod state;
@@ -15,6 +16,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use failover::{FailoverArgs, FailoverCommand};
+pub(crate) use migrate::{
+    BeginArgs, MigrateArgs, MigrateCommand, QueueArgs, StatusOfArgs,
+};
 pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
     ExplainArgs, LimitArgs, OnRegionLossArg, PlaceArgs, RequestArgs, SizeArgs,
@@ -135,6 +139,8 @@ pub(crate) enum FederationCommand {
     /// List, start, stop, delete virtual machines; read their consoles
     #[command(subcommand)]
     Vm(VmCommand),
+    /// Move a virtual machine to another region while it runs; see and call off moves
+    Migrate(Box<MigrateArgs>),
     /// Say for every region why it would or would not take a VM
     Explain(Box<ExplainArgs>),
     /// List what happened, newest last

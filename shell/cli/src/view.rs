@@ -2,6 +2,7 @@
 
 mod event;
 mod failover;
+mod migrate;
 mod place;
 mod region;
 mod state;
@@ -12,6 +13,7 @@ pub(crate) use event::events;
 pub(crate) use failover::{
     failover_history, failover_log, failover_plan, failover_status,
 };
+pub(crate) use migrate::{begun, migration, migrations};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use state::{

@@ -7,6 +7,7 @@
 
 mod background;
 mod guard;
+mod moves;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ use crate::lifecycle::Lifecycle;
 use crate::local_guests::LocalGuests;
 use crate::meter::{Meter, metered};
 use crate::metrics::Metrics;
+use crate::migrate::Board;
 use crate::mirror::{self, Mirror};
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
@@ -304,6 +306,8 @@ struct Core {
     reservations: Arc<Reservations>,
     inventory: Inventory,
     status: Arc<Status>,
+    moves_at_once: u32,
+    board: Arc<Board>,
     hosts: BTreeMap<HostId, Client>,
     peers: BTreeMap<RegionId, Client>,
     /// Leases and liveness, where the configuration has failover.
@@ -345,6 +349,8 @@ impl Core {
         Ok(Self {
             policy: policy(&federation),
             reservations,
+            moves_at_once: federation.controller.max_concurrent_migrations,
+            board: Arc::default(),
             status: Status::new(
                 region.clone(),
                 engine_view.clone(),
@@ -385,6 +391,7 @@ impl Core {
         spawn(tasks, "the fleet", self.fleet.clone().run());
         spawn(tasks, "the roll-forward", self.committer.clone().roll_forward());
         spawn(tasks, "the status", self.status.clone().run());
+        spawn(tasks, "the moves", self.migrations().run());
         let reconciler = Reconciler {
             region: self.region.clone(),
             engine: self.engine.clone(),
@@ -495,6 +502,7 @@ impl Core {
             status: self.status.clone(),
             local: self.local_guests(),
             rescuer: self.rescuer(),
+            migrations: self.migrations(),
             peers: self.peers.clone(),
         });
         let peer = Arc::new(PeerApi {
@@ -505,6 +513,7 @@ impl Core {
             reservations: self.reservations.clone(),
             local: self.local_guests(),
             seen: self.seen.subscribe(),
+            reach: self.reach(),
             meter: self.meter.clone(),
             clock: self.clock.clone(),
         });

@@ -136,6 +136,18 @@ impl Books {
         self.ask(move |ledger, _| flat(ledger.confirm(&id))).await
     }
 
+    /// Holds what is held for longer ([`Ledger::renew`]).
+    ///
+    /// # Errors
+    ///
+    /// The outer when nothing could be stored, the inner when it is not held any more.
+    pub async fn renew(
+        &self,
+        id: ReservationId,
+    ) -> Result<Result<Arc<Reservation>, ConfirmDenied>, BooksError> {
+        self.ask(move |ledger, now| flat(ledger.renew(now, &id))).await
+    }
+
     /// Gives capacity back ([`Ledger::release`]).
     ///
     /// # Errors

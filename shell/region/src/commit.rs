@@ -308,7 +308,8 @@ impl Committer {
                 Err(BooksError::Stopping) => return,
                 Err(BooksError::NotStored { .. }) => continue,
             };
-            for row in rows {
+            // A move has a log of its own, whose controller finishes it.
+            for row in rows.into_iter().filter(|row| !row.is_move()) {
                 match self.finish(&row).await {
                     Ok(reply) => {
                         info!(vm = %reply.record.request.id, "commit rolled forward");

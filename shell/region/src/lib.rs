@@ -20,6 +20,7 @@ pub mod local;
 pub mod local_guests;
 pub mod meter;
 mod metrics;
+pub mod migrate;
 pub mod mirror;
 pub mod peer_api;
 pub mod peer_link;

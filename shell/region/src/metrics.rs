@@ -1,4 +1,4 @@
-//! What this daemon measures, by the source's names (O18, O19, O22 to O24).
+//! What this daemon measures, by the source's names (O18, O19, O21 to O24).
 //!
 //! Where those names break the customs of Prometheus (`_ms` instead of seconds, F66), they are
 //! kept, because dashboards refer to them. Counts live here and rise; what is a level at a
@@ -63,6 +63,7 @@ pub(crate) struct Metrics {
     placements: Family<Placement, Counter>,
     placement: Histogram,
     failovers: Family<Failover, Histogram>,
+    migrations: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
@@ -74,6 +75,7 @@ impl Metrics {
             placements: Family::default(),
             placement: Histogram::new(PLACEMENT_MS),
             failovers: Family::new_with_constructor(|| Histogram::new(FAILOVER_S)),
+            migrations: Family::default(),
         }
     }
 
@@ -124,6 +126,11 @@ impl Metrics {
         self.failovers.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
+    /// A move to this region ended: `moved`, `failed` or `cancelled`.
+    pub(crate) fn migrated(&self, result: &'static str) {
+        self.migrations.get_or_create(&[("result", result)]).inc();
+    }
+
     /// Hands out what is counted.
     pub(crate) fn register(&self, all: &mut Registry) {
         let own = self.own(all);
@@ -147,6 +154,11 @@ impl Metrics {
             "From the begin of a region's failover until its VMs run elsewhere",
             Unit::Seconds,
             self.failovers.clone(),
+        );
+        own.register(
+            "migrations",
+            "Moves of VMs to this region that ended (O21)",
+            self.migrations.clone(),
         );
         all.register(
             "state_sync_latency_ms",

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_api::host::InstanceReport;
+use dwcp_api::host::{
+    Acknowledged, InstanceReport, MachineReport, MoveOrder, MoveReport,
+};
 use dwcp_api::peer::{
-    Commit, CommitBody, CommitReply, GetPeerConsole, GetPeerEvents, GetRegionReport,
-    Heartbeat, HeartbeatReply, HeldReply, REPORT_WAIT_MAX_MS, RegionReport, Release,
-    ReportParams, ReservationParams, Reserve, ReserveBody, TakeOver, TakeOverBody,
+    Commit, CommitBody, CommitReply, GetPeerConsole, GetPeerEvents, GetPeerMachine,
+    GetPeerMove, GetRegionReport, Heartbeat, HeartbeatReply, HeldReply, HostVmParams,
+    LetGo, LetGoBody, LetGoReply, PeerMachineParams, PeerMoveParams, PutPeerMove,
+    REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams, ReservationParams, Reserve,
+    ReserveBody, TakeOver, TakeOverBody,
 };
 use dwcp_api::public::{ConsoleParams, ConsoleReply, EventList, EventParams};
 use dwcp_api::{ApiError, Caller, NoParams, Routes};
@@ -22,6 +26,7 @@ use crate::bind::bind;
 use crate::books::Shown;
 use crate::local_guests::LocalGuests;
 use crate::meter::Meter;
+use crate::migrate::Reach;
 use crate::reservations::Reservations;
 use crate::warden::Seen;
 use crate::world::World;
@@ -46,6 +51,8 @@ pub struct PeerApi {
     pub local: LocalGuests,
     /// What it hears of other regions.
     pub seen: watch::Receiver<Arc<Seen>>,
+    /// Its hosts, for guests that move.
+    pub reach: Reach,
     /// Its requests.
     pub meter: Arc<Meter>,
     /// The clock.
@@ -75,6 +82,10 @@ pub fn routes(api: &Arc<PeerApi>) -> Routes {
         TakeOver => take_over;
         GetPeerConsole => console;
         GetPeerEvents => events;
+        PutPeerMove => put_move;
+        GetPeerMove => get_move;
+        GetPeerMachine => get_machine;
+        LetGo => let_go;
     }
 }
 
@@ -150,6 +161,38 @@ impl PeerApi {
         (): (),
     ) -> Result<ConsoleReply, ApiError> {
         self.local.console(&params).await
+    }
+
+    async fn put_move(
+        &self,
+        params: HostVmParams,
+        order: MoveOrder,
+    ) -> Result<Acknowledged, ApiError> {
+        self.reach.put_move_here(params, &order).await
+    }
+
+    async fn get_move(
+        &self,
+        params: PeerMoveParams,
+        (): (),
+    ) -> Result<MoveReport, ApiError> {
+        self.reach.get_move_here(params).await
+    }
+
+    async fn get_machine(
+        &self,
+        params: PeerMachineParams,
+        (): (),
+    ) -> Result<MachineReport, ApiError> {
+        self.reach.machine_here(params).await
+    }
+
+    async fn let_go(
+        &self,
+        params: HostVmParams,
+        body: LetGoBody,
+    ) -> Result<LetGoReply, ApiError> {
+        self.reach.let_go_here(&params.host, &params.vm, &body).await
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]

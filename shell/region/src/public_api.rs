@@ -8,6 +8,10 @@ use dwcp_api::failover::{
     FailoverList, FailoverReply, FailoverStatus, GetFailover, ListFailovers,
     PostFailover, StartFailover,
 };
+use dwcp_api::migration::{
+    AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
+    MigrationFilter, MigrationItem, MigrationList, MigrationParams, MigrationReply,
+};
 use dwcp_api::peer::GetPeerConsole;
 use dwcp_api::peer::GetPeerEvents;
 use dwcp_api::public::{
@@ -30,6 +34,7 @@ use crate::engine;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, no_such_vm};
 use crate::local_guests::LocalGuests;
+use crate::migrate::Migrations;
 use crate::place::Placer;
 use crate::region_records::RegionRecords;
 use crate::rescue::Rescuer;
@@ -61,6 +66,8 @@ pub struct PublicApi {
     pub local: LocalGuests,
     /// Fails regions over, and knows which live; nothing where leases are not kept.
     pub rescuer: Option<Arc<Rescuer>>,
+    /// Moves VMs between regions.
+    pub migrations: Arc<Migrations>,
     /// The daemons of the other regions.
     pub peers: BTreeMap<RegionId, Client>,
 }
@@ -100,6 +107,10 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         DeleteVm => delete_vm;
         GetConsole => console;
         GetEvents => events;
+        CreateMigration => create_migration;
+        ListMigrations => list_migrations;
+        GetMigration => get_migration;
+        CancelMigration => cancel_migration;
     };
     // Who asks is kept with the log.
     routes.bind::<PostFailover, _, _>(move |caller, _, body| {
@@ -274,6 +285,38 @@ impl PublicApi {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         list.items.drain(..list.items.len().saturating_sub(limit));
         Ok(list)
+    }
+
+    async fn create_migration(
+        &self,
+        _: NoParams,
+        body: AskMigration,
+    ) -> Result<MigrationReply, ApiError> {
+        self.migrations.ask(body).await
+    }
+
+    async fn list_migrations(
+        &self,
+        filter: MigrationFilter,
+        (): (),
+    ) -> Result<MigrationList, ApiError> {
+        Ok(self.migrations.list(filter).await)
+    }
+
+    async fn get_migration(
+        &self,
+        params: MigrationParams,
+        (): (),
+    ) -> Result<MigrationItem, ApiError> {
+        self.migrations.show(&params.migration).await
+    }
+
+    async fn cancel_migration(
+        &self,
+        params: MigrationParams,
+        (): (),
+    ) -> Result<MigrationItem, ApiError> {
+        self.migrations.cancel(&params.migration).await
     }
 
     fn owner(&self, vm: &VmId) -> Result<RegionId, ApiError> {

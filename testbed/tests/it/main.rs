@@ -14,6 +14,7 @@ mod guests;
 mod lifecycle;
 mod local;
 mod metrics;
+mod moves;
 mod outages;
 mod placing;
 mod starting;

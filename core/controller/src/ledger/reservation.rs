@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dwcp_types::{
-    Affinity, Capacity, Gib, HostId, PlacementRequest, ReservationId, TenantId, Tier,
-    Timestamp, VmId, VmShape, ZoneId,
+    Affinity, Capacity, Epoch, Gib, HostId, PlacementRequest, ReservationId, TenantId,
+    Tier, Timestamp, VmId, VmShape, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -193,6 +193,17 @@ impl Reservation {
     #[must_use]
     pub fn frees(&self) -> Capacity {
         Capacity { storage: Gib::ZERO, ..self.ask.need() }
+    }
+
+    /// Whether its VM has an owner elsewhere whom it is to follow: such a commit is brought to
+    /// its end by the move and by nothing else. A VM that is made begins with the first epoch;
+    /// one that moves is past it.
+    #[must_use]
+    pub fn is_move(&self) -> bool {
+        match &self.stage {
+            Stage::Committing { record } => record.owner.epoch > Epoch::FIRST,
+            Stage::Held { .. } | Stage::Confirmed => false,
+        }
     }
 
     /// When it ends by itself; never once it is being committed.

@@ -55,6 +55,29 @@ impl Ledger {
         }
     }
 
+    /// Holds what is held for as long again as it was asked for; of what is being committed
+    /// nothing lapses. A move takes longer than any single hold may.
+    ///
+    /// # Errors
+    ///
+    /// When it is not held any more.
+    pub fn renew(
+        &mut self,
+        now: Timestamp,
+        id: &ReservationId,
+    ) -> Result<Changed<Arc<Reservation>>, ConfirmDenied> {
+        let unknown = || ConfirmDenied::Unknown { id: id.clone() };
+        let row = Arc::clone(&self.live.get(id).ok_or_else(unknown)?.row);
+        if row.is_lapsed(now) {
+            return Err(unknown());
+        }
+        if row.expires_at().is_none() {
+            return Ok(Changed::nothing(row));
+        }
+        let expires_at = now.plus(row.ask.hold_for);
+        Ok(self.restage(&row, Stage::Held { expires_at }))
+    }
+
     /// The engine has the VM under this reservation. Confirming twice is confirming once.
     ///
     /// # Errors
@@ -141,6 +164,9 @@ impl Ledger {
             self.deadlines.remove(&(at, id.clone()));
         }
         let row = Arc::new(Reservation { stage, ..row.clone() });
+        if let Some(at) = row.expires_at() {
+            self.deadlines.insert((at, id.clone()));
+        }
         let live = super::Live { row: Arc::clone(&row), settled: Mark::START };
         self.live.insert(id.clone(), live);
         if matches!(row.stage, Stage::Confirmed) {

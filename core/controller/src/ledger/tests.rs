@@ -258,6 +258,20 @@ fn only_what_is_held_can_be_cancelled() {
 }
 
 #[test]
+fn what_is_held_for_a_move_can_be_held_for_longer_and_what_lapsed_cannot() {
+    let mut ledger = ledger(&[("h1", "a", 4)]);
+    held(&mut ledger, ask("r1", "vm1", 4));
+    assert_eq!(ledger.next_deadline(), Some(at(30)));
+    let renewed = ledger.renew(at(29), &id("r1")).unwrap();
+    assert_eq!(renewed.changes.len(), 1);
+    assert_eq!(ledger.next_deadline(), Some(at(59)));
+    assert!(ledger.expire(at(58)).value.is_empty());
+    assert!(ledger.renew(at(59), &id("r1")).is_err());
+    assert_eq!(ledger.expire(at(59)).value, [id("r1")]);
+    assert_eq!(ledger.lint(), []);
+}
+
+#[test]
 fn a_later_attempt_takes_the_place_of_one_that_is_only_held() {
     let mut ledger = ledger(&[("h1", "a", 4)]);
     held(&mut ledger, ask("r1", "vm1", 4));

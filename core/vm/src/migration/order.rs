@@ -68,7 +68,9 @@ impl From<Moving> for Kept {
 pub enum Holding {
     /// They never ran here, and do not before the target has arrived.
     NotYet,
-    /// They are halted, and what is left of the guest's memory is being sent.
+    /// They are halted, and what is left of the guest's memory waits to be sent, is being
+    /// sent, or has come back. Whose the guest is may have changed already, so that its
+    /// region's grant does not name it: only the end of the whole lease ends it.
     Leaving,
 }
 
@@ -81,7 +83,9 @@ impl Moving {
                 (target.step() != TargetStep::Arrived).then_some(Holding::NotYet)
             }
             Self::Out(source) => {
-                (*source.step() == SourceStep::HandingOver).then_some(Holding::Leaving)
+                let halted =
+                    source.is_bound() || *source.step() == SourceStep::TakingBack;
+                halted.then_some(Holding::Leaving)
             }
         }
     }
@@ -346,7 +350,16 @@ pub fn admit(
             if asked < epoch {
                 return Err(Refused::OlderEpoch { asked, epoch });
             }
-            Ok((!deleted).then(|| moving.clone()))
+            if deleted {
+                return Ok(None);
+            }
+            let mut target = target.clone();
+            if asked > epoch && target.step() != TargetStep::Arrived {
+                // Others owned the VM since: what was coming is history, and what came of the
+                // disk too. The guest is made anew.
+                target.drop_it();
+            }
+            Ok(Some(Moving::In(target)))
         }
     }
 }

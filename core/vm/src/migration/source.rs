@@ -179,12 +179,14 @@ impl Source {
         }
     }
 
-    /// Says what to do next.
+    /// Says what to do next. `may_run`: the lease of the host's region lets the CPUs run under
+    /// the epoch that this host holds; a guest that comes back stays halted until it does.
     pub fn decide(
         &mut self,
         now: Timestamp,
         process: Process,
         traffic: &Traffic,
+        may_run: bool,
     ) -> MoveDecision {
         self.memory.traffic = traffic.clone();
         let state = match process {
@@ -201,6 +203,7 @@ impl Source {
             SourceStep::Promised => self.promised(now, state, traffic),
             SourceStep::HandingOver => self.handing_over(now, state, traffic),
             SourceStep::Abandoned { .. } => self.undoing(state, traffic),
+            SourceStep::TakingBack if !may_run => Self::held(now, state),
             SourceStep::TakingBack => self.taking_back(state, traffic),
         };
         self.memory.pace.keep(now, decision)

@@ -358,7 +358,7 @@ impl World {
         });
         let stream = Stream { status: self.stream, ..Stream::default() };
         let traffic = Traffic { stream, mirror, ports: None };
-        let mut decision = source.decide(NOW, process, &traffic);
+        let mut decision = source.decide(NOW, process, &traffic, true);
         if decision.action == MoveAction::Undo && acts {
             // Undone and seen to be undone within the same life of the agent.
             world.undo();
@@ -372,7 +372,7 @@ impl World {
             };
             let stream = Stream { status: world.stream, ..Stream::default() };
             let traffic = Traffic { stream, mirror: None, ports: None };
-            decision = source.decide(NOW, process, &traffic);
+            decision = source.decide(NOW, process, &traffic, true);
         }
         let over = decision.over;
         let taken_back = *source.step() == SourceStep::TakingBack;
@@ -638,7 +638,7 @@ fn a_stream_that_stands_still_is_given_up_and_one_that_creeps_is_not() {
             Stream { status: StreamStatus::Active, transferred, ..Stream::default() };
         let mirror = Some(Mirror { ready: true, sound: true, copied: 1, total: 1 });
         let traffic = Traffic { stream, mirror, ports: None };
-        source.decide(at(seconds), says(RunState::Running), &traffic)
+        source.decide(at(seconds), says(RunState::Running), &traffic, true)
     };
     for second in 0..100 {
         assert!(!look(&mut source, second, second).persist);
@@ -646,6 +646,44 @@ fn a_stream_that_stands_still_is_given_up_and_one_that_creeps_is_not() {
     assert!(!look(&mut source, 118, 99).persist);
     assert!(look(&mut source, 119, 99).persist);
     assert!(source.failure().unwrap().contains("no progress for 20 s"));
+}
+
+/// A guest that is bound to a lease comes back under an epoch that no grant names yet.
+#[test]
+fn a_guest_that_comes_back_stays_halted_until_the_lease_names_it() {
+    let mut source = Source::restore(outgoing(), SourceStep::TakingBack);
+    let stream = |status| Stream { status, ..Stream::default() };
+    let mut action = |status, state, may_run| {
+        let traffic = Traffic { stream: stream(status), ..Traffic::default() };
+        source.decide(NOW, says(state), &traffic, may_run).action
+    };
+    let kept_back = StreamStatus::PreSwitchover;
+    let halted = RunState::FinishMigrate;
+    assert_eq!(action(kept_back, halted, false), MoveAction::Nothing);
+    // A stream that broke lets it go on; it is halted again.
+    let broken = StreamStatus::Failed;
+    assert_eq!(action(broken, RunState::Running, false), MoveAction::Pause);
+    assert_eq!(action(kept_back, halted, true), MoveAction::Undo);
+    let holding = |step| Moving::Out(Source::restore(outgoing(), step)).holding();
+    for step in [SourceStep::Promised, SourceStep::HandingOver, SourceStep::TakingBack] {
+        assert_eq!(holding(step), Some(Holding::Leaving));
+    }
+    for step in [SourceStep::Mirroring, SourceStep::Sending] {
+        assert_eq!(holding(step), None);
+    }
+}
+
+/// Its region was failed over to the very host that a guest did not reach.
+#[test]
+fn an_epoch_after_the_moves_own_drops_what_did_not_arrive() {
+    let at = |step| Moving::In(Target::restore(incoming(), step));
+    let later = instruction(4, Power::Running);
+    let step = |from| match admit(Some(&at(from)), &later) {
+        Ok(Some(Moving::In(target))) => target.step(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(step(TargetStep::Started), TargetStep::Dropped);
+    assert_eq!(step(TargetStep::Arrived), TargetStep::Arrived);
 }
 
 #[test]

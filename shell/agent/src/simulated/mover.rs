@@ -67,7 +67,15 @@ async fn wait(
         }
     }
     let guest = serde_json::from_slice(&bytes).ok();
-    moves.lock().insert(vm.clone(), Side::Came { port, guest });
+    let mut sides = moves.lock();
+    let still =
+        matches!(sides.get(&vm), Some(Side::Waiting { port: its, .. }) if *its == port);
+    if !still {
+        // It was called off in this moment.
+        return;
+    }
+    sides.insert(vm.clone(), Side::Came { port, guest });
+    drop(sides);
     // Nobody need listen.
     drop(changes.send(vm));
 }

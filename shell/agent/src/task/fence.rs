@@ -5,7 +5,7 @@
 //! was ended here is to the instance one that died, and is started again when it may.
 
 use dwcp_types::{Power, VmId};
-use dwcp_vm::migration::Moving;
+use dwcp_vm::migration::{Holding, Moving};
 use dwcp_vm::{
     Action, Grant, Instruction, Leave, Monitor, Observation, Process, RunState,
 };
@@ -61,11 +61,14 @@ impl Task {
             entry.held_back = None;
             return None;
         }
-        if entry.moving.as_ref().and_then(Moving::holding).is_some() {
-            // Its CPUs are halted; the move starts them here only under a grant.
-            return None;
-        }
-        let leave = self.guard.leave(vm, instruction.epoch, lease::now());
+        let now = lease::now();
+        let leave = match entry.moving.as_ref().and_then(Moving::holding) {
+            None => self.guard.leave(vm, instruction.epoch, now),
+            // Its CPUs are halted, and the move starts them only under a grant: it waits for
+            // one that names it, or for the end of the whole lease.
+            Some(Holding::Leaving) if self.guard.is_over(now) => Leave::End,
+            Some(Holding::NotYet | Holding::Leaving) => return None,
+        };
         let stopped = instruction.power == Power::Stopped;
         let action = match (leave, seen.process) {
             (Leave::Run, _) => None,

@@ -33,7 +33,7 @@ impl Task {
         let Some(entry) = self.entries.get_mut(vm) else { return false };
         let Some(moving) = &mut entry.moving else { return false };
         let decision = match moving {
-            Moving::Out(source) => source.decide(now, seen.process, traffic),
+            Moving::Out(source) => source.decide(now, seen.process, traffic, granted),
             Moving::In(target) => {
                 let epoch = target.order().epoch;
                 let committed = power.filter(|(held, _)| granted && *held >= epoch);
@@ -50,7 +50,8 @@ impl Task {
 
     /// Answers how far a move is.
     pub(super) fn read_move(&self, vm: &VmId, reply: oneshot::Sender<MoveReport>) {
-        let report = self.entries.get(vm).map(Entry::move_report).unwrap_or_default();
+        let nothing = || MoveReport { gone: true, ..MoveReport::default() };
+        let report = self.entries.get(vm).map_or_else(nothing, Entry::move_report);
         // Whoever asked may have given up.
         drop(reply.send(report));
     }
@@ -133,7 +134,8 @@ impl Entry {
     pub(crate) fn move_report(&self) -> MoveReport {
         let epoch = self.instance.as_ref().map(|it| it.record().instruction.epoch);
         let Some(moving) = &self.moving else {
-            return MoveReport { epoch, ..MoveReport::default() };
+            let gone = self.is_buried();
+            return MoveReport { epoch, gone, ..MoveReport::default() };
         };
         let (traffic, error) = match moving {
             Moving::Out(source) => (source.traffic(), source.failure()),
@@ -143,6 +145,7 @@ impl Entry {
         MoveReport {
             id: Some(moving.id().clone()),
             stage: self.move_stage(),
+            gone: false,
             epoch,
             disk_port: traffic.ports.map(|ports| ports.disk),
             memory_port: traffic.ports.map(|ports| ports.memory),

@@ -29,7 +29,7 @@ pub(super) async fn list(run: &mut Run<'_>, args: VmListArgs) -> Result<(), Fail
 
 /// Reads pages until there are enough or no more. Names rise from page to page, so that a
 /// service that repeats a page cannot keep this going for ever.
-async fn pages(
+pub(super) async fn pages(
     session: &Session,
     mut filter: ListVms,
     most: u64,

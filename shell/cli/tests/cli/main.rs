@@ -12,6 +12,7 @@ mod certificates;
 mod failover;
 mod fixtures;
 mod help;
+mod moves;
 mod refusals;
 mod snapshot;
 mod stage;

@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
+use dwcp_api::migration::{
+    CancelMigration, CreateMigration, GetMigration, ListMigrations,
+};
 use dwcp_api::public::{
     CreateRegion, CreateVm, DeleteVm, EnableRegion, ExplainPlacement, GetConsole,
     GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListRegions,
@@ -268,7 +271,18 @@ fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = bind::<DeleteVm>(routes, script, count);
     let routes = bind::<GetConsole>(routes, script, count);
     let routes = bind::<GetEvents>(routes, script, count);
-    state_routes(routes, script, count)
+    move_routes(state_routes(routes, script, count), script, count)
+}
+
+fn move_routes(
+    routes: Routes,
+    script: &Arc<Mutex<Script>>,
+    count: &watch::Sender<usize>,
+) -> Routes {
+    let routes = bind::<CreateMigration>(routes, script, count);
+    let routes = bind::<ListMigrations>(routes, script, count);
+    let routes = bind::<GetMigration>(routes, script, count);
+    bind::<CancelMigration>(routes, script, count)
 }
 
 fn state_routes(

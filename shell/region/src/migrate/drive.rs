@@ -1,0 +1,594 @@
+//! Brings one move about, a step at a time: read the log, do what it allows, write the next
+//! step. What fails before the commit ends the move; what fails after it is tried until it is
+//! done, because the VM has its owner and only the rest is open.
+
+use std::time::Duration;
+
+use dwcp_api::host::{
+    MachineReport, MoveOrder, MoveReport, MoveStage, ReceiveOrder, SendOrder,
+};
+use dwcp_api::peer::LetGoBody;
+use dwcp_api::{ApiError, ErrorCode};
+use dwcp_controller::ledger::{HOLD_FOR_MAX, Proposal, Reserve};
+use dwcp_controller::migration::{
+    Migration, Outcome, Site, Step, Unmovable, hand_over, is_overtaken, migration_key,
+    take_back,
+};
+use dwcp_controller::ownership::{VmRecord, vm_key};
+use dwcp_runtime::crash::crash_point;
+use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
+use dwcp_types::MigrationId;
+use dwcp_vm::migration::Forecast;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::Migrations;
+use super::request::{is_late, millis, site_of};
+use crate::books::BooksError;
+use crate::commit::encoded;
+use crate::engine;
+use crate::lifecycle::no_such_vm;
+
+/// How long a part that does not answer is waited for before a move that is not committed is
+/// given up: three times the longest restart of a daemon that was measured.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause before what failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a host holds its answer back while nothing changes.
+const WATCH: Duration = Duration::from_secs(2);
+/// Pause between two looks at what takes milliseconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often what is held for a move is held for longer: five times before it would lapse.
+const RENEW_EVERY: Duration = Duration::from_mins(1);
+/// A target that does not come to listen within this will not.
+const LISTEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What came of one step.
+enum Turn {
+    /// The log goes on.
+    Next(Box<Migration>),
+    /// It went on already, or has to be looked at again.
+    Again,
+}
+
+/// What one life of a driver remembers; none of it is needed to go on.
+#[derive(Debug, Default)]
+struct Life {
+    failing_since: Option<Duration>,
+    told: Option<String>,
+    renewed_at: Option<Duration>,
+    stage: Option<MoveStage>,
+    promised_at: Option<Duration>,
+    handed_over: bool,
+}
+
+fn refused(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Refused, message)
+}
+
+fn not_stored(error: &BooksError) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, error.to_string())
+        .with_remedy("free space on the disk of that region's data directory")
+}
+
+fn changed(reason: &Unmovable) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, reason.to_string())
+}
+
+impl Migrations {
+    /// Drives a move to its end.
+    pub(super) async fn drive(&self, id: &MigrationId) {
+        let mut life = Life::default();
+        loop {
+            let (kv, migration) = match self.read::<Migration>(&migration_key(id)).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return,
+                Err(reason) => {
+                    info!(%id, %reason, "a move waits for the engine");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+            };
+            if migration.is_done() {
+                return;
+            }
+            if migration.step == Step::Queued && !self.has_turn(&migration).await {
+                continue;
+            }
+            let turn = self.step(&kv, &migration, &mut life).await;
+            let next = match turn {
+                Ok(Turn::Again) => continue,
+                Ok(Turn::Next(next)) => next,
+                Err(error) => match self.give_up(&migration, &error, &mut life).await {
+                    Some(next) => next,
+                    None => continue,
+                },
+            };
+            life.failing_since = None;
+            self.go(&kv, &next).await;
+        }
+    }
+
+    /// Whether a move that waits goes on: it is its turn, or its deadline ends it. Waits for
+    /// either; by then it may have been called off, so its log is read again.
+    async fn has_turn(&self, migration: &Migration) -> bool {
+        let now = self.clock.now();
+        if self.board.is_turn(&migration.id) || is_late(&migration.ask, now) {
+            return true;
+        }
+        let turn = self.board.turn(&migration.id);
+        match migration.ask.deadline {
+            // Either way it is looked at again.
+            Some(deadline) => drop(timeout(deadline.since(now), turn).await),
+            None => turn.await,
+        }
+        false
+    }
+
+    async fn go(&self, kv: &KeyValue, next: &Migration) {
+        match self.write(kv, next).await {
+            Ok(true) => self.tell(next).await,
+            // Someone else went on, or called it off.
+            Ok(false) => {}
+            Err(reason) => {
+                info!(id = %next.id, %reason, "a move waits for the engine");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    async fn tell(&self, next: &Migration) {
+        let (vm, id) = (&next.ask.vm, &next.id);
+        let what = next.log.last().map_or("", |line| line.what.as_str());
+        info!(%vm, %id, step = ?next.step, what, "a move goes on");
+        self.note(vm, &format!("move {id}: {what}")).await;
+        if let Some(outcome) = next.outcome.filter(|_| next.is_done()) {
+            self.metrics.migrated(match outcome {
+                Outcome::Moved => "moved",
+                Outcome::Failed => "failed",
+                Outcome::Cancelled => "cancelled",
+            });
+        }
+    }
+
+    /// What becomes of a step that failed: nothing yet, or the end of a move that is not
+    /// committed.
+    async fn give_up(
+        &self,
+        migration: &Migration,
+        error: &ApiError,
+        life: &mut Life,
+    ) -> Option<Box<Migration>> {
+        let now = self.clock.monotonic();
+        let since = *life.failing_since.get_or_insert(now);
+        let text = error.to_string();
+        if life.told.as_ref() != Some(&text) {
+            warn!(id = %migration.id, vm = %migration.ask.vm, %error, "a move is held up");
+            life.told = Some(text.clone());
+        }
+        let free =
+            matches!(migration.step, Step::Queued | Step::Preparing | Step::Moving);
+        let is_final = matches!(
+            error.code,
+            ErrorCode::Refused
+                | ErrorCode::Conflict
+                | ErrorCode::Invalid
+                | ErrorCode::NotFound
+                | ErrorCode::Internal
+        );
+        if free && (is_final || now.saturating_sub(since) >= PATIENCE) {
+            let next = migration.abandon(self.clock.now(), &text).ok();
+            return next.map(Box::new);
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+        None
+    }
+
+    async fn step(
+        &self,
+        kv: &KeyValue,
+        migration: &Migration,
+        life: &mut Life,
+    ) -> Result<Turn, ApiError> {
+        let before_commit =
+            matches!(migration.step, Step::Queued | Step::Preparing | Step::Moving);
+        if before_commit && is_late(&migration.ask, self.clock.now()) {
+            return Err(refused("its deadline has passed"));
+        }
+        match migration.step {
+            Step::Queued => self.reserve(migration).await,
+            Step::Preparing => self.prepare(migration).await,
+            Step::Moving => self.watch(kv, migration, life).await,
+            Step::Committed => self.hand_on(kv, migration, life).await,
+            Step::Arrived => self.clean_source(migration).await,
+            Step::TakingBack => self.clean_target(migration).await,
+            Step::Abandoning => self.undo(migration).await,
+            Step::Done => Ok(Turn::Again),
+        }
+    }
+
+    fn next(
+        &self,
+        migration: &Migration,
+        to: Step,
+        what: &str,
+    ) -> Result<Box<Migration>, ApiError> {
+        let next = migration.advance(to, self.clock.now(), what);
+        next.map(Box::new)
+            .map_err(|reason| ApiError::new(ErrorCode::Internal, reason.to_string()))
+    }
+
+    async fn vm(&self, migration: &Migration) -> Result<(KeyValue, VmRecord), ApiError> {
+        let vm = &migration.ask.vm;
+        let stored = self.read::<VmRecord>(&vm_key(vm)).await?;
+        stored.ok_or_else(|| no_such_vm(vm))
+    }
+
+    /// Chooses the host and holds its capacity.
+    async fn reserve(&self, migration: &Migration) -> Result<Turn, ApiError> {
+        let ask = &migration.ask;
+        let (_, record) = self.vm(migration).await?;
+        if record.version() != (ask.epoch, ask.generation) {
+            return Err(changed(&Unmovable::Changed));
+        }
+        let choice = self.place_in(&record, &self.region)?;
+        let id = migration.reservation.clone();
+        // What an earlier life held may have been for another host.
+        let cancelled = self.books.cancel(id.clone()).await;
+        cancelled.map_err(|error| not_stored(&error))?.ok();
+        let mut wanted = Reserve::of(id, &record.request);
+        let (zone, host) = (choice.zone.clone(), choice.host.clone());
+        wanted.proposal = Proposal { zone: Some(zone), host: Some(host) };
+        wanted.hold_for = HOLD_FOR_MAX;
+        let row = self.books.reserve(wanted).await.map_err(|error| not_stored(&error))?;
+        let row = row.map_err(|denied| refused(denied.to_string()))?;
+        crash_point("move-after-reserve");
+        let host = &row.host;
+        let what = format!("capacity is held on {host} in {}", self.region);
+        let mut next = self.next(migration, Step::Preparing, &what)?;
+        let site =
+            Site { host: host.clone(), zone: row.zone.clone(), ..site_of(&choice) };
+        next.site = Some(site);
+        Ok(Turn::Next(next))
+    }
+
+    fn site<'a>(&self, migration: &'a Migration) -> Result<&'a Site, ApiError> {
+        migration.site.as_ref().ok_or_else(|| refused("the move has no target host"))
+    }
+
+    /// Makes the target ready and lets the source begin.
+    async fn prepare(&self, migration: &Migration) -> Result<Turn, ApiError> {
+        let ask = &migration.ask;
+        let site = self.site(migration)?;
+        let (_, record) = self.vm(migration).await?;
+        let told = self.foretell(&record, ask).await?;
+        let what = (&ask.vm, &record.request.shape, record.image.as_str());
+        let from = self.reach.machine(&ask.source, what, false).await?;
+        let to = self.reach.machine(site, what, false).await?;
+        if from.machine != to.machine {
+            return Err(refused(format!(
+                "the guest runs on {:?} and would get {:?} on {}",
+                from.machine, to.machine, site.host
+            )));
+        }
+        let order = receive_order(migration, &record, &from);
+        self.reach.put_move(site, &ask.vm, &order).await?;
+        let listening = self.listening(migration, site).await?;
+        crash_point("move-after-listen");
+        let order = send_order(migration, &to, &listening, &told)?;
+        self.reach.put_move(&ask.source, &ask.vm, &order).await?;
+        crash_point("move-after-begin");
+        let what = format!(
+            "it leaves; {} ms in all and a halt of {} ms are foretold",
+            told.total_ms, told.downtime_ms
+        );
+        let mut next = self.next(migration, Step::Moving, &what)?;
+        next.foretold_ms = Some(told.total_ms);
+        next.foretold_downtime_ms = Some(told.downtime_ms);
+        Ok(Turn::Next(next))
+    }
+
+    async fn listening(
+        &self,
+        migration: &Migration,
+        site: &Site,
+    ) -> Result<MoveReport, ApiError> {
+        let vm = &migration.ask.vm;
+        let until = async {
+            let mut known = None;
+            loop {
+                let seen = self.reach.get_move(site, vm, (known, WATCH)).await?;
+                if seen.stage == MoveStage::Listening {
+                    return Ok(seen);
+                }
+                if seen.stage == MoveStage::Failed {
+                    return Err(refused(failure(&seen, "the target")));
+                }
+                known = Some(seen.stage);
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(LISTEN_WITHIN, until)
+            .await
+            .unwrap_or_else(|_| Err(refused("the target did not listen within 60 s")))
+    }
+
+    /// Waits for the source's promise and commits.
+    async fn watch(
+        &self,
+        kv: &KeyValue,
+        migration: &Migration,
+        life: &mut Life,
+    ) -> Result<Turn, ApiError> {
+        let ask = &migration.ask;
+        let site = self.site(migration)?;
+        let now = self.clock.monotonic();
+        if life.renewed_at.is_none_or(|at| now.saturating_sub(at) >= RENEW_EVERY) {
+            let renewed = self.books.renew(migration.reservation.clone()).await;
+            let renewed = renewed.map_err(|error| not_stored(&error))?;
+            renewed.map_err(|_| refused("the capacity that was held for it is gone"))?;
+            life.renewed_at = Some(now);
+        }
+        let seen = self.reach.get_move(&ask.source, &ask.vm, (life.stage, WATCH)).await?;
+        let ours = seen.id.as_ref() == Some(&migration.id);
+        life.stage = Some(seen.stage);
+        if ours && seen.stage == MoveStage::Ready {
+            life.promised_at = Some(self.clock.monotonic());
+            return self.commit(kv, migration, site).await;
+        }
+        if !ours || matches!(seen.stage, MoveStage::Failed | MoveStage::None) {
+            return Err(refused(failure(&seen, "the source")));
+        }
+        let there = self.reach.get_move(site, &ask.vm, (None, Duration::ZERO)).await?;
+        if matches!(there.stage, MoveStage::Failed | MoveStage::None) {
+            return Err(refused(failure(&there, "the target")));
+        }
+        Ok(Turn::Again)
+    }
+
+    /// The commit point: owner and log in one compare-and-set, after this region's books say
+    /// durably that the capacity may be the VM's (docs/adr/0006).
+    async fn commit(
+        &self,
+        kv: &KeyValue,
+        migration: &Migration,
+        site: &Site,
+    ) -> Result<Turn, ApiError> {
+        let (vm_kv, record) = self.vm(migration).await?;
+        let now = self.clock.now();
+        let owned = hand_over(&record, migration, now).map_err(|why| changed(&why))?;
+        let id = migration.reservation.clone();
+        let draft = owned.clone();
+        let begun = self.books.begin_commit(id.clone(), move |_, _| draft).await;
+        let begun = begun.map_err(|error| not_stored(&error))?;
+        begun.map_err(|denied| refused(denied.to_string()))?;
+        crash_point("move-before-commit");
+        let what = format!("{} owns it under epoch {}", site.region, owned.owner.epoch);
+        let next = self.next(migration, Step::Committed, &what)?;
+        if !self.swap((&vm_kv, &owned), (kv, &next)).await? {
+            return Ok(Turn::Again);
+        }
+        crash_point("move-after-commit");
+        self.tell(&next).await;
+        Ok(Turn::Again)
+    }
+
+    /// Puts a VM's owner and the log of its move, if both are as they were read.
+    async fn swap(
+        &self,
+        (vm_kv, record): (&KeyValue, &VmRecord),
+        (kv, next): (&KeyValue, &Migration),
+    ) -> Result<bool, ApiError> {
+        let defect = |m: String| ApiError::new(ErrorCode::Internal, m);
+        let put =
+            |kv: &KeyValue, value| Op::Put { key: kv.key.clone(), value, lease: None };
+        let txn = Txn {
+            compare: vec![Compare::unchanged(vm_kv), Compare::unchanged(kv)],
+            then: vec![
+                put(vm_kv, encoded(record).map_err(defect)?),
+                put(kv, encoded(next).map_err(defect)?),
+            ],
+            op_id: Some(OpId::random()),
+        };
+        let done = self.engine.txn(txn).await.map_err(|e| engine::failed(&e))?;
+        Ok(matches!(done, TxnOutcome::Committed { .. }))
+    }
+
+    /// Lets the source send the rest, until the guest is whole at the target. The target's
+    /// agent hears of its ownership by the record, as of any other VM.
+    async fn hand_on(
+        &self,
+        kv: &KeyValue,
+        migration: &Migration,
+        life: &mut Life,
+    ) -> Result<Turn, ApiError> {
+        let ask = &migration.ask;
+        let site = self.site(migration)?;
+        if !life.handed_over {
+            let confirmed = self.books.confirm(migration.reservation.clone()).await;
+            confirmed.map_err(|error| not_stored(&error))?.ok();
+            let order = MoveOrder::HandOver { id: migration.id.clone() };
+            match self.reach.put_move(&ask.source, &ask.vm, &order).await {
+                // It was taken, or the source is past it; what the target sees decides.
+                Ok(_) => {}
+                Err(error) if error.code == ErrorCode::Conflict => {}
+                Err(error) => return Err(error),
+            }
+            crash_point("move-after-hand-over");
+            life.handed_over = true;
+        }
+        let known = life.stage.replace(MoveStage::Listening);
+        let known = known.filter(|stage| *stage == MoveStage::Listening);
+        let seen = self.reach.get_move(site, &ask.vm, (known, WATCH)).await?;
+        let owned = seen.epoch.is_some_and(|epoch| epoch > ask.epoch);
+        if owned && seen.stage == MoveStage::Failed {
+            return self.back(kv, migration, &seen).await;
+        }
+        if owned && matches!(seen.stage, MoveStage::None | MoveStage::Arrived) {
+            let mut next =
+                self.next(migration, Step::Arrived, "the guest is at its target")?;
+            next.downtime_ms = life
+                .promised_at
+                .map(|promised| millis(self.clock.monotonic().saturating_sub(promised)));
+            crash_point("move-after-arrival");
+            return Ok(Turn::Next(next));
+        }
+        if let Some(next) = self.overtaken(migration).await? {
+            return Ok(Turn::Next(next));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        Ok(Turn::Again)
+    }
+
+    /// The step after the commit when others have decided about the VM since. The mirror is
+    /// looked at first, because the guest is halted meanwhile; the engine has the last word.
+    async fn overtaken(
+        &self,
+        migration: &Migration,
+    ) -> Result<Option<Box<Migration>>, ApiError> {
+        let vm = &migration.ask.vm;
+        let mirrored = self.mirror.vm(vm).map(|stored| stored.record);
+        if !is_overtaken(mirrored.as_deref(), migration) {
+            return Ok(None);
+        }
+        let stored = self.read::<VmRecord>(&vm_key(vm)).await?;
+        if !is_overtaken(stored.as_ref().map(|(_, record)| record), migration) {
+            return Ok(None);
+        }
+        let why = "others have decided about the VM since the target owned it";
+        let mut next = self.next(migration, Step::TakingBack, why)?;
+        next.failure = Some(why.to_owned());
+        Ok(Some(next))
+    }
+
+    /// The target lost the guest before it ran there, by its own word: the source has it again
+    /// under yet another epoch. Unless another has decided about it since, as when its region
+    /// was failed over: then that stands, and only what is left of the move is removed.
+    async fn back(
+        &self,
+        kv: &KeyValue,
+        migration: &Migration,
+        seen: &MoveReport,
+    ) -> Result<Turn, ApiError> {
+        let (vm_kv, record) = self.vm(migration).await?;
+        let now = self.clock.now();
+        let why = failure(seen, "the target");
+        let mut next = self.next(migration, Step::TakingBack, &why)?;
+        next.failure = Some(why);
+        let Ok(owned) = take_back(&record, migration, now) else {
+            return Ok(Turn::Next(next));
+        };
+        if self.swap((&vm_kv, &owned), (kv, &next)).await? {
+            crash_point("move-after-take-back");
+            self.tell(&next).await;
+        }
+        Ok(Turn::Again)
+    }
+
+    async fn clean_source(&self, migration: &Migration) -> Result<Turn, ApiError> {
+        let ask = &migration.ask;
+        let body =
+            LetGoBody { epoch: ask.epoch.next(), reservation: ask.reservation.clone() };
+        if !self.reach.let_go(&ask.source, &ask.vm, &body).await?.gone {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            return Ok(Turn::Again);
+        }
+        crash_point("move-after-clean-source");
+        let what = format!("moved; nothing is left in {}", ask.source.region);
+        self.next(migration, Step::Done, &what).map(Turn::Next)
+    }
+
+    async fn clean_target(&self, migration: &Migration) -> Result<Turn, ApiError> {
+        let ask = &migration.ask;
+        let epoch = ask.epoch.next().next();
+        let (source, target) = (&ask.reservation, &migration.reservation);
+        let site = self.site(migration)?;
+        // The source too: it keeps what is its own, and lets go of a guest that another has.
+        for (at, reservation) in [(site, target), (&ask.source, source)] {
+            let body = LetGoBody { epoch, reservation: reservation.clone() };
+            if !self.reach.let_go(at, &ask.vm, &body).await?.gone {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                return Ok(Turn::Again);
+            }
+        }
+        crash_point("move-after-clean-target");
+        let what = format!("not in {}", self.region);
+        self.next(migration, Step::Done, &what).map(Turn::Next)
+    }
+
+    /// Both sides are told until nothing of the move is left.
+    async fn undo(&self, migration: &Migration) -> Result<Turn, ApiError> {
+        let sites = [Some(&migration.ask.source), migration.site.as_ref()];
+        let mut left = false;
+        for site in sites.into_iter().flatten() {
+            left |= self.is_left(site, migration).await?;
+        }
+        if left {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            return Ok(Turn::Again);
+        }
+        let freed = self.books.release(migration.reservation.clone()).await;
+        freed.map_err(|error| not_stored(&error))?;
+        crash_point("move-after-undo");
+        let what = format!("it stays in {}", migration.ask.source.region);
+        self.next(migration, Step::Done, &what).map(Turn::Next)
+    }
+
+    async fn is_left(
+        &self,
+        site: &Site,
+        migration: &Migration,
+    ) -> Result<bool, ApiError> {
+        let vm = &migration.ask.vm;
+        let order = MoveOrder::Abandon { id: migration.id.clone() };
+        self.reach.put_move(site, vm, &order).await?;
+        let seen = self.reach.get_move(site, vm, (None, Duration::ZERO)).await?;
+        Ok(seen.id.as_ref() == Some(&migration.id))
+    }
+}
+
+fn failure(seen: &MoveReport, who: &str) -> String {
+    let told = seen.error.as_deref().unwrap_or("it knows nothing of the move any more");
+    format!("{who}: {told}")
+}
+
+fn receive_order(
+    migration: &Migration,
+    record: &VmRecord,
+    from: &MachineReport,
+) -> MoveOrder {
+    let image = &record.image;
+    MoveOrder::Receive(ReceiveOrder {
+        id: migration.id.clone(),
+        epoch: migration.ask.epoch.next(),
+        shape: record.request.shape,
+        image: (!image.is_empty()).then(|| image.clone()),
+        address: from.address,
+        machine: from.machine.clone(),
+        from: from.subject.clone(),
+        cold: migration.ask.cold,
+    })
+}
+
+/// Made of what does not change, so that giving it again is giving the same.
+fn send_order(
+    migration: &Migration,
+    to: &MachineReport,
+    listening: &MoveReport,
+    told: &Forecast,
+) -> Result<MoveOrder, ApiError> {
+    let ports = listening.disk_port.zip(listening.memory_port);
+    let (disk_port, memory_port) =
+        ports.ok_or_else(|| refused("the target does not say where it listens"))?;
+    Ok(MoveOrder::Send(SendOrder {
+        id: migration.id.clone(),
+        epoch: migration.ask.epoch,
+        address: to.host_address.clone(),
+        disk_port,
+        memory_port,
+        name: to.name.clone(),
+        bandwidth: told.rate,
+        downtime_ms: told.limit_ms,
+        cold: migration.ask.cold,
+    }))
+}
