@@ -149,12 +149,12 @@ impl Drill<'_> {
         for item in list.items.iter().filter(|it| it.region.as_str() != self.region) {
             let Some(it) = seen.vms.get_mut(item.id.as_str()) else { continue };
             it.owned.get_or_insert_with(|| lost.elapsed());
+            assert!(it.old_gone.is_some(), "{} is owned twice: {it:?}", item.id);
             if it.ready.is_some() || item.phase != VmPhase::Running {
                 continue;
             }
             if is_up(door, item.id.as_str()).await.is_ok() {
                 it.ready = Some(lost.elapsed());
-                assert!(it.old_gone.is_some(), "{} runs twice: {it:?}", item.id);
             }
         }
     }

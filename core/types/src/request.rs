@@ -42,8 +42,7 @@ pub struct PlacementRequest {
     /// How well it is guarded against pre-emption and region loss.
     #[serde(default)]
     pub tier: Tier,
-    /// What becomes of it when its region is lost; counts for tier `protected` only. Kept with
-    /// it; daemons do not fail regions over yet, so nothing acts on it.
+    /// What becomes of it when its region is lost; counts for tier `protected` only.
     #[serde(default, skip_serializing_if = "OnRegionLoss::is_default")]
     pub on_region_loss: OnRegionLoss,
     /// Free labels, such as `env=production`; lists and migration filters select by them

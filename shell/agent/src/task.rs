@@ -275,15 +275,17 @@ impl Task {
             return;
         };
         let decision = instance.decide(now, &sighting.observation, &self.policy);
+        let bound = instance.record().instruction.guest.lease_bound;
         for note in &decision.notes {
             entry.note(now, note.text().to_owned());
         }
-        self.follow(
-            vm,
-            Deed::Guest(decision.action),
-            decision.deadline,
-            decision.persist,
-        );
+        let mut action = decision.action;
+        if let (Action::Start { paused }, true) = (&mut action, bound) {
+            // It may have to wait for its turn until its lease is over: its CPUs are started by
+            // a decision of their own.
+            *paused = true;
+        }
+        self.follow(vm, Deed::Guest(action), decision.deadline, decision.persist);
     }
 
     /// Does what was decided about a guest, and looks again at the deadline.

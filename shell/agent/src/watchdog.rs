@@ -137,7 +137,8 @@ pub async fn keep(folder: PathBuf, config: PathBuf) {
 
 fn start(config: &Path) -> io::Result<()> {
     use std::os::unix::process::CommandExt;
-    let child = Command::new(std::env::current_exe()?)
+    // By what this process is made of, also when its file was replaced since.
+    let child = Command::new("/proc/self/exe")
         .arg("watchdog")
         .arg("--config")
         .arg(config)

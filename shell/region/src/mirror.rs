@@ -59,6 +59,8 @@ pub struct Stored<T> {
 #[derive(Debug, Default)]
 struct Tables {
     revision: u64,
+    /// Of VMs' records alone.
+    vms_revision: u64,
     vms: BTreeMap<VmId, Stored<VmRecord>>,
     regions: BTreeMap<RegionId, Stored<RegionRecord>>,
     heard_at: Option<Duration>,
@@ -140,6 +142,11 @@ impl Mirror {
         self.read().revision
     }
 
+    /// The newest revision up to which VMs' records are known; 0 before they were read.
+    pub fn vms_revision(&self) -> u64 {
+        self.read().vms_revision
+    }
+
     /// Whether the engine answered the last time it was asked.
     pub fn reachable(&self) -> bool {
         self.read().reachable
@@ -181,11 +188,20 @@ impl Mirror {
 
     fn take(&self, event: Event) {
         let revision = event.mod_revision();
+        let of_vm = match &event {
+            Event::Put(record) => record.key.starts_with(VMS_PREFIX),
+            Event::Delete { key, .. } => key.starts_with(VMS_PREFIX),
+        };
         let change = match event {
             Event::Put(record) => self.put(&record),
             Event::Delete { key, mod_revision } => self.remove(&key, mod_revision),
         };
-        self.write(|tables| tables.revision = tables.revision.max(revision));
+        self.write(|tables| {
+            tables.revision = tables.revision.max(revision);
+            if of_vm {
+                tables.vms_revision = tables.vms_revision.max(revision);
+            }
+        });
         if let Some(change) = change {
             self.tell(change);
         }
@@ -238,6 +254,7 @@ impl Mirror {
         self.write(|tables| {
             if vms {
                 tables.vms = fresh.vms;
+                tables.vms_revision = tables.vms_revision.max(revision);
             } else {
                 tables.regions = fresh.regions;
             }

@@ -149,7 +149,8 @@ impl PublicApi {
     ) -> Result<FailoverReply, ApiError> {
         let Some(rescuer) = &self.rescuer else {
             let message = "failover is off (`failover.enabled`)";
-            return Err(ApiError::new(ErrorCode::Refused, message));
+            return Err(ApiError::new(ErrorCode::Refused, message)
+                .with_remedy("set it in federation.yaml and start the daemons again"));
         };
         rescuer.start(caller.identity.to_string(), body).await
     }

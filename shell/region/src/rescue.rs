@@ -44,8 +44,10 @@ const STEP_EVERY: Duration = Duration::from_millis(500);
 /// beating.
 const TAKEN_AT_ONCE: usize = 16;
 const TAKEN_PER_STEP: usize = 64;
-/// A target that refused a VM so often is not asked again in this failover.
-const REFUSALS_MAX: u32 = 3;
+/// A target that did not answer for a VM so often is not asked again in this failover.
+const TRIES_MAX: u32 = 20;
+/// One that said no counts as so many: it may have given the room to another since, three times.
+const REFUSAL_WEIGHT: u32 = 7;
 
 /// See the module.
 #[derive(Debug)]
@@ -245,8 +247,11 @@ impl Rescuer {
     ) -> Result<bool, StrongError> {
         let txn = Txn { compare, then, op_id: Some(OpId::random()) };
         let outcome = self.engine.txn(txn).await?;
-        self.written.notify_one();
-        Ok(matches!(outcome, TxnOutcome::Committed { .. }))
+        let done = matches!(outcome, TxnOutcome::Committed { .. });
+        if done {
+            self.written.notify_one();
+        }
+        Ok(done)
     }
 }
 

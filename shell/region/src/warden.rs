@@ -224,7 +224,7 @@ impl Warden {
     }
 
     /// Begins what is due and not under way.
-    fn begin(&self, watch: &mut Watch) {
+    fn begin(&mut self, watch: &mut Watch) {
         for (peer, client) in &self.peers {
             if watch.asking.insert(peer.clone()) {
                 watch.work.push(Box::pin(ask(peer.clone(), client.clone())));
@@ -247,7 +247,7 @@ impl Warden {
     }
 
     /// A guest waits for its grant: passes the lease on as it is.
-    fn pass_on(&self, watch: &mut Watch) {
+    fn pass_on(&mut self, watch: &mut Watch) {
         // A renewal that is due goes first, and passes on the same.
         if watch.granting == Task::Idle && self.tenure.is_due() {
             return;
@@ -261,7 +261,7 @@ impl Warden {
         }
     }
 
-    fn passed_on(&self, watch: &mut Watch) {
+    fn passed_on(&mut self, watch: &mut Watch) {
         if watch.granting.is_wanted_again() {
             self.pass_on(watch);
         }
@@ -308,9 +308,13 @@ async fn look(engine: Arc<dyn StrongEngine>) -> Outcome {
         // The log first: it is written with the fence, so that leases which are read later show
         // the fence of the log, or that the region is back.
         let active = engine.get(ACTIVE_KEY).await?;
-        let active = active.and_then(|kv| {
-            Some((serde_json::from_slice::<Log>(&kv.value).ok()?, kv.mod_revision))
+        let active = active.map(|kv| match serde_json::from_slice::<Log>(&kv.value) {
+            Ok(log) => Ok((log, kv.mod_revision)),
+            Err(reason) => Err(StrongError::Malformed {
+                reason: format!("the log of the failover under way: {reason}"),
+            }),
         });
+        let active = active.transpose()?;
         let range = Range { prefix: LEASES_PREFIX, after: None, limit: LEASES_MAX };
         let page = engine.range(range).await?;
         let read = |kv: &dwcp_runtime::strong::KeyValue| {

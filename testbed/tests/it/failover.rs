@@ -9,7 +9,8 @@ use dwcp_api::failover::{
 };
 use dwcp_api::{CallError, ErrorCode, NoParams};
 use dwcp_controller::failover::{Outcome, Unrecovered};
-use dwcp_controller::liveness::{Blocked, RegionState};
+use dwcp_controller::liveness::{Blocked, LeaseSight, RegionState};
+use dwcp_controller::ownership::Proof;
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, refusal,
@@ -302,5 +303,38 @@ async fn everyone_in_a_failover_may_be_killed_at_every_step() {
     ] {
         killed_at(&mut federation, step).await;
     }
+    federation.end();
+}
+
+/// The region lives: its guest ends there by the operator's word, runs elsewhere, and the region
+/// has its lease again when that is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_region_is_failed_over_when_an_operator_says_even_so() {
+    let federation = Federation::start(plan()).await;
+    let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
+    federation.place_in("far", &asks).await;
+    until("it is begun", || async {
+        let begun = command(&federation, ask(false, true, "far")).await;
+        begun.map_err(|error| error.to_string())
+    })
+    .await;
+    is_elsewhere(&federation, "vm-moves").await;
+    let log = federation.newest_failover("home").await.expect("its log");
+    assert!(matches!(log.proof, Some(Proof::LeaseLapsed { .. })), "{log:?}");
+    until("the region has its lease again", || async {
+        let now = status(&federation, "home").await.map_err(|error| error.to_string())?;
+        let far = now.regions.into_iter().find(|it| it.verdict.region.as_str() == "far");
+        let lease = far.map(|it| it.verdict.lease);
+        match lease {
+            Some(LeaseSight::Held { .. }) => Ok(()),
+            other => Err(format!("{other:?} {:?}", now.active)),
+        }
+    })
+    .await;
+    is_elsewhere(&federation, "vm-moves").await;
+    federation.in_phase("home", "vm-own", VmPhase::Running).await;
+    let console = federation.at("home").console("vm-own").await.unwrap().text;
+    assert_eq!(console.matches("READY").count(), 1, "it was not started again");
+    federation.reserved("far", 1).await;
     federation.end();
 }

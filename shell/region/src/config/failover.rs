@@ -327,12 +327,13 @@ pub(super) fn warn_of_elections(
         display(longest),
         display(timing.pause_after())
     );
-    let least = longest
-        .saturating_add(timing.lease_drift_bound.saturating_mul(2))
-        .saturating_add(Duration::from_secs(1));
+    // Renewals are an eighth of the lease apart, so it must hold eight sevenths of the rest.
+    let rest = election
+        .saturating_add(round_trip)
+        .saturating_add(timing.lease_drift_bound.saturating_mul(2));
+    let least = (rest.saturating_mul(8) / 7).as_millis().div_ceil(1_000);
     let help = format!(
-        "raise `lease_ttl` to {} or more, or keep the voters nearer to each other",
-        display(Duration::from_secs(least.as_secs()))
+        "raise `lease_ttl` to {least}s or more, or keep the voters nearer to each other"
     );
     report.warn(at, reason, help);
 }

@@ -88,7 +88,6 @@ impl Rescuer {
             | Blocked::NoSuchRegion
             | Blocked::LeaseUnread
             | Blocked::NeverHeld
-            | Blocked::AlreadyFenced { .. }
             | Blocked::TooFewHealthy { .. }
             | Blocked::Running { .. } => true,
             Blocked::LeaseHeld { .. } => !ask.even_if_alive,
@@ -96,6 +95,8 @@ impl Rescuer {
             | Blocked::NotAutomatic
             | Blocked::EngineNotSpread
             | Blocked::NeedsApproval
+            // Whoever was left behind by an earlier one gets another.
+            | Blocked::AlreadyFenced { .. }
             | Blocked::NotSilentEnough { .. }
             | Blocked::TooFresh => false,
         };

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dwcp_controller::failover::{Log, Move, Phase, Plan, StaysDown, Unrecovered, plan};
-use dwcp_controller::ownership::{Proof, Recovered, VMS_PREFIX, VmRecord};
+use dwcp_controller::ownership::{Recovered, VMS_PREFIX, VmRecord};
 use dwcp_controller::placement::Fleet;
 use dwcp_runtime::strong::{KeyValue, StrongError};
 use dwcp_types::{RegionId, VmId};
 use futures_util::StreamExt;
 use tracing::{info, warn};
 
-use super::{Memory, REFUSALS_MAX, Rescuer, TAKEN_AT_ONCE, TAKEN_PER_STEP};
+use super::taking::NotTaken;
+use super::{Memory, REFUSAL_WEIGHT, Rescuer, TAKEN_AT_ONCE, TAKEN_PER_STEP, TRIES_MAX};
 use crate::mirror::read_pages;
 
 /// Records of VMs by name.
@@ -102,10 +103,12 @@ impl Rescuer {
         records: &Records,
         memory: &mut Memory,
     ) -> bool {
-        let Some(proof) = &log.proof else { return true };
+        if log.proof.is_none() {
+            return true;
+        }
         let refused = |vm: &VmId, region: &RegionId| {
             let times = memory.refusals.get(&(vm.clone(), region.clone()));
-            times.is_some_and(|times| *times >= REFUSALS_MAX)
+            times.is_some_and(|times| *times >= TRIES_MAX)
         };
         let mut open: Vec<(Move, RegionId)> = Vec::new();
         for it in &plan.moves {
@@ -116,15 +119,15 @@ impl Rescuer {
         }
         let any = !open.is_empty();
         let mut asked = futures_util::stream::iter(open)
-            .map(|(it, to)| self.ask(log, proof, records.get(&it.vm), it, to))
+            .map(|(it, to)| self.ask(log, records.get(&it.vm), it, to))
             .buffer_unordered(TAKEN_AT_ONCE);
         let mut failed = Vec::new();
         while let Some(outcome) = asked.next().await {
             failed.extend(outcome.err());
         }
         drop(asked);
-        for key in failed {
-            *memory.refusals.entry(key).or_default() += 1;
+        for (key, weight) in failed {
+            *memory.refusals.entry(key).or_default() += weight;
         }
         any
     }
@@ -132,12 +135,11 @@ impl Rescuer {
     async fn ask(
         &self,
         log: &Log,
-        proof: &Proof,
         record: Option<&Arc<VmRecord>>,
         it: Move,
         to: RegionId,
-    ) -> Result<(), (VmId, RegionId)> {
-        let Some(record) = record else { return Ok(()) };
+    ) -> Result<(), ((VmId, RegionId), u32)> {
+        let (Some(record), Some(proof)) = (record, &log.proof) else { return Ok(()) };
         let recovered = Recovered {
             failover: log.id.clone(),
             from: log.region.clone(),
@@ -150,9 +152,9 @@ impl Rescuer {
                 info!(vm = %it.vm, %to, "a VM is taken over");
                 Ok(())
             }
-            Err(reason) => {
+            Err(NotTaken { is_final, reason }) => {
                 warn!(vm = %it.vm, %to, %reason, "a VM is not taken over");
-                Err((it.vm.clone(), to))
+                Err(((it.vm, to), if is_final { REFUSAL_WEIGHT } else { 1 }))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::peer::{TakeOver, TakeOverBody};
-use dwcp_api::{Client, NoParams};
+use dwcp_api::{ApiError, CallError, Client, ErrorCode, NoParams};
 use dwcp_controller::ownership::{Recovered, VmRecord};
 use dwcp_types::RegionId;
 
@@ -30,22 +30,52 @@ impl Takers {
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// Why it does not, or that it is not known to.
     pub(super) async fn take_over(
         &self,
         to: &RegionId,
         record: VmRecord,
         recovered: Recovered,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotTaken> {
         let body = TakeOverBody { record, recovered };
         if *to == self.region {
-            return self.own.take_over(body).await.map(drop).map_err(|e| e.to_string());
+            return self
+                .own
+                .take_over(body)
+                .await
+                .map(drop)
+                .map_err(|error| NotTaken::of(&error));
         }
         let Some(peer) = self.peers.get(to) else {
-            return Err(format!("region {to} has no endpoint"));
+            let reason = format!("region {to} has no endpoint");
+            return Err(NotTaken { is_final: true, reason });
         };
         let peer = peer.clone().with_call_time_max(TAKE_TIME_MAX);
         let taken = peer.call::<TakeOver>(&NoParams {}, &body).await;
-        taken.map(drop).map_err(|error| error.to_string())
+        taken.map(drop).map_err(|error| match error {
+            CallError::Api(error) => NotTaken::of(&error),
+            CallError::Unreachable { .. }
+            | CallError::Tls { .. }
+            | CallError::Timeout { .. }
+            | CallError::Protocol { .. } => {
+                NotTaken { is_final: false, reason: error.to_string() }
+            }
+        })
+    }
+}
+
+/// Why a region does not own a VM of a lost one.
+#[derive(Debug)]
+pub(super) struct NotTaken {
+    /// It understood and said no; else it may do so when asked again.
+    pub(super) is_final: bool,
+    /// In words.
+    pub(super) reason: String,
+}
+
+impl NotTaken {
+    fn of(error: &ApiError) -> Self {
+        let is_final = matches!(error.code, ErrorCode::Refused | ErrorCode::Conflict);
+        Self { is_final, reason: error.to_string() }
     }
 }

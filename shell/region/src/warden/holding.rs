@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use dwcp_api::host::{ClockReading, GrantLease, LeaseBody, LeaseGrant};
 use dwcp_api::{Client, NoParams};
+use dwcp_controller::failover::{ACTIVE_KEY, Log, Trigger};
 use dwcp_controller::lease::{LeaseRecord, LeaseState, Terms, lease_key};
 use dwcp_controller::ownership::VMS_PREFIX;
 use dwcp_runtime::clock::Clock;
@@ -41,6 +42,13 @@ struct Term {
 struct Baseline {
     revision: u64,
     vms: BTreeMap<VmId, u64>,
+}
+
+impl Baseline {
+    /// The revision of the newest record.
+    fn newest(&self) -> u64 {
+        self.vms.values().copied().max().unwrap_or_default()
+    }
 }
 
 /// This region's lease.
@@ -133,7 +141,16 @@ impl Tenure {
 
     /// Passes the last renewal on once more, for guests that came since. It lasts no longer for
     /// that: its time counts from the same readings.
-    pub(super) fn passing_on(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn passing_on(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        // A microsecond later, so that an earlier grant that was held up on its way does not
+        // replace this one.
+        let later = |it: &ClockReading| ClockReading {
+            now_us: it.now_us.saturating_add(1),
+            ..it.clone()
+        };
+        let readings = self.readings.iter();
+        let readings = readings.map(|(host, it)| (host.clone(), later(it))).collect();
+        self.readings = Arc::new(readings);
         let tenure = self.clone();
         async move {
             if let Some(term) = &tenure.term {
@@ -159,6 +176,9 @@ impl Tenure {
         let key = lease_key(&self.region);
         let found = self.engine.get(&key).await?;
         let before = found.as_ref().and_then(read);
+        if let Some(LeaseRecord { state: LeaseState::Fenced { by }, .. }) = &before {
+            self.obey_operator(by).await?;
+        }
         let mine = before.as_ref().zip(self.term.as_ref()).filter(|(before, term)| {
             before.term == term.number && matches!(before.state, LeaseState::Held { .. })
         });
@@ -195,6 +215,23 @@ impl Tenure {
         }
     }
 
+    /// A lease that an operator took away from a living region is not taken back while that
+    /// failover is under way: its VMs are to start elsewhere.
+    async fn obey_operator(&self, by: &str) -> Result<(), StrongError> {
+        let Some(kv) = self.engine.get(ACTIVE_KEY).await? else { return Ok(()) };
+        let log = serde_json::from_slice::<Log>(&kv.value).ok();
+        let wanted =
+            |log: &Log| log.id == by && matches!(log.trigger, Trigger::Operator { .. });
+        if log.as_ref().is_some_and(wanted) {
+            return Err(StrongError::Unavailable {
+                reason: format!(
+                    "an operator's failover {by} of this region is under way"
+                ),
+            });
+        }
+        Ok(())
+    }
+
     /// The term with the records as they are after it began.
     async fn with_records(&self, term: Term) -> Term {
         if term.records.is_some() {
@@ -223,6 +260,13 @@ impl Tenure {
 
     async fn grant(&self, term: &Term, readings: &BTreeMap<HostId, ClockReading>) {
         let Some(baseline) = &term.records else { return };
+        if self.mirror.vms_revision() < baseline.newest() {
+            // What a grant does not name ends. The last one still holds for some seconds.
+            info!(
+                "the records of VMs are not followed yet; the lease is passed on later"
+            );
+            return;
+        }
         let mut permits = self.permits(baseline);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let grants = readings.iter().filter_map(|(host, from)| {
