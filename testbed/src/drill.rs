@@ -177,12 +177,18 @@ impl Federation {
         let door = self.at(region);
         self.enable_others(region, false).await;
         for ask in asks {
-            until("it is placed where it is to be", || async {
-                let reply = door.place(ask).await.map_err(|error| error.to_string())?;
-                let at = reply.vm.map(|vm| vm.region.to_string()).unwrap_or_default();
+            // Where it would go until all have heard that the others take none; then there.
+            until("it would be placed where it is to be", || async {
+                let rehearsal = ask.clone().dry_run();
+                let reply = door.place(&rehearsal).await;
+                let reply = reply.map_err(|error| error.to_string())?;
+                let chosen = reply.explanation.decision.chosen;
+                let at = chosen.map(|at| at.region.to_string()).unwrap_or_default();
                 if at == region { Ok(()) } else { Err(at) }
             })
             .await;
+            let placed = until("it is placed", || door.place(ask)).await;
+            assert_eq!(placed.vm.expect("it is no dry run").region.as_str(), region);
         }
         self.enable_others(region, true).await;
         for ask in asks {

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use dwcp_api::host::InstanceReport;
@@ -27,11 +26,12 @@ use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, ServerTls};
 use dwcp_types::{HostId, RegionId, VmId};
-use tokio::sync::{Notify, watch};
+
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use self::background::{announce, show_books};
+use self::guard::Guard;
 use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
 use crate::claims::Claims;
@@ -62,8 +62,6 @@ use crate::scrape::{self, Scrape};
 use crate::state::{self, Opening, Plane};
 use crate::status::Status;
 use crate::tokens;
-use crate::warden::Seen;
-use crate::wardship::Wardship;
 use crate::world::World;
 
 /// What a daemon is started with.
@@ -310,14 +308,7 @@ struct Core {
     board: Arc<Board>,
     hosts: BTreeMap<HostId, Client>,
     peers: BTreeMap<RegionId, Client>,
-    /// Leases and liveness, where the configuration has failover.
-    wardship: Option<Wardship>,
-    seen: watch::Sender<Arc<Seen>>,
-    /// A guest waits for its grant.
-    wanted: Arc<Notify>,
-    /// A failover's log was written.
-    written: Arc<Notify>,
-    start_budget: Duration,
+    guard: Guard,
 }
 
 impl Core {
@@ -344,8 +335,7 @@ impl Core {
             clock: clock.clone(),
         };
         let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
-        let seen = watch::channel(Arc::default()).0;
-        let wardship = Wardship::of(&federation);
+        let guard = Guard::of(&federation);
         Ok(Self {
             policy: policy(&federation),
             reservations,
@@ -361,11 +351,7 @@ impl Core {
             log: Arc::new(ReportLog::new(clock.now().as_millis())),
             hosts: net.hosts(&spec)?,
             peers: peers(&federation, &region, &net)?,
-            wardship,
-            seen,
-            wanted: Arc::default(),
-            written: Arc::default(),
-            start_budget: federation.failover.timing.start_budget,
+            guard,
             region,
             engine,
             engine_view,
@@ -408,7 +394,7 @@ impl Core {
             spawn(tasks, "a host's reader", link.clone().read());
             spawn(tasks, "a host's writer", link.instruct());
         }
-        if let Some(wardship) = &self.wardship {
+        if let Some(wardship) = &self.guard.wardship {
             spawn(tasks, "the warden", self.warden(wardship).run());
         }
         if let Some(rescuer) = self.rescuer() {
@@ -436,7 +422,7 @@ impl Core {
             lifecycle: self.lifecycle(),
             books: self.books.clone(),
             events: self.events.clone(),
-            lease: self.wardship.is_some().then(|| self.wanted.clone()),
+            lease: self.guard.lease(),
             clock: self.clock.clone(),
         }
     }
@@ -512,7 +498,7 @@ impl Core {
             log: self.log.clone(),
             reservations: self.reservations.clone(),
             local: self.local_guests(),
-            seen: self.seen.subscribe(),
+            seen: self.guard.seen.subscribe(),
             reach: self.reach(),
             meter: self.meter.clone(),
             clock: self.clock.clone(),
