@@ -144,6 +144,8 @@ pub struct Plan {
     pub(crate) voters: Vec<String>,
     /// The round trips that it states; none: equal ones.
     links: Option<Links>,
+    /// How long leases last; none: as long as by default.
+    lease_s: Option<u64>,
 }
 
 impl Plan {
@@ -174,6 +176,7 @@ impl Plan {
             n_minus_1: "warn",
             voters,
             links: None,
+            lease_s: None,
         }
     }
 
@@ -210,6 +213,13 @@ impl Plan {
         let found = self.regions.iter().find(|other| other.id == region);
         let found = found.expect("a region of the plan");
         (0..found.hosts.len()).map(|index| found.host_id(index))
+    }
+
+    /// With leases of so many seconds, for a machine that is late.
+    #[must_use]
+    pub const fn leased_for(mut self, seconds: u64) -> Self {
+        self.lease_s = Some(seconds);
+        self
     }
 
     /// What all hosts of a region offer.
@@ -254,8 +264,19 @@ impl Plan {
                 "preemption_enabled": self.preemption,
                 "n_minus_1": self.n_minus_1,
             },
+            "failover": self.failover(),
             "engine": self.engine(socket),
         })
+    }
+
+    fn failover(&self) -> Value {
+        self.lease_s.map_or_else(
+            || json!({}),
+            |seconds| {
+                let longest = format!("{}s", seconds + 30);
+                json!({ "lease_ttl": format!("{seconds}s"), "max_failover_time": longest })
+            },
+        )
     }
 
     fn engine(&self, socket: &dyn Fn(&str) -> SocketAddr) -> Value {

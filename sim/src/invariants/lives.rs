@@ -4,12 +4,12 @@
 //! failed over.
 //! LIV-3: the protected VMs of a region that died run elsewhere within the budget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dwcp_controller::failover::ACTIVE_KEY;
+use dwcp_controller::failover::{ACTIVE_KEY, Log};
 use dwcp_controller::lease::LeaseState;
-use dwcp_controller::ownership::VmRecord;
-use dwcp_types::{Generation, Power};
+use dwcp_controller::ownership::{VmRecord, vm_key};
+use dwcp_types::{Affinity, AffinityMode, Generation, Hardness, HostId, Power, VmId};
 
 use super::Statement;
 use crate::engine::Value;
@@ -37,6 +37,8 @@ const BUDGET_MS: u64 = 30_000;
 pub(super) struct Lives {
     read: usize,
     renewed_at: BTreeMap<String, u64>,
+    /// VMs that a failover left down because they had no place, and had none.
+    homeless: BTreeSet<VmId>,
 }
 
 impl Lives {
@@ -44,6 +46,9 @@ impl Lives {
     pub(super) fn leases(&mut self, world: &World) -> Option<String> {
         let mut found = None;
         for (key, value) in world.engine.written.iter().skip(self.read) {
+            if let Some(log) = value.as_ref().and_then(Value::log) {
+                self.homeless.extend(homeless(world, log));
+            }
             let Some(lease) = value.as_ref().and_then(Value::lease) else { continue };
             match &lease.state {
                 LeaseState::Held { .. } => {
@@ -76,13 +81,14 @@ pub(super) fn false_failover(world: &World) -> Option<String> {
 }
 
 /// Whether the time is over and a VM of the lost region does not run.
-pub(super) fn missed(world: &World) -> Option<String> {
+pub(super) fn missed(world: &World, lives: &Lives) -> Option<String> {
     let (_, at) = world.lost?;
     if world.now < at + BUDGET_MS || !world.faults {
         return None;
     }
-    let rows = world.engine.rows.values();
-    rows.filter_map(|row| row.value.vm()).find_map(|record| still_down(world, record))
+    let rows = world.engine.rows.values().filter_map(|row| row.value.vm());
+    let mut rows = rows.filter(|record| !lives.homeless.contains(&record.request.id));
+    rows.find_map(|record| still_down(world, record))
 }
 
 /// A VM that should have been recovered and is not.
@@ -106,4 +112,34 @@ pub(crate) fn still_down(world: &World, record: &VmRecord) -> Option<String> {
     let guest = agent.guests.get(vm);
     let runs = guest.is_some_and(|guest| guest.alive && guest.epoch == owner.epoch);
     (!runs).then(|| format!("{vm} does not run on {}", owner.host))
+}
+
+/// Those that a log says have no place, and that have none as it is written.
+fn homeless(world: &World, log: &Log) -> Vec<VmId> {
+    let Some((lost, _)) = world.lost else { return Vec::new() };
+    let down = log.down.iter().map(|it| &it.vm);
+    let records = down.filter_map(|vm| world.engine.rows.get(&vm_key(vm))?.value.vm());
+    let records = records.filter(|record| !has_place(world, record, lost));
+    records.map(|record| record.request.id.clone()).collect()
+}
+
+/// Whether some host outside the lost region has no member of the groups from which the VM must
+/// be apart. Room there always is, where this is asked.
+fn has_place(world: &World, record: &VmRecord, lost: usize) -> bool {
+    let rules = &record.request.constraints.affinity;
+    let apart = |it: &&Affinity| {
+        it.mode == AffinityMode::Apart && it.hardness == Hardness::Required
+    };
+    let is_free = |host: &HostId| {
+        rules.iter().filter(apart).all(|rule| {
+            let rows = world.engine.rows.values();
+            let others = rows.filter_map(|row| row.value.vm());
+            others.filter(|other| other.owner.host == *host).all(|other| {
+                let groups = other.request.constraints.affinity.iter();
+                groups.map(|it| &it.group).all(|group| *group != rule.group)
+            })
+        })
+    };
+    let mut hosts = world.agents.iter().filter(|agent| agent.region != lost);
+    hosts.any(|agent| is_free(&agent.report.id))
 }

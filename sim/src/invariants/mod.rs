@@ -107,7 +107,7 @@ impl Invariants {
                 (told_is_kept::STATEMENT, self.told.check(world)),
                 (lives::LEASE, self.lives.leases(world)),
                 (lives::FALSE, lives::false_failover(world)),
-                (lives::MISSED, lives::missed(world)),
+                (lives::MISSED, lives::missed(world, &self.lives)),
             ]),
             Node::Region(index) => first([
                 (sound_ledger::STATEMENT, sound_ledger::check(world, index)),
