@@ -36,9 +36,9 @@ pub fn lease_key(region: &RegionId) -> String {
 }
 
 /// Renewals that may fail in a row before the time is over.
-const RENEWALS_IN_TTL: u32 = 8;
+pub const RENEWALS_IN_TTL: u32 = 8;
 /// Drift bounds in a lease at least, so that some time is left to renew in.
-const DRIFTS_IN_TTL_MIN: u32 = 4;
+pub const DRIFTS_IN_TTL_MIN: u32 = 4;
 
 /// How long a lease lasts, for each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

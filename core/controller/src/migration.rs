@@ -230,11 +230,10 @@ impl Migration {
         self.step == Step::Done
     }
 
-    /// Whether the target owns the VM, or owned it.
+    /// Whether it may still be given up: nothing is committed, and it is not given up yet.
     #[must_use]
-    pub fn is_committed(&self) -> bool {
-        matches!(self.step, Step::Committed | Step::Arrived | Step::TakingBack)
-            || self.outcome == Some(Outcome::Moved)
+    pub const fn is_free(&self) -> bool {
+        matches!(self.step, Step::Queued | Step::Preparing | Step::Moving)
     }
 
     /// The same a step further.
@@ -499,8 +498,12 @@ mod tests {
                     paths.push([path.clone(), vec![next]].concat());
                 }
             }
+            let committed =
+                matches!(here.step, Step::Committed | Step::Arrived | Step::TakingBack)
+                    || here.outcome == Some(Outcome::Moved);
+            assert_eq!(here.cancel(now).is_ok(), here.is_free());
             if let Ok(next) = here.cancel(now) {
-                assert!(!here.is_committed());
+                assert!(!committed);
                 paths.push([path.clone(), vec![next]].concat());
             }
         }

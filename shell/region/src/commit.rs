@@ -400,6 +400,11 @@ fn creation(
     })
 }
 
+/// A value as the engine stores it, for whoever speaks in the engine's errors.
+pub(crate) fn stored(value: &impl serde::Serialize) -> Result<Bytes, StrongError> {
+    encoded(value).map_err(|reason| StrongError::Malformed { reason })
+}
+
 /// A value as the engine stores it.
 pub(crate) fn encoded(value: &impl serde::Serialize) -> Result<Bytes, String> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| error.to_string())

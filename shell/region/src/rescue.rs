@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dwcp_controller::failover::{
     ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Log, Outcome, Phase, history_key,
 };
@@ -31,7 +30,7 @@ use dwcp_types::{Power, RegionId, VmId, VmPhase};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use crate::commit::encoded;
+use crate::commit::stored;
 use crate::fleet::FleetKeeper;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -221,7 +220,7 @@ impl Rescuer {
     }
 
     async fn put(&self, log: &Log, revision: u64) -> Result<(), StrongError> {
-        let value = encoded(log).map_err(|reason| StrongError::Malformed { reason })?;
+        let value = stored(log)?;
         let key = ACTIVE_KEY.to_owned();
         let then = if log.ended.is_some() {
             let history = history_key(&log.id);
@@ -259,9 +258,4 @@ impl Rescuer {
 fn lapse(term: u64, terms: Terms) -> Proof {
     let watched_ms = u64::try_from(terms.lapsed_after().as_millis()).unwrap_or(u64::MAX);
     Proof::LeaseLapsed { term, watched_ms }
-}
-
-/// A value as bytes, or why not.
-fn bytes(value: &impl serde::Serialize) -> Result<Bytes, StrongError> {
-    encoded(value).map_err(|reason| StrongError::Malformed { reason })
 }

@@ -121,7 +121,7 @@ impl Reservations {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
-fn not_stored(error: BooksError) -> ApiError {
+pub(crate) fn not_stored(error: BooksError) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, error.to_string()).with_remedy(
         "free space on the disk of that region's data directory, then try again",
     )

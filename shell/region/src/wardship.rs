@@ -26,7 +26,7 @@ impl Wardship {
         let failover = &federation.failover;
         let timing = &failover.timing;
         // The configuration was checked for this when it was read.
-        let terms = Terms::new(timing.lease_ttl, timing.lease_drift_bound)?;
+        let terms = timing.terms()?;
         let specs = federation.regions.iter();
         let regions: BTreeSet<_> = specs
             .filter(|spec| spec.region.enabled)

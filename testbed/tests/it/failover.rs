@@ -91,6 +91,15 @@ async fn is_elsewhere(federation: &Federation, vm: &str) {
     .await;
 }
 
+/// No failover is under way any more.
+async fn is_over(federation: &Federation) {
+    until("the failover is over", || async {
+        let now = status(federation, "home").await.map_err(|error| error.to_string())?;
+        now.active.map_or(Ok(()), |log| Err(format!("{log:?}")))
+    })
+    .await;
+}
+
 /// The lost region comes back: what is its own goes on, what is another's stays there.
 async fn comes_back(federation: &mut Federation, etcd: bool) {
     if etcd {
@@ -143,11 +152,7 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
     let begun = command(&federation, ask_for("far")).await.unwrap();
     assert_eq!(begun.log.unwrap().region.as_str(), "far");
     is_elsewhere(&federation, "vm-moves").await;
-    until("the failover is over", || async {
-        let now = status(&federation, "home").await.map_err(|error| error.to_string())?;
-        now.active.map_or(Ok(()), |log| Err(format!("{log:?}")))
-    })
-    .await;
+    is_over(&federation).await;
     federation.in_phase("home", "vm-own", VmPhase::Unknown).await;
     comes_back(&mut federation, false).await;
     federation.end();
@@ -263,11 +268,7 @@ async fn killed_at(federation: &mut Federation, step: &str) {
     })
     .await;
     is_elsewhere(federation, &vm).await;
-    until("the failover is over", || async {
-        let now = status(federation, "home").await.map_err(|error| error.to_string())?;
-        now.active.map_or(Ok(()), |log| Err(format!("{log:?}")))
-    })
-    .await;
+    is_over(federation).await;
     let console = federation.at("home").console(&vm).await.unwrap().text;
     assert_eq!(console.matches("READY").count(), 1, "{step}: started once: {console}");
     federation.reserved("middle", 1).await;

@@ -13,11 +13,10 @@ use dwcp_testbed::drill::{Drill, LOOK_EVERY, Loss, Seen};
 use dwcp_testbed::wan::{Bed, Links};
 use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image};
 
+use super::latency::Latencies;
+use super::wan::REGIONS;
 use super::{Measurement, Options, Peer, federation};
 
-/// The regions of T1; the engine's leader belongs in the first.
-const REGIONS: [&str; 5] =
-    ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "au-southeast-1"];
 /// The region that is lost.
 const LOST: &str = "eu-west-1";
 const OBSERVER: &str = "us-east-1";
@@ -65,26 +64,26 @@ fn drill(links: &Links, crowd: usize, loss: Loss) -> anyhow::Result<(Seen, Durat
     }))
 }
 
-/// Of several drills, in seconds.
+/// Of several drills.
 #[derive(Default)]
 struct Sums {
-    dead: Vec<f64>,
-    owned: Vec<f64>,
-    ready: Vec<f64>,
-    placed: Vec<f64>,
+    dead: Latencies,
+    owned: Latencies,
+    ready: Latencies,
+    placed: Latencies,
     /// How long its old guest was gone when a VM had its new owner.
-    margin: Vec<f64>,
+    margin: Latencies,
 }
 
 impl Sums {
     fn add(&mut self, (seen, placed): (Seen, Duration)) {
-        self.dead.extend(seen.dead.map(|it| it.as_secs_f64()));
-        self.placed.push(placed.as_secs_f64());
+        seen.dead.into_iter().for_each(|it| self.dead.add(it));
+        self.placed.add(placed);
         for vm in seen.vms.values() {
-            self.owned.extend(vm.owned.map(|it| it.as_secs_f64()));
-            self.ready.extend(vm.ready.map(|it| it.as_secs_f64()));
+            vm.owned.into_iter().for_each(|it| self.owned.add(it));
+            vm.ready.into_iter().for_each(|it| self.ready.add(it));
             if let (Some(owned), Some(gone)) = (vm.owned, vm.old_gone) {
-                self.margin.push(owned.as_secs_f64() - gone.as_secs_f64());
+                self.margin.add(owned.saturating_sub(gone));
             }
         }
     }
@@ -98,59 +97,35 @@ impl Sums {
                 LOOK_EVERY.as_millis()
             )
         };
-        let one = |name: &str, value, method| Measurement {
+        let one = |name: &str, all: &mut Latencies, percent, what: &str| Measurement {
             name: format!("failover.{crowd}_guests.{name}"),
-            value,
+            value: all.percentile_ms(percent) / 1e3,
             unit: "s",
-            method,
+            method: of(what),
             peer: None,
         };
         let ready = "from the loss until a guest said READY elsewhere";
+        let owned = "until a new owner";
         let longest = Measurement {
             peer: Some(Peer {
                 name: "placing as many with nothing lost, until READY".to_owned(),
-                value: percentile(&mut self.placed, 100),
+                value: self.placed.percentile_ms(100) / 1e3,
             }),
-            ..one("rto_max", percentile(&mut self.ready, 100), of(ready))
+            ..one("rto_max", &mut self.ready, 100, ready)
         };
         vec![
-            one(
-                "dead_max",
-                percentile(&mut self.dead, 100),
-                of("until it was said dead"),
-            ),
-            one("owned_p50", percentile(&mut self.owned, 50), of("until a new owner")),
-            one("owned_max", percentile(&mut self.owned, 100), of("until a new owner")),
-            one("rto_p50", percentile(&mut self.ready, 50), of(ready)),
-            one("rto_p99", percentile(&mut self.ready, 99), of(ready)),
+            one("dead_max", &mut self.dead, 100, "until it was said dead"),
+            one("owned_p50", &mut self.owned, 50, owned),
+            one("owned_max", &mut self.owned, 100, owned),
+            one("rto_p50", &mut self.ready, 50, ready),
+            one("rto_p99", &mut self.ready, 99, ready),
             longest,
             one(
                 "fenced_before_min",
-                percentile(&mut self.margin, 0),
-                of("how long the old guest was gone when the VM had its new owner"),
+                &mut self.margin,
+                0,
+                "how long the old guest was gone when the VM had its new owner",
             ),
         ]
-    }
-}
-
-/// The smallest value that so many of a hundred do not exceed.
-fn percentile(values: &mut [f64], percent: usize) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let rank = (values.len() * percent).div_ceil(100).max(1);
-    values.get(rank - 1).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let mut values = [3.0, 1.0, 2.0, 4.0];
-        let found = [0, 50, 99, 100].map(|percent| percentile(&mut values, percent));
-        assert_eq!(
-            found.map(|it| it.to_bits()),
-            [1.0_f64, 2.0, 4.0, 4.0].map(f64::to_bits)
-        );
     }
 }

@@ -16,7 +16,7 @@ use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan};
 use super::{Measurement, Options, federation};
 
 /// The regions of T1; the first one's daemon hosts the engine.
-const REGIONS: [&str; 5] =
+pub(super) const REGIONS: [&str; 5] =
     ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "au-southeast-1"];
 
 /// Measures.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use dwcp_controller::lease::{DRIFTS_IN_TTL_MIN, RENEWALS_IN_TTL};
 use dwcp_runtime::strong::etcd::command::Timers;
 use dwcp_types::RegionId;
 
@@ -51,8 +52,6 @@ const PHASE_MAX: Duration = Duration::from_secs(3_600);
 const PHASE_MIN: Duration = Duration::from_millis(10);
 /// Heartbeats that may be missed; one is noise (C16 says three).
 const MISSES: std::ops::RangeInclusive<u64> = 2..=100;
-/// Drift bounds in a lease: a holder must have half of it left to renew in.
-const DRIFTS_IN_TTL_MIN: u32 = 4;
 /// Most receivers of notifications.
 const WEBHOOKS_MAX: usize = 16;
 /// Most regions of a list of preferences.
@@ -310,14 +309,14 @@ pub(super) fn warn_of_elections(
     report: &mut Report<'_>,
 ) {
     let timing = &federation.failover.timing;
+    let Some(terms) = timing.terms() else { return };
     if !federation.failover.enabled || federation.engine.etcd().is_none() {
         return;
     }
     let round_trip = federation.voters_rtt_max();
     let election = Timers::wan(round_trip).election().saturating_mul(2);
-    let longest =
-        timing.renew_every().saturating_add(election).saturating_add(round_trip);
-    if longest <= timing.pause_after() {
+    let longest = terms.renew_every().saturating_add(election).saturating_add(round_trip);
+    if longest <= terms.pause_after() {
         return;
     }
     let reason = format!(
@@ -325,13 +324,15 @@ pub(super) fn warn_of_elections(
          that are bound to it halt after {}: losing the leader's region would halt protected \
          guests in all others",
         display(longest),
-        display(timing.pause_after())
+        display(terms.pause_after())
     );
-    // Renewals are an eighth of the lease apart, so it must hold eight sevenths of the rest.
+    // One part of the lease in so many is the time between two renewals; the others hold this.
     let rest = election
         .saturating_add(round_trip)
         .saturating_add(timing.lease_drift_bound.saturating_mul(2));
-    let least = (rest.saturating_mul(8) / 7).as_millis().div_ceil(1_000);
+    let least = (rest.saturating_mul(RENEWALS_IN_TTL) / (RENEWALS_IN_TTL - 1))
+        .as_millis()
+        .div_ceil(1_000);
     let help = format!(
         "raise `lease_ttl` to {least}s or more, or keep the voters nearer to each other"
     );

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_controller::lease::Terms;
 use dwcp_controller::placement::Admission;
 use dwcp_state::{Kind, Level};
 use dwcp_types::{
@@ -185,9 +186,6 @@ impl Default for FailoverTiming {
     }
 }
 
-/// Renewals that may fail in a row before a holder pauses its guests.
-const RENEWALS_IN_TTL: u32 = 8;
-
 impl FailoverTiming {
     /// Until a dead region is suspected.
     #[must_use]
@@ -211,28 +209,10 @@ impl FailoverTiming {
         .fold(self.detection(), Duration::saturating_add)
     }
 
-    /// How often the holder renews.
+    /// How long a lease lasts, for each side; nothing where that is refused.
     #[must_use]
-    pub fn renew_every(&self) -> Duration {
-        self.lease_ttl / RENEWALS_IN_TTL
-    }
-
-    /// How long after its last renewal a holder pauses its guests.
-    #[must_use]
-    pub fn pause_after(&self) -> Duration {
-        self.lease_ttl.saturating_sub(self.lease_drift_bound.saturating_mul(2))
-    }
-
-    /// How long after its last renewal a holder has killed its guests.
-    #[must_use]
-    pub fn kill_after(&self) -> Duration {
-        self.lease_ttl.saturating_sub(self.lease_drift_bound)
-    }
-
-    /// How long after the last renewal that a taker knows of it may start guests.
-    #[must_use]
-    pub fn take_after(&self) -> Duration {
-        self.lease_ttl.saturating_add(self.lease_drift_bound)
+    pub fn terms(&self) -> Option<Terms> {
+        Terms::new(self.lease_ttl, self.lease_drift_bound)
     }
 }
 
@@ -365,10 +345,12 @@ mod tests {
         let timing = FailoverTiming::default();
         let seconds = Duration::from_secs;
         assert_eq!(timing.detection(), seconds(2));
-        assert_eq!(timing.renew_every(), seconds(1));
-        assert_eq!(timing.pause_after(), seconds(6));
-        assert_eq!(timing.kill_after(), seconds(7));
-        assert_eq!(timing.take_after(), seconds(9));
+        let terms = timing.terms().unwrap();
+        assert_eq!(terms, Terms::default());
+        assert_eq!(terms.renew_every(), seconds(1));
+        assert_eq!(terms.pause_after(), seconds(6));
+        assert_eq!(terms.kill_after(), seconds(7));
+        assert_eq!(terms.lapsed_after(), seconds(9));
         assert_eq!(timing.total(), seconds(27));
     }
 }

@@ -11,29 +11,27 @@ use dwcp_api::peer::LetGoBody;
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::{HOLD_FOR_MAX, Proposal, Reserve};
 use dwcp_controller::migration::{
-    Migration, Outcome, Site, Step, Unmovable, hand_over, is_overtaken, migration_key,
-    take_back,
+    Ask, Migration, Outcome, Site, Step, Unmovable, hand_over, is_overtaken,
+    migration_key, take_back,
 };
 use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
-use dwcp_types::MigrationId;
+use dwcp_types::{Epoch, MigrationId, ReservationId};
 use dwcp_vm::migration::Forecast;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::Migrations;
 use super::request::{is_late, millis, site_of};
-use crate::books::BooksError;
+use super::{Migrations, RETRY_PAUSE};
 use crate::commit::encoded;
 use crate::engine;
 use crate::lifecycle::no_such_vm;
+use crate::reservations::not_stored;
 
 /// How long a part that does not answer is waited for before a move that is not committed is
 /// given up: three times the longest restart of a daemon that was measured.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Pause before what failed is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How long a host holds its answer back while nothing changes.
 const WATCH: Duration = Duration::from_secs(2);
 /// Pause between two looks at what takes milliseconds.
@@ -64,11 +62,6 @@ struct Life {
 
 fn refused(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Refused, message)
-}
-
-fn not_stored(error: &BooksError) -> ApiError {
-    ApiError::new(ErrorCode::Unavailable, error.to_string())
-        .with_remedy("free space on the disk of that region's data directory")
 }
 
 fn changed(reason: &Unmovable) -> ApiError {
@@ -166,8 +159,6 @@ impl Migrations {
             warn!(id = %migration.id, vm = %migration.ask.vm, %error, "a move is held up");
             life.told = Some(text.clone());
         }
-        let free =
-            matches!(migration.step, Step::Queued | Step::Preparing | Step::Moving);
         let is_final = matches!(
             error.code,
             ErrorCode::Refused
@@ -176,7 +167,7 @@ impl Migrations {
                 | ErrorCode::NotFound
                 | ErrorCode::Internal
         );
-        if free && (is_final || now.saturating_sub(since) >= PATIENCE) {
+        if migration.is_free() && (is_final || now.saturating_sub(since) >= PATIENCE) {
             let next = migration.abandon(self.clock.now(), &text).ok();
             return next.map(Box::new);
         }
@@ -190,9 +181,7 @@ impl Migrations {
         migration: &Migration,
         life: &mut Life,
     ) -> Result<Turn, ApiError> {
-        let before_commit =
-            matches!(migration.step, Step::Queued | Step::Preparing | Step::Moving);
-        if before_commit && is_late(&migration.ask, self.clock.now()) {
+        if migration.is_free() && is_late(&migration.ask, self.clock.now()) {
             return Err(refused("its deadline has passed"));
         }
         match migration.step {
@@ -235,12 +224,12 @@ impl Migrations {
         let id = migration.reservation.clone();
         // What an earlier life held may have been for another host.
         let cancelled = self.books.cancel(id.clone()).await;
-        cancelled.map_err(|error| not_stored(&error))?.ok();
+        cancelled.map_err(not_stored)?.ok();
         let mut wanted = Reserve::of(id, &record.request);
         let (zone, host) = (choice.zone.clone(), choice.host.clone());
         wanted.proposal = Proposal { zone: Some(zone), host: Some(host) };
         wanted.hold_for = HOLD_FOR_MAX;
-        let row = self.books.reserve(wanted).await.map_err(|error| not_stored(&error))?;
+        let row = self.books.reserve(wanted).await.map_err(not_stored)?;
         let row = row.map_err(|denied| refused(denied.to_string()))?;
         crash_point("move-after-reserve");
         let host = &row.host;
@@ -261,9 +250,8 @@ impl Migrations {
         let ask = &migration.ask;
         let site = self.site(migration)?;
         let (_, record) = self.vm(migration).await?;
-        let told = self.foretell(&record, ask).await?;
+        let (told, from) = self.foretell(&record, ask).await?;
         let what = (&ask.vm, &record.request.shape, record.image.as_str());
-        let from = self.reach.machine(&ask.source, what, false).await?;
         let to = self.reach.machine(site, what, false).await?;
         if from.machine != to.machine {
             return Err(refused(format!(
@@ -325,7 +313,7 @@ impl Migrations {
         let now = self.clock.monotonic();
         if life.renewed_at.is_none_or(|at| now.saturating_sub(at) >= RENEW_EVERY) {
             let renewed = self.books.renew(migration.reservation.clone()).await;
-            let renewed = renewed.map_err(|error| not_stored(&error))?;
+            let renewed = renewed.map_err(not_stored)?;
             renewed.map_err(|_| refused("the capacity that was held for it is gone"))?;
             life.renewed_at = Some(now);
         }
@@ -360,7 +348,7 @@ impl Migrations {
         let id = migration.reservation.clone();
         let draft = owned.clone();
         let begun = self.books.begin_commit(id.clone(), move |_, _| draft).await;
-        let begun = begun.map_err(|error| not_stored(&error))?;
+        let begun = begun.map_err(not_stored)?;
         begun.map_err(|denied| refused(denied.to_string()))?;
         crash_point("move-before-commit");
         let what = format!("{} owns it under epoch {}", site.region, owned.owner.epoch);
@@ -406,7 +394,7 @@ impl Migrations {
         let site = self.site(migration)?;
         if !life.handed_over {
             let confirmed = self.books.confirm(migration.reservation.clone()).await;
-            confirmed.map_err(|error| not_stored(&error))?.ok();
+            confirmed.map_err(not_stored)?.ok();
             let order = MoveOrder::HandOver { id: migration.id.clone() };
             match self.reach.put_move(&ask.source, &ask.vm, &order).await {
                 // It was taken, or the source is past it; what the target sees decides.
@@ -487,10 +475,8 @@ impl Migrations {
 
     async fn clean_source(&self, migration: &Migration) -> Result<Turn, ApiError> {
         let ask = &migration.ask;
-        let body =
-            LetGoBody { epoch: ask.epoch.next(), reservation: ask.reservation.clone() };
-        if !self.reach.let_go(&ask.source, &ask.vm, &body).await?.gone {
-            tokio::time::sleep(LOOK_AGAIN).await;
+        let source = (&ask.source, &ask.reservation);
+        if !self.is_gone(ask, ask.epoch.next(), &[source]).await? {
             return Ok(Turn::Again);
         }
         crash_point("move-after-clean-source");
@@ -500,20 +486,33 @@ impl Migrations {
 
     async fn clean_target(&self, migration: &Migration) -> Result<Turn, ApiError> {
         let ask = &migration.ask;
-        let epoch = ask.epoch.next().next();
-        let (source, target) = (&ask.reservation, &migration.reservation);
-        let site = self.site(migration)?;
+        let target = (self.site(migration)?, &migration.reservation);
         // The source too: it keeps what is its own, and lets go of a guest that another has.
-        for (at, reservation) in [(site, target), (&ask.source, source)] {
-            let body = LetGoBody { epoch, reservation: reservation.clone() };
-            if !self.reach.let_go(at, &ask.vm, &body).await?.gone {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                return Ok(Turn::Again);
-            }
+        let source = (&ask.source, &ask.reservation);
+        if !self.is_gone(ask, ask.epoch.next().next(), &[target, source]).await? {
+            return Ok(Turn::Again);
         }
         crash_point("move-after-clean-target");
         let what = format!("not in {}", self.region);
         self.next(migration, Step::Done, &what).map(Turn::Next)
+    }
+
+    /// Has sites let go of what is not theirs under an epoch; says whether they have, after a
+    /// pause when one has not.
+    async fn is_gone(
+        &self,
+        ask: &Ask,
+        epoch: Epoch,
+        sites: &[(&Site, &ReservationId)],
+    ) -> Result<bool, ApiError> {
+        for (site, reservation) in sites {
+            let body = LetGoBody { epoch, reservation: (*reservation).clone() };
+            if !self.reach.let_go(site, &ask.vm, &body).await?.gone {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Both sides are told until nothing of the move is left.
@@ -528,7 +527,7 @@ impl Migrations {
             return Ok(Turn::Again);
         }
         let freed = self.books.release(migration.reservation.clone()).await;
-        freed.map_err(|error| not_stored(&error))?;
+        freed.map_err(not_stored)?;
         crash_point("move-after-undo");
         let what = format!("it stays in {}", migration.ask.source.region);
         self.next(migration, Step::Done, &what).map(Turn::Next)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_api::host::MachineReport;
 use dwcp_api::migration::{
     AskMigration, MigrationFilter, MigrationItem, MigrationList, MigrationReply,
 };
@@ -66,7 +67,7 @@ impl Migrations {
         self.refuse_moving(&record).await?;
         let choice = self.place_in(&record, &ask.target)?;
         let mut migration = self.drafted(ask)?;
-        let told = self.foretell(&record, &migration.ask).await?;
+        let (told, _) = self.foretell(&record, &migration.ask).await?;
         migration.foretold_ms = Some(told.total_ms);
         migration.foretold_downtime_ms = Some(told.downtime_ms);
         if body.dry_run {
@@ -197,12 +198,12 @@ impl Migrations {
         Ok(Migration::new(id, ask, reservation))
     }
 
-    /// Foretells the move on what the guest does now (F14).
+    /// Foretells the move on what the guest does now (F14); with what it runs on.
     pub(super) async fn foretell(
         &self,
         record: &VmRecord,
         ask: &Ask,
-    ) -> Result<Forecast, ApiError> {
+    ) -> Result<(Forecast, MachineReport), ApiError> {
         let request = &record.request;
         let what = (&request.id, &request.shape, record.image.as_str());
         let there = self.reach.machine(&ask.source, what, !ask.cold).await?;
@@ -218,11 +219,12 @@ impl Migrations {
             throttle: true,
             cold: ask.cold,
         };
-        forecast(&wish).map_err(|reason| {
+        let told = forecast(&wish).map_err(|reason| {
             let message = format!("VM {} cannot be moved so: {reason}", request.id);
             ApiError::new(ErrorCode::Refused, message)
                 .with_remedy("raise --max-downtime or --bandwidth, or move it --cold")
-        })
+        })?;
+        Ok((told, there))
     }
 
     async fn write_new(

@@ -12,8 +12,9 @@ use dwcp_runtime::strong::{Compare, Op, StrongError};
 use dwcp_types::RegionId;
 use tracing::warn;
 
-use super::{Rescuer, bytes, lapse};
+use super::{Rescuer, lapse};
 use crate::claims::random_name;
+use crate::commit::stored;
 use crate::engine;
 use crate::warden::Seen;
 
@@ -47,14 +48,14 @@ impl Rescuer {
         let log = Log::begun(random_name("fo"), region.clone(), trigger, proof, by);
         let log = Log { only, ..log };
         let key = lease_key(region);
-        let fence = bytes(&watched.record.fenced(&log.id))?;
+        let fence = stored(&watched.record.fenced(&log.id))?;
         let compare = vec![
             Compare::absent(ACTIVE_KEY),
             Compare::Revision { key: key.clone(), mod_revision: watched.revision },
         ];
         let active = ACTIVE_KEY.to_owned();
         let then = vec![
-            Op::Put { key: active, value: bytes(&log)?, lease: None },
+            Op::Put { key: active, value: stored(&log)?, lease: None },
             Op::Put { key, value: fence, lease: None },
         ];
         crash_point("failover-before-begin");

@@ -23,7 +23,7 @@ use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use super::{Hosts, Records};
-use crate::commit::encoded;
+use crate::commit::stored;
 use crate::mirror::read_pages;
 
 /// Time for a host to say what its clock shows, and for a grant: well under a renewal, so that
@@ -192,7 +192,7 @@ impl Tenure {
                 (next, term)
             }
         };
-        let value = encoded(&next).map_err(|reason| StrongError::Malformed { reason })?;
+        let value = stored(&next)?;
         let compare = match &found {
             Some(kv) => Compare::unchanged(kv),
             None => Compare::absent(key.clone()),
