@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dwcp_types::{
-    Affinity, Capacity, Epoch, Gib, HostId, PlacementRequest, ReservationId, TenantId,
-    Tier, Timestamp, VmId, VmShape, ZoneId,
+    Affinity, Capacity, Generation, Gib, HostId, PlacementRequest, ReservationId,
+    TenantId, Tier, Timestamp, VmId, VmShape, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -196,12 +196,12 @@ impl Reservation {
     }
 
     /// Whether its VM has an owner elsewhere whom it is to follow: such a commit is brought to
-    /// its end by the move and by nothing else. A VM that is made begins with the first epoch;
-    /// one that moves is past it.
+    /// its end by the move and by nothing else. A VM that is made, and one that is recovered from
+    /// a lost region, begins with the first generation; one that moves goes on counting.
     #[must_use]
     pub fn is_move(&self) -> bool {
         match &self.stage {
-            Stage::Committing { record } => record.owner.epoch > Epoch::FIRST,
+            Stage::Committing { record } => record.generation > Generation::FIRST,
             Stage::Held { .. } | Stage::Confirmed => false,
         }
     }

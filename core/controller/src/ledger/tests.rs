@@ -5,10 +5,11 @@ mod room;
 
 use super::*;
 use crate::HostRefusal;
-use crate::ownership::VmRecord;
 use crate::ownership::tests::record;
+use crate::ownership::{Loss, Owner, Place, Proof, Recovered, VmRecord, recover};
 use dwcp_types::{
-    Affinity, AffinityMode, Capacity, Epoch, Gib, Hardness, Mib, Scope, Tier, VmShape,
+    Affinity, AffinityMode, Capacity, Epoch, Generation, Gib, Hardness, Mib, RegionId,
+    Scope, Tier, VmShape,
 };
 use std::time::Duration;
 
@@ -569,4 +570,36 @@ fn a_parked_row_is_loaded_as_it_was() {
     let mut loaded = Ledger::load(region(), rows).unwrap();
     loaded.report_host(report("h1", "a", 4)).unwrap();
     assert_eq!(loaded.hosts(), ledger.hosts());
+}
+
+/// A commit that a crash cut short is finished by the books, also that of a recovered VM; only a
+/// move has a log of its own.
+#[test]
+fn only_the_commit_of_a_move_is_left_to_its_log() {
+    let row = held(&mut ledger(&[("h1", "a", 4)]), ask("r1", "vm1", 4));
+    let made = record_for(&row);
+    let recovered = recover(
+        &VmRecord { generation: Generation::new(7), ..made.clone() },
+        &Place {
+            region: made.owner.region.clone(),
+            zone: made.owner.zone.clone(),
+            host: made.owner.host.clone(),
+        },
+        Recovered {
+            failover: "fo-1".to_owned(),
+            from: RegionId::new("us-east-1").unwrap(),
+            proof: Proof::LeaseLapsed { term: 1, watched_ms: 9_000 },
+            loss: Loss::DiskAndMemory { since: START },
+            at: START,
+        },
+    );
+    let owner = Owner { epoch: made.owner.epoch.next(), ..made.owner.clone() };
+    let generation = made.generation.next();
+    let moved = VmRecord { owner, generation, ..made.clone() };
+    for (record, is_move) in [(made, false), (recovered, false), (moved, true)] {
+        let mut ledger = ledger(&[("h1", "a", 4)]);
+        held(&mut ledger, ask("r1", "vm1", 4));
+        assert!(ledger.begin_commit(START, &id("r1"), record.clone()).is_ok());
+        assert_eq!(ledger.get(&id("r1")).unwrap().is_move(), is_move, "{record:?}");
+    }
 }
