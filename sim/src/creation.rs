@@ -62,6 +62,8 @@ impl Daemon {
             image: String::new(),
             decision: DecisionSummary::default(),
             recovered: None,
+            replica: None,
+            disk_from: None,
             created_at: step.now,
             updated_at: step.now,
         };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_controller::failover::{
-    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Log, Outcome, Phase, Trigger, history_key, plan,
+    ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Leave, Log, Outcome, Phase, Trigger, history_key,
+    plan,
 };
 use dwcp_controller::lease::lease_key;
 use dwcp_controller::ledger::{Proposal, Reserve, Stage};
@@ -148,7 +149,7 @@ impl Daemon {
         let fleet = placement::Fleet::new(&view);
         let all: Vec<_> = records.iter().collect();
         let policy = placement::Policy::default();
-        let plan = plan(&fleet, &log.region, &all, log.only.as_ref(), &policy);
+        let plan = plan(&fleet, &log.region, &all, Leave::from(log), &policy);
         if warden.errand.log != log.id {
             warden.errand = Errand { log: log.id.clone(), ..Errand::default() };
         }

@@ -72,6 +72,14 @@ impl Ask {
         self
     }
 
+    /// Protected, its disk kept in another region too.
+    #[must_use]
+    pub const fn replicated(mut self) -> Self {
+        self.0.request.tier = Tier::Protected;
+        self.0.request.on_region_loss = OnRegionLoss::SyncReplica;
+        self
+    }
+
     /// So many CPUs.
     #[must_use]
     pub const fn cpu(mut self, cpu: u32) -> Self {

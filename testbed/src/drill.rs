@@ -1,6 +1,8 @@
 //! A region is lost on purpose, with what ran in it, and what becomes of its VMs is watched
 //! from another region (item 8 of moves and failover; RELIABILITY R1, F1).
 
+pub mod report;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -36,11 +38,26 @@ pub struct VmSeen {
     pub owned: Option<Duration>,
     /// Its guest there said by itself that it was up.
     pub ready: Option<Duration>,
+    /// The last number that it was told to be on its disk before the loss.
+    pub acknowledged: Option<u64>,
+    /// The number that was on its disk when it started elsewhere.
+    pub found: Option<u64>,
+}
+
+impl VmSeen {
+    /// Writes that it was told of and that are lost; a guest writes one number a second.
+    #[must_use]
+    pub fn lost_writes(&self) -> u64 {
+        self.acknowledged.unwrap_or(0).saturating_sub(self.found.unwrap_or(0))
+    }
 }
 
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// How long all guests took to be up when they were placed: what this machine needs with
+    /// nothing lost.
+    pub placed_in: Duration,
     /// When it was said to be dead.
     pub dead: Option<Duration>,
     /// Every VM.
@@ -52,6 +69,8 @@ pub struct Seen {
 /// A drill: which region is lost how, and from where that is watched.
 #[derive(Clone, Debug)]
 pub struct Drill<'a> {
+    /// Its VMs keep a replica of their disks, which is in sync when the region is lost.
+    pub replicated: bool,
     /// The region that is lost.
     pub region: &'a str,
     /// How.
@@ -65,8 +84,7 @@ type Before = BTreeMap<String, u32>;
 
 impl Drill<'_> {
     /// Places protected VMs in the region, real guests that could run in any other, loses it,
-    /// and watches until all of them are up elsewhere. Also tells how long the guests took to be
-    /// up when they were placed, all at once: what this machine needs with nothing lost.
+    /// and watches until all of them are up elsewhere.
     ///
     /// # Panics
     ///
@@ -76,15 +94,27 @@ impl Drill<'_> {
         federation: &mut Federation,
         bed: &Bed,
         vms: &[String],
-    ) -> (Seen, Duration) {
+    ) -> Seen {
         let began = Instant::now();
-        let asks: Vec<_> = vms.iter().map(|vm| Ask::new(vm).protected()).collect();
+        let ask = |vm: &String| {
+            let ask = Ask::new(vm);
+            if self.replicated { ask.replicated() } else { ask.protected() }
+        };
+        let asks: Vec<_> = vms.iter().map(ask).collect();
         federation.place_in(self.region, &asks).await;
         let door = federation.at(self.observer);
         for vm in vms {
             until(&format!("{vm} is up"), || async { is_up(&door, vm).await }).await;
         }
         let placed_in = began.elapsed();
+        if self.replicated {
+            for vm in vms {
+                until(&format!("the replica of {vm} is in sync"), || async {
+                    is_in_sync(&door, vm).await
+                })
+                .await;
+            }
+        }
         let before = self.guests(&door, vms).await;
         until("the region is seen alive by all", || async {
             self.is(&door, RegionState::Alive).await
@@ -94,7 +124,12 @@ impl Drill<'_> {
             Loss::Killed => federation.lose(self.region),
             Loss::CutOff => bed.isolate(self.region),
         }
-        (self.watch(federation, &door, &before).await, placed_in)
+        let mut seen = self.watch(federation, &door, &before).await;
+        seen.placed_in = placed_in;
+        for (vm, it) in &mut seen.vms {
+            it.acknowledged = federation.last_tick(self.region, vm);
+        }
+        seen
     }
 
     async fn guests(&self, door: &Door, vms: &[String]) -> Before {
@@ -122,7 +157,8 @@ impl Drill<'_> {
     async fn watch(&self, federation: &Federation, door: &Door, before: &Before) -> Seen {
         let lost = Instant::now();
         let vms = before.keys().map(|vm| (vm.clone(), VmSeen::default())).collect();
-        let mut seen = Seen { dead: None, vms, log: None };
+        let placed_in = Duration::ZERO;
+        let mut seen = Seen { placed_in, dead: None, vms, log: None };
         while seen.vms.values().any(|vm| vm.ready.is_none()) {
             assert!(lost.elapsed() < PATIENCE, "not all VMs are up: {seen:?}");
             if seen.dead.is_none() && self.is(door, RegionState::Dead).await.is_ok() {
@@ -153,18 +189,32 @@ impl Drill<'_> {
             if it.ready.is_some() || item.phase != VmPhase::Running {
                 continue;
             }
-            if is_up(door, item.id.as_str()).await.is_ok() {
+            if let Ok(console) = is_up(door, item.id.as_str()).await {
                 it.ready = Some(lost.elapsed());
+                it.found = last_after(&console, "disk had tick ");
             }
         }
     }
 }
 
 /// Whether a guest said by itself that it is up.
-async fn is_up(door: &Door, vm: &str) -> Result<(), String> {
+async fn is_up(door: &Door, vm: &str) -> Result<String, String> {
     let console = door.console(vm).await.map_err(|error| error.to_string())?;
     let up = console.text.contains(&format!("READY {vm} "));
-    if up { Ok(()) } else { Err(console.text) }
+    if up { Ok(console.text) } else { Err(console.text) }
+}
+
+async fn is_in_sync(door: &Door, vm: &str) -> Result<(), String> {
+    let detail = door.vm(vm).await.map_err(|error| error.to_string())?;
+    let in_sync = detail.replica.as_ref().is_some_and(|replica| replica.is_in_sync());
+    if in_sync { Ok(()) } else { Err(format!("{:?}", detail.replica)) }
+}
+
+/// The last number that follows this word at the beginning of a line.
+#[must_use]
+pub fn last_after(text: &str, word: &str) -> Option<u64> {
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix(word));
+    lines.filter_map(|rest| rest.trim().parse().ok()).next_back()
 }
 
 impl Federation {
@@ -174,8 +224,21 @@ impl Federation {
     ///
     /// When they do not come to run there.
     pub async fn place_in(&self, region: &str, asks: &[Ask]) {
-        let door = self.at(region);
-        self.enable_others(region, false).await;
+        self.place_by(region, region, asks).await;
+        for ask in asks {
+            let name = ask.body().request.id.to_string();
+            self.in_phase(region, &name, VmPhase::Running).await;
+        }
+    }
+
+    /// The same by another region's daemon, without waiting until they run.
+    ///
+    /// # Panics
+    ///
+    /// When they are not placed there.
+    pub async fn place_by(&self, by: &str, region: &str, asks: &[Ask]) {
+        let door = self.at(by);
+        self.enable_others(&door, region, false).await;
         for ask in asks {
             // Where it would go until all have heard that the others take none; then there.
             until("it would be placed where it is to be", || async {
@@ -190,11 +253,21 @@ impl Federation {
             let placed = until("it is placed", || door.place(ask)).await;
             assert_eq!(placed.vm.expect("it is no dry run").region.as_str(), region);
         }
-        self.enable_others(region, true).await;
-        for ask in asks {
-            let name = ask.body().request.id.to_string();
-            self.in_phase(region, &name, VmPhase::Running).await;
-        }
+        self.enable_others(&door, region, true).await;
+    }
+
+    /// The last number that a guest of a region printed: it prints each when it was told that
+    /// the number is on its disk.
+    #[must_use]
+    pub fn last_tick(&self, region: &str, vm: &str) -> Option<u64> {
+        let consoles = self
+            .hosts_of(region)
+            .into_iter()
+            .map(|host| self.data(&host).join("guests").join(vm).join("console.log"));
+        let texts = consoles.filter_map(|path| std::fs::read(path).ok());
+        let ticks =
+            texts.filter_map(|text| last_after(&String::from_utf8_lossy(&text), "tick "));
+        ticks.max()
     }
 
     /// The log of the newest failover, as one region's daemon tells it.
@@ -203,8 +276,7 @@ impl Federation {
         logs.ok()?.items.into_iter().next()
     }
 
-    async fn enable_others(&self, region: &str, enabled: bool) {
-        let door = self.at(region);
+    async fn enable_others(&self, door: &Door, region: &str, enabled: bool) {
         for other in self.region_ids().filter(|other| *other != region) {
             let params = RegionParams { region: RegionId::new(other).expect("a name") };
             until("a region is enabled or disabled", || async {

@@ -457,6 +457,12 @@ impl Federation {
         }
     }
 
+    /// The names of a region's hosts.
+    #[must_use]
+    pub fn hosts_of(&self, region: &str) -> Vec<String> {
+        self.plan.hosts_of(region).collect()
+    }
+
     /// The names of all regions.
     pub fn region_ids(&self) -> impl Iterator<Item = &str> {
         self.plan.regions.iter().map(|region| region.id.as_str())

@@ -12,6 +12,7 @@ mod federation;
 mod inventory;
 mod latency;
 mod mesh;
+mod moves;
 mod placement;
 mod scratch;
 mod state;
@@ -37,6 +38,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("failover", failover::measure),
     ("inventory", inventory::measure),
     ("mesh", mesh::measure),
+    ("moves", moves::measure),
     ("placement", placement::measure),
     ("state", state::measure),
     ("store", store::measure),

@@ -20,7 +20,7 @@ pub use log::{
     ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Ended, HISTORY_PREFIX, Log, Outcome, Phase,
     Trigger, history_key,
 };
-pub use plan::{Move, Plan, StaysDown, Unrecovered, plan};
+pub use plan::{Leave, Move, Plan, StaysDown, Unrecovered, plan};
 
 #[cfg(test)]
 mod tests;

@@ -252,8 +252,8 @@ impl Ledger {
         Ok(Changed { value: row, changes })
     }
 
-    /// The reservations that this one replaces: a lapsed one of the same id, and one of the
-    /// same VM and tenant that is only held.
+    /// The reservations that this one replaces: a lapsed one of the same id, one of the same VM
+    /// and tenant that is only held, and that of the VM's replica which it names.
     fn superseded_by(
         &self,
         now: Timestamp,
@@ -267,7 +267,8 @@ impl Ledger {
         let Some(other) = self.live.get(by) else { return Ok(superseded) };
         let held = matches!(other.row.stage, Stage::Held { .. });
         let same_tenant = other.row.ask.tenant == ask.tenant;
-        if held && (same_tenant || other.row.is_lapsed(now)) {
+        let replica = other.row.parked && ask.replaces.as_ref() == Some(by);
+        if replica || held && (same_tenant || other.row.is_lapsed(now)) {
             superseded.insert(by.clone());
             return Ok(superseded);
         }

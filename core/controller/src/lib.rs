@@ -8,5 +8,6 @@ pub mod liveness;
 pub mod migration;
 pub mod ownership;
 pub mod placement;
+pub mod replica;
 
 pub use host_fit::{HostRefusal, Resource, host_refusal};

@@ -314,6 +314,11 @@ pub enum Unmovable {
         /// Where.
         region: RegionId,
     },
+    /// Its disk is mirrored already.
+    #[error(
+        "the VM's disk is mirrored to another region (`--on-region-loss sync-replica`), and such a VM cannot be moved yet"
+    )]
+    Mirrored,
     /// It makes room for another.
     #[error("the VM is stopped for a more urgent one and has no capacity of its own")]
     Preempted,
@@ -342,6 +347,9 @@ pub fn check_movable(
     }
     if record.preempted_by.is_some() {
         return Err(Unmovable::Preempted);
+    }
+    if record.request.keeps_replica() {
+        return Err(Unmovable::Mirrored);
     }
     let fits = match record.power {
         Power::Running | Power::Paused => !cold,

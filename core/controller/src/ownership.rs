@@ -13,16 +13,20 @@
 mod creation;
 mod phase;
 mod recovery;
+mod replica;
 mod token;
 
 pub use creation::{Creation, EpochFloor, TokenRecord, judge_creation};
 pub use phase::{OBSERVATION_FRESH_FOR, Observation, Seen, phase};
-pub use recovery::{Loss, Place, Proof, Recovered, Recovery, judge_recovery, recover};
+pub use recovery::{
+    Loss, Place, Proof, Recovered, Recovery, judge_recovery, loss_of, recover,
+};
+pub use replica::{Replica, ReplicaState, Whole, begin_replica, part, trust};
 pub use token::{ClientToken, TokenError};
 
 use dwcp_types::{
-    Bps, Epoch, Generation, HostId, MicroUsd, Micros, PlacedVm, PlacementRequest, Power,
-    RegionId, ReservationId, TenantId, Timestamp, VmId, VmShape, ZoneId,
+    Bps, CopyId, Epoch, Generation, HostId, MicroUsd, Micros, PlacedVm, PlacementRequest,
+    Power, RegionId, ReservationId, TenantId, Timestamp, VmId, VmShape, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -88,6 +92,13 @@ pub struct VmRecord {
     /// How it came to its owner when that was not by being placed: another region was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered: Option<Box<Recovered>>,
+    /// The copy of its disk in another region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Box<Replica>>,
+    /// The copy that its disk was when it was started from a replica; nothing when its disk was
+    /// made from its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_from: Option<CopyId>,
     /// When it was created, by the clock of its region.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -156,6 +167,12 @@ pub struct Instruction {
     /// It runs only while its region holds its lease.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lease_bound: bool,
+    /// It runs only as its copy in another region allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
+    /// Its disk is this copy, which the host keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_from: Option<CopyId>,
 }
 
 /// Why what is wanted of a VM cannot be changed so.
@@ -260,6 +277,8 @@ pub fn instruction_for(record: &VmRecord) -> Instruction {
         shape: record.request.shape,
         image: record.image.clone(),
         lease_bound: record.request.is_failover_protected(),
+        copied: record.request.keeps_replica(),
+        disk_from: record.disk_from,
     }
 }
 

@@ -7,6 +7,7 @@
 //! Invalid values cannot be made: identifiers and bounded numbers are checked on the way in,
 //! also when they are deserialised.
 
+mod copy;
 mod epoch;
 mod fleet;
 mod id;
@@ -16,6 +17,7 @@ mod time;
 mod unit;
 mod vm;
 
+pub use copy::CopyId;
 pub use epoch::{Epoch, Generation};
 pub use fleet::{
     FleetView, Health, HealthState, HostView, PlacedVm, RegionView, UserZoneView,

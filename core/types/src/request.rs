@@ -57,8 +57,13 @@ impl PlacementRequest {
     /// and the strong engine do: nobody else will ever start it while its record stands.
     #[must_use]
     pub fn is_failover_protected(&self) -> bool {
-        self.tier == Tier::Protected
-            && self.on_region_loss == OnRegionLoss::RestartFromImage
+        self.tier == Tier::Protected && self.on_region_loss != OnRegionLoss::StayDown
+    }
+
+    /// Whether its disk is kept in another region too, each write before it is acknowledged.
+    #[must_use]
+    pub fn keeps_replica(&self) -> bool {
+        self.tier == Tier::Protected && self.on_region_loss == OnRegionLoss::SyncReplica
     }
 }
 
@@ -252,8 +257,7 @@ pub enum Tier {
 }
 
 /// What becomes of a protected VM when its region is lost. Its memory is lost with the region
-/// in any case, and so is its disk as long as no copy of it is kept in another region, which
-/// nothing does yet (F2).
+/// in any case (F2).
 #[derive(
     Clone,
     Copy,
@@ -275,6 +279,10 @@ pub enum OnRegionLoss {
     /// It starts in another region from its image: what it wrote to its disk is lost. For VMs
     /// that keep nothing there.
     RestartFromImage,
+    /// Its disk is mirrored to another region, and a write is acknowledged when both have it;
+    /// it starts there from that disk, with all that was acknowledged (D2). Its writes wait a
+    /// round trip.
+    SyncReplica,
 }
 
 impl OnRegionLoss {

@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 
-use dwcp_types::{Epoch, Generation, Power, VmShape};
+use dwcp_types::{CopyId, Epoch, Generation, Power, VmShape};
 use serde::{Deserialize, Serialize};
 
 /// What a guest is made from.
@@ -24,6 +24,12 @@ pub struct GuestSpec {
     /// It runs only while its region holds its lease ([`crate::Guard`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lease_bound: bool,
+    /// It runs only as the copy of its disk allows ([`crate::decide_copy`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
+    /// Its disk is this copy, which the host has kept; made anew when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_from: Option<CopyId>,
 }
 
 /// What its owner wants of a VM.

@@ -5,6 +5,7 @@
 //! that action into bytes without performing it: QEMU's command line, QMP lines, the first
 //! clusters of a disk image, names derived from the VM's id.
 
+mod copy;
 mod fence;
 mod instance;
 mod instruction;
@@ -17,6 +18,7 @@ pub mod qcow2;
 pub mod qmp;
 mod scale;
 
+pub use copy::{CopyAction, CopyDecision, CopyOrder, CopyPlace, CopySeen, decide_copy};
 pub use fence::{Grant, Guard, Leave};
 pub use instance::{Action, Decision, Instance, Note};
 pub use instruction::{Accepted, GuestSpec, Instruction, Record, Refused};

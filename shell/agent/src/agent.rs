@@ -14,6 +14,7 @@ use crate::hypervisor::{self, Hypervisor};
 use crate::lease::LeaseFile;
 use crate::qemu::Qemu;
 use crate::simulated::Simulated;
+use crate::standby::Standbys;
 use crate::store::{Store, StoreError};
 use crate::task::{Parts, SAVES_MAX, Task};
 
@@ -94,8 +95,10 @@ impl Agent {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         let lease = Arc::new(LeaseFile::in_folder(&config.data_dir));
         let guard = lease.read();
-        let handle =
-            AgentHandle { inbox, seq, hypervisor: Arc::clone(&hypervisor), lease };
+        let standbys =
+            Arc::new(Standbys::in_folder(&config.data_dir, Arc::clone(&hypervisor)));
+        let in_handle = Arc::clone(&hypervisor);
+        let handle = AgentHandle { inbox, seq, hypervisor: in_handle, lease, standbys };
         let store = Arc::new(store);
         let saves = Arc::new(Semaphore::new(SAVES_MAX as usize));
         let in_task = Arc::clone(&saves);

@@ -4,20 +4,23 @@
 use std::time::Duration;
 
 use dwcp_api::host::{
-    Acknowledged, ClockReading, Console, ConsoleParams, HostReport, InForce,
-    InstanceParams, Instruction, LeaseBody, MachineParams, MachineReport, MoveOrder,
-    MoveParams, MoveReport, ReportParams,
+    Acknowledged, ClockReading, Console, ConsoleParams, CopyOrder, CopyPlace, HostReport,
+    InForce, InstanceParams, Instruction, LeaseBody, MachineParams, MachineReport,
+    MoveOrder, MoveParams, MoveReport, ReportParams, StandbyBody, StandbyItem,
+    StandbyList, StandbyParams,
 };
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::crash::crash_point;
-use dwcp_types::VmShape;
+use dwcp_types::{CopyId, VmId, VmShape};
 use dwcp_vm::migration::{self, Incoming, Outgoing, Ports};
 use dwcp_vm::{Accelerator, Given, Grant, GuestSpec};
 
-use crate::handle::{AgentHandle, ConsoleError, PutError, Stopping};
+use crate::copier::StandbyOrder;
+use crate::handle::{AgentHandle, ConsoleError, CopyRefused, PutError, Stopping};
 use crate::hypervisor::HypervisorError;
 use crate::lease;
 use crate::news::Cursor;
+use crate::standby::StandbyError;
 
 /// Longest that a stage is held back.
 const MOVE_WAIT_MAX_MS: u64 = 10_000;
@@ -36,9 +39,9 @@ pub async fn put_instance(
     params: InstanceParams,
     body: Instruction,
 ) -> Result<Acknowledged, ApiError> {
-    let Instruction { epoch, generation, power, shape, image, address, lease_bound } =
-        body;
-    let guest = GuestSpec { shape, image, address, lease_bound };
+    let Instruction { epoch, generation, power, shape, image, address, .. } = body;
+    let Instruction { lease_bound, copied, disk_from, .. } = body;
+    let guest = GuestSpec { shape, image, address, lease_bound, copied, disk_from };
     let instruction = dwcp_vm::Instruction { epoch, generation, power, guest };
     let vm = params.vm;
     crash_point("agent-before-record");
@@ -110,7 +113,7 @@ fn order_of(body: MoveOrder) -> Result<migration::MoveOrder, ApiError> {
                 shape: order.shape,
                 image: order.image,
                 address: order.address,
-                lease_bound: false,
+                ..GuestSpec::default()
             },
             machine: machine_of(&order.machine)?,
             from: order.from,
@@ -166,7 +169,7 @@ pub async fn get_machine(
         ApiError::new(ErrorCode::Refused, format!("VM {vm}: {}", error.told()))
     };
     let shape = VmShape { cpu, memory, ..VmShape::default() };
-    let guest = GuestSpec { shape, image, address: None, lease_bound: false };
+    let guest = GuestSpec { shape, image, ..GuestSpec::default() };
     let machine = hypervisor.machine(&guest).map_err(|error| refused(&error))?;
     let doorway = hypervisor.doorway().map_err(|error| refused(&error))?;
     let dirty_rate = if measure {
@@ -193,6 +196,108 @@ pub async fn get_machine(
         name: doorway.name,
         subject: doorway.subject,
     })
+}
+
+/// `put_copy`.
+///
+/// # Errors
+///
+/// 404 when the host has no such VM, 409 when it obeys another epoch or a later order.
+pub async fn put_copy(
+    agent: &AgentHandle,
+    params: InstanceParams,
+    body: CopyOrder,
+) -> Result<(), ApiError> {
+    let vm = params.vm;
+    let place = |to: CopyPlace| dwcp_vm::CopyPlace {
+        address: to.address,
+        port: to.port,
+        name: to.name,
+    };
+    let order = dwcp_vm::CopyOrder {
+        copy: body.copy,
+        relied_on: body.relied_on,
+        to: body.to.map(place),
+    };
+    agent.put_copy(vm.clone(), order).await.map_err(|refused| {
+        let message = format!("VM {vm}: {refused}");
+        match refused {
+            CopyRefused::NoVm => ApiError::new(ErrorCode::NotFound, message),
+            CopyRefused::OtherEpoch { .. } | CopyRefused::Over { .. } => {
+                ApiError::new(ErrorCode::Conflict, message)
+            }
+            CopyRefused::Stopping => stopping(),
+        }
+    })
+}
+
+/// `put_standby`.
+///
+/// # Errors
+///
+/// 409 when the VM is this host's own, or a later copy of it is kept; 503 when its disk or its
+/// door cannot be made.
+pub async fn put_standby(
+    agent: &AgentHandle,
+    params: InstanceParams,
+    body: StandbyBody,
+) -> Result<CopyPlace, ApiError> {
+    let vm = params.vm;
+    if agent.knows(&vm).await.map_err(|Stopping| stopping())? {
+        let message = format!("VM {vm} is on this host, which cannot keep its copy too");
+        return Err(ApiError::new(ErrorCode::Conflict, message)
+            .with_remedy("keep its copy in another region"));
+    }
+    let StandbyBody { copy, whole, exists, storage, from } = body;
+    let order = StandbyOrder { copy, whole, exists, storage, from };
+    let refused = |error: &StandbyError| standby_error(&vm, error);
+    let port = agent.standbys().keep(&vm, order).await.map_err(|e| refused(&e))?;
+    let doorway = agent.hypervisor.doorway();
+    let doorway = doorway.map_err(|error| refused(&error.into()))?;
+    Ok(CopyPlace { address: doorway.address, port, name: doorway.name })
+}
+
+/// `drop_standby`.
+///
+/// # Errors
+///
+/// 409 when a later copy is kept, 503 when something cannot be removed.
+pub async fn drop_standby(
+    agent: &AgentHandle,
+    params: StandbyParams,
+) -> Result<(), ApiError> {
+    let StandbyParams { vm, epoch, number } = params;
+    let dropped = agent.standbys().drop_up_to(&vm, CopyId { epoch, number }).await;
+    dropped.map_err(|error| standby_error(&vm, &error))
+}
+
+/// `list_standbys`.
+///
+/// # Errors
+///
+/// 503 when the folder cannot be read.
+pub async fn list_standbys(agent: &AgentHandle) -> Result<StandbyList, ApiError> {
+    let kept = agent
+        .standbys()
+        .list()
+        .map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))?;
+    let item = |(vm, order): (_, StandbyOrder)| StandbyItem {
+        vm,
+        copy: order.copy,
+        whole: order.whole,
+    };
+    Ok(StandbyList { items: kept.into_iter().map(item).collect() })
+}
+
+fn standby_error(vm: &VmId, error: &StandbyError) -> ApiError {
+    let message = format!("VM {vm}: {error}");
+    match error {
+        StandbyError::Older { .. } => ApiError::new(ErrorCode::Conflict, message),
+        StandbyError::Store(_) | StandbyError::Hypervisor(_) => {
+            ApiError::new(ErrorCode::Unavailable, message)
+                .with_remedy("look at that host's disk and its agent's log")
+        }
+    }
 }
 
 /// `grant_lease`.

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
-use dwcp_api::host::{InstanceEvent, InstanceReport, MoveStage};
-use dwcp_types::{Epoch, Generation, Power, Timestamp, VmId, VmPhase};
+use dwcp_api::host::{CopyReport, InstanceEvent, InstanceReport, MoveStage};
+use dwcp_types::{CopyId, Epoch, Generation, Power, Timestamp, VmId, VmPhase};
 use dwcp_vm::migration::{MoveOrder, Moving};
-use dwcp_vm::{Given, Instance, Instruction, Leave};
+use dwcp_vm::{CopyOrder, CopySeen, Given, Instance, Instruction, Leave, Process};
 use tokio::sync::oneshot;
 
 use crate::handle::{PutReply, Taken};
@@ -73,6 +73,8 @@ pub(crate) struct Entry {
     pub(crate) buried_at: Option<Timestamp>,
     /// Its region's lease does not let it run.
     pub(crate) held_back: Option<Leave>,
+    /// The copy of its disk.
+    pub(crate) copy: CopyState,
     /// The number of its last change in the news.
     pub(crate) seq: u64,
     events: VecDeque<InstanceEvent>,
@@ -80,6 +82,31 @@ pub(crate) struct Entry {
     shown: Option<Shown>,
     /// How far its move was when that was last told.
     stage_told: MoveStage,
+}
+
+/// What is known of the copy of a VM's disk; all of it may be lost with the agent.
+#[derive(Debug, Default)]
+pub(crate) struct CopyState {
+    pub(crate) order: Option<CopyOrder>,
+    pub(crate) seen: Option<CopySeen>,
+    /// It is relied on and does not follow, so the guest must not run.
+    pub(crate) held: bool,
+    pub(crate) retry_at: Option<Timestamp>,
+    /// Why it could not be begun or ended.
+    pub(crate) error: Option<String>,
+    /// The last that was begun; this one is on disk.
+    pub(crate) begun: Option<CopyId>,
+}
+
+impl CopyState {
+    /// Whether the copy of the order was begun and does not come any further.
+    pub(crate) fn is_lost(&self) -> bool {
+        let ordered = self.order.as_ref().map(|order| order.copy);
+        match &self.seen {
+            Some(seen) if Some(seen.copy) == ordered => !seen.mirror.sound,
+            Some(_) | None => ordered.is_some() && self.begun == ordered,
+        }
+    }
 }
 
 /// What makes a change worth telling.
@@ -93,6 +120,8 @@ struct Shown {
     events_total: u64,
     buried: bool,
     stage: MoveStage,
+    /// Without its progress, which is no news.
+    copy: Option<CopyReport>,
 }
 
 impl Entry {
@@ -143,6 +172,7 @@ impl Entry {
             events_total: self.events_total,
             buried: record.buried,
             stage: self.move_stage(),
+            copy: self.copy_report().map(|it| CopyReport { done: 0, total: 0, ..it }),
         };
         let news = self.shown.as_ref() != Some(&now);
         self.shown = Some(now);
@@ -152,10 +182,21 @@ impl Entry {
     /// What is seen of it; a guest that its lease holds back is never told as running.
     fn phase(&self, instance: &Instance) -> VmPhase {
         match self.held_back {
+            None | Some(Leave::Run)
+                if self.copy.held
+                    && self.sighting.observation.process != Process::Gone =>
+            {
+                VmPhase::Paused
+            }
             None | Some(Leave::Run) => instance.phase(),
             Some(Leave::Halt) => VmPhase::Paused,
             Some(Leave::End) => VmPhase::Failed,
         }
+    }
+
+    /// Whether there may be a copy of its disk to look at.
+    pub(crate) fn may_have_copy(&self) -> bool {
+        self.copy.order.is_some() || self.copy.seen.is_some() || self.is_copied()
     }
 
     /// A tombstone needs no more than its record.
@@ -163,6 +204,7 @@ impl Entry {
         self.address = None;
         self.sighting = Sighting::default();
         self.deadline = None;
+        self.copy = CopyState::default();
         self.events = VecDeque::new();
     }
 
@@ -193,6 +235,7 @@ impl Entry {
                 || instance.error().map(str::to_owned),
                 |_| Some(HELD_BACK.to_owned()),
             ),
+            copy: self.copy_report(),
             events: self.events.iter().cloned().collect(),
         })
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::host::{HostReport, MoveReport, MoveStage};
-use dwcp_types::VmId;
+use dwcp_types::{CopyId, Epoch, VmId};
 use dwcp_vm::migration::{self, MoveOrder};
-use dwcp_vm::{Grant, Instruction, Refused};
+use dwcp_vm::{CopyOrder, Grant, Instruction, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -15,6 +15,7 @@ use crate::entry::Want;
 use crate::hypervisor::{self, ConsolePart, Hypervisor};
 use crate::lease::LeaseFile;
 use crate::news::Cursor;
+use crate::standby::Standbys;
 
 /// Requests that may wait for the task; further ones wait at the sender.
 pub(crate) const INBOX_MAX: usize = 1024;
@@ -83,6 +84,11 @@ pub(crate) enum Message {
         vm: VmId,
         reply: oneshot::Sender<Option<Ipv4Addr>>,
     },
+    Copy {
+        vm: VmId,
+        order: CopyOrder,
+        reply: oneshot::Sender<Result<(), CopyRefused>>,
+    },
     Grant {
         grant: Grant,
         reply: oneshot::Sender<()>,
@@ -100,6 +106,7 @@ pub struct AgentHandle {
     pub(crate) seq: watch::Receiver<u64>,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) lease: Arc<LeaseFile>,
+    pub(crate) standbys: Arc<Standbys>,
 }
 
 /// The agent is stopping.
@@ -128,6 +135,36 @@ impl AgentHandle {
     /// When it contradicts what is in force or could not be kept.
     pub async fn put_move(&self, vm: VmId, order: MoveOrder) -> Result<Taken, PutError> {
         self.want(vm, Want::Move(order)).await
+    }
+
+    /// Says what is to become of the copy of a VM's disk.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such VM here under that epoch, or a later copy is in force.
+    pub async fn put_copy(&self, vm: VmId, order: CopyOrder) -> Result<(), CopyRefused> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Copy { vm, order, reply };
+        self.inbox.send(message).await.map_err(|_| CopyRefused::Stopping)?;
+        answer.await.map_err(|_| CopyRefused::Stopping)?
+    }
+
+    /// The copies that this host keeps of VMs that run elsewhere.
+    #[must_use]
+    pub fn standbys(&self) -> &Standbys {
+        &self.standbys
+    }
+
+    /// Whether a VM is this host's.
+    ///
+    /// # Errors
+    ///
+    /// When the agent is stopping.
+    pub async fn knows(&self, vm: &VmId) -> Result<bool, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Knows { vm: vm.clone(), reply };
+        self.inbox.send(message).await.map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
     }
 
     /// How far a move is, as soon as it is another stage than `known`, or after `wait`.
@@ -245,14 +282,38 @@ impl AgentHandle {
         offset: Option<u64>,
         limit: u32,
     ) -> Result<Option<ConsolePart>, ConsoleError> {
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Knows { vm: vm.clone(), reply };
-        self.inbox.send(message).await.map_err(|_| Stopping)?;
-        if !answer.await.map_err(|_| Stopping)? {
+        if !self.knows(vm).await? {
             return Ok(None);
         }
         Ok(Some(self.hypervisor.console(vm, offset, limit).await?))
     }
+}
+
+/// Why an order about a copy is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CopyRefused {
+    /// There is no such VM.
+    #[error("there is no such VM on this host")]
+    NoVm,
+    /// The copy is another owner's.
+    #[error("copy {asked} is not of epoch {epoch}, which the host obeys")]
+    OtherEpoch {
+        /// What was asked for.
+        asked: CopyId,
+        /// The epoch in force.
+        epoch: Epoch,
+    },
+    /// A later order is in force.
+    #[error("copy {asked} is over, or relied on: the host writes copy {kept}")]
+    Over {
+        /// What was asked for.
+        asked: CopyId,
+        /// What is in force.
+        kept: CopyId,
+    },
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
 }
 
 /// Why a grant is not in force.

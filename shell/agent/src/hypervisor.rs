@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dwcp_runtime::crash::crash_point;
-use dwcp_types::{Mib, VmId, VmShape};
+use dwcp_types::{CopyId, Mib, VmId, VmShape};
 use dwcp_vm::{Action, Given, GuestSpec, Observation, qcow2};
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
+use crate::copier::Copier;
 use crate::mover::Mover;
 use crate::qemu::qmp;
 
@@ -22,7 +23,7 @@ use crate::qemu::qmp;
 pub const CHANGES_MAX: usize = 1024;
 
 /// What drives guests.
-pub trait Hypervisor: Mover {
+pub trait Hypervisor: Mover + Copier {
     /// What it is.
     fn facts(&self) -> DriverFacts;
 
@@ -94,7 +95,10 @@ pub async fn perform(
         Action::Nothing | Action::Bury => Ok(()),
         Action::CreateDisk => {
             crash_point("agent-before-disk");
-            let made = hypervisor.create_disk(vm, guest).await;
+            let made = match guest.disk_from {
+                Some(copy) => hypervisor.take_copy(vm, copy).await,
+                None => hypervisor.create_disk(vm, guest).await,
+            };
             crash_point("agent-after-disk");
             made
         }
@@ -246,6 +250,14 @@ pub enum HypervisorError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// Its disk was to be a copy that is not here.
+    #[error(
+        "copy {copy} of its disk is not on this host (any more); look for it below `standbys` in the data folder"
+    )]
+    NoCopy {
+        /// Which.
+        copy: CopyId,
+    },
     /// A move needs to be sure of the other host.
     #[error(
         "this host has no certificate to be known by in a move; set `tls` in its agent's configuration"
@@ -259,7 +271,7 @@ pub enum HypervisorError {
     },
     /// All ports for moves are taken.
     #[error(
-        "all ports for moves are in use; raise moves.ports_count in the agent's configuration"
+        "all ports for moves and copies are in use; raise moves.ports_count in the agent's configuration"
     )]
     NoPort,
     /// The state of one machine is nothing to another.

@@ -10,6 +10,7 @@ mod agent;
 pub mod api;
 mod clock;
 pub mod config;
+pub mod copier;
 mod entry;
 mod handle;
 pub mod hypervisor;
@@ -19,6 +20,7 @@ mod news;
 pub mod qemu;
 pub mod serve;
 pub mod simulated;
+mod standby;
 mod store;
 mod task;
 pub mod watchdog;
@@ -26,6 +28,9 @@ pub mod watchdog;
 pub use agent::{Agent, OpenError, open_hypervisor};
 pub use clock::Clock;
 pub use config::Config;
-pub use handle::{AgentHandle, ConsoleError, GrantError, PutError, Stopping, Taken};
+pub use handle::{
+    AgentHandle, ConsoleError, CopyRefused, GrantError, PutError, Stopping, Taken,
+};
 pub use news::Cursor;
+pub use standby::{StandbyError, Standbys};
 pub use store::{Store, StoreError, Stored};

@@ -151,6 +151,7 @@ async fn stop_guests(config: &std::path::Path) -> anyhow::Result<()> {
     });
     let killed: anyhow::Result<()> = join_all(kills).await.into_iter().collect();
     killed?;
+    hypervisor.shut_doors().await.context("copies of other hosts' VMs")?;
     if hypervisor.facts().driver == "qemu" {
         remove_bridge(&config.network.bridge).await?;
     }

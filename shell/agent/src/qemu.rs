@@ -9,6 +9,7 @@
 
 pub(crate) mod accel;
 pub(crate) mod console;
+mod copier;
 pub(crate) mod image;
 mod mover;
 pub(crate) mod network;
@@ -24,7 +25,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dwcp_types::{VmId, VmShape};
+use dwcp_types::{Gib, VmId, VmShape};
 use dwcp_vm::{
     Accelerator, Given, GuestSpec, Launch, Monitor, Observation, Process as Seen, Scale,
     Storage, launch, qcow2,
@@ -58,6 +59,10 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Its events tell of changes at once; this is for what sends none, such as a killed process
 /// whose connection this agent does not hold.
 const SWEEP: Duration = Duration::from_secs(3);
+/// How far guests stand back for what keeps them (`nice`): a host that is busy with its guests
+/// must still renew the lease that they run under. Twenty that started at once on two cores kept
+/// agent, daemon and etcd from it, were ended for that, and started again, for ever.
+const GUEST_NICE: &str = "10";
 const GIB: u64 = 1024 * 1024 * 1024;
 
 /// How a guest's process begins.
@@ -76,6 +81,7 @@ pub struct Qemu {
     program: PathBuf,
     version: String,
     accelerator: Accelerator,
+    data: PathBuf,
     guests: PathBuf,
     images: PathBuf,
     wiring: Wiring,
@@ -109,6 +115,7 @@ impl Qemu {
             program,
             version,
             accelerator,
+            data: config.data_dir.clone(),
             guests,
             images: config.image_dir.clone(),
             wiring,
@@ -196,24 +203,7 @@ impl Qemu {
         if path.is_file() {
             return Ok(());
         }
-        let image = qcow2::empty(guest.shape.storage.get().saturating_mul(GIB))?;
-        let temporary = folder.join("disk.tmp");
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .and_then(|mut file| {
-                file.write_all(&image.head)?;
-                file.set_len(image.file_len)?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&temporary, &path));
-        written.map_err(|source| {
-            drop(fs::remove_file(&temporary));
-            HypervisorError::File { what: "make the disk", path, source }
-        })
+        write_disk(&path, guest.shape.storage)
     }
 
     async fn launch(
@@ -262,7 +252,8 @@ impl Qemu {
         }
         remove_stale(&folder.join(launch::file::MONITOR))?;
         let log = folder.join(launch::file::LOG);
-        let mut child = Command::new("setsid")
+        let mut child = Command::new("nice")
+            .args(["-n", GUEST_NICE, "setsid"])
             .arg(&self.program)
             .args(arguments)
             .current_dir(folder)
@@ -271,11 +262,14 @@ impl Qemu {
             .stderr(private_file(&log, false)?)
             .spawn()
             .map_err(|error| HypervisorError::Launch {
-                reason: format!("setsid (package util-linux) failed: {error}"),
+                reason: format!("nice (package coreutils) failed: {error}"),
             })?;
         let ended = tokio::select! {
             ended = child.wait() => ended.map_or_else(|e| e.to_string(), |s| s.to_string()),
             () = self.connected(vm) => {
+                if let Some(process) = process::find(folder) {
+                    process.group_stands_back(GUEST_NICE);
+                }
                 tokio::spawn(reap(child, vm.clone(), self.changes.clone()));
                 return Ok(());
             }
@@ -286,10 +280,7 @@ impl Qemu {
                 "its monitor did not answer within 30 s".to_owned()
             }
         };
-        let said = fs::read(&log).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
-        let said: String = said.trim().chars().take(500).collect();
-        Err(HypervisorError::Launch { reason: format!("{ended}: {said}") })
+        Err(HypervisorError::Launch { reason: format!("{ended}: {}", said(&log)) })
     }
 
     /// Waits until the monitor answers.
@@ -344,12 +335,7 @@ impl Qemu {
             return Err(HypervisorError::AlreadyRunning { pid });
         }
         self.wiring.disconnect(vm).await?;
-        match fs::remove_dir_all(&folder) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(HypervisorError::File { what: "remove", path: folder, source })
-            }
-            _ => Ok(()),
-        }
+        remove_folder(&folder)
     }
 }
 
@@ -479,6 +465,43 @@ fn private_file(path: &Path, append: bool) -> Result<fs::File, HypervisorError> 
         path: path.to_owned(),
         source,
     })
+}
+
+/// Makes an empty disk of this size, thin, whole or not at all.
+fn write_disk(path: &Path, size: Gib) -> Result<(), HypervisorError> {
+    let image = qcow2::empty(size.get().saturating_mul(GIB))?;
+    let temporary = path.with_extension("tmp");
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| {
+            file.write_all(&image.head)?;
+            file.set_len(image.file_len)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|source| {
+        drop(fs::remove_file(&temporary));
+        HypervisorError::File { what: "make the disk", path: path.to_owned(), source }
+    })
+}
+
+/// What a program said, in short.
+fn said(log: &Path) -> String {
+    let said = fs::read(log).unwrap_or_default();
+    String::from_utf8_lossy(&said).trim().chars().take(500).collect()
+}
+
+fn remove_folder(path: &Path) -> Result<(), HypervisorError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(HypervisorError::File { what: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn remove_stale(path: &Path) -> Result<(), HypervisorError> {

@@ -13,7 +13,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use dwcp_api::host::{
-    GetMachine, GetMove, GrantLease, PutInstance, PutMove, ReadConsole, ReadHostReport,
+    DropStandby, GetMachine, GetMove, GrantLease, ListStandbys, PutCopy, PutInstance,
+    PutMove, PutStandby, ReadConsole, ReadHostReport,
 };
 use dwcp_api::{ApiError, Caller, Routes};
 use dwcp_runtime::tls::{Identity, Peer};
@@ -57,8 +58,7 @@ pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
     let parts = || (agent.clone(), Arc::clone(&owner));
     let (put, report, console, lease) = (parts(), parts(), parts(), parts());
     let (order, stage, machine) = (parts(), parts(), parts());
-    Routes::new()
-        .with_body_len_max(BODY_MAX)
+    with_copies(Routes::new().with_body_len_max(BODY_MAX), &parts)
         .bind::<PutInstance, _, _>(move |caller, params, body| {
             let (agent, owner) = put.clone();
             async move {
@@ -106,6 +106,40 @@ pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
             async move {
                 owner.admit(&caller)?;
                 api::read_console(&agent, params).await
+            }
+        })
+}
+
+/// Those about copies of disks.
+fn with_copies(routes: Routes, parts: &dyn Fn() -> (AgentHandle, Arc<Owner>)) -> Routes {
+    let (copy, keep, drop, kept) = (parts(), parts(), parts(), parts());
+    routes
+        .bind::<PutCopy, _, _>(move |caller, params, body| {
+            let (agent, owner) = copy.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::put_copy(&agent, params, body).await
+            }
+        })
+        .bind::<PutStandby, _, _>(move |caller, params, body| {
+            let (agent, owner) = keep.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::put_standby(&agent, params, body).await
+            }
+        })
+        .bind::<DropStandby, _, _>(move |caller, params, ()| {
+            let (agent, owner) = drop.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::drop_standby(&agent, params).await
+            }
+        })
+        .bind::<ListStandbys, _, _>(move |caller, _, ()| {
+            let (agent, owner) = kept.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::list_standbys(&agent).await
             }
         })
 }

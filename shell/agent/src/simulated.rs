@@ -5,6 +5,7 @@
 //! guests outlive the adapter as real ones do; the files are not synced, because a power cut
 //! ends real guests too. File operations here block for microseconds.
 
+mod copier;
 mod mover;
 
 use std::collections::BTreeMap;
@@ -63,6 +64,7 @@ pub struct Simulated {
     clock: Clock,
     guests: Mutex<BTreeMap<VmId, Guest>>,
     moves: mover::Moves,
+    copies: copier::Copies,
     changes: broadcast::Sender<VmId>,
 }
 
@@ -88,7 +90,8 @@ impl Simulated {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let guests = Mutex::new(guests);
         let (clock, moves) = (Clock::start(), mover::Moves::default());
-        Ok(Self { folder, scale, clock, guests, moves, changes })
+        let copies = copier::Copies::default();
+        Ok(Self { folder, scale, clock, guests, moves, copies, changes })
     }
 
     /// Lets a guest end by itself, as a killed process would.
@@ -104,6 +107,9 @@ impl Simulated {
     fn by_itself(&self, vm: &VmId, state: Option<RunState>) {
         if let Some(guest) = self.guests().get_mut(vm) {
             guest.state = state;
+            if state.is_none() {
+                self.copies.forget(vm);
+            }
             guest.attached &= state.is_some();
             if let Err(error) = self.keep(vm, guest) {
                 tracing::warn!(%vm, error = %error.told(), "the state is not kept");
@@ -296,6 +302,7 @@ impl Hypervisor for Simulated {
 
     fn kill<'a>(&'a self, vm: &'a VmId, _clean: bool) -> Done<'a> {
         self.moves.forget(vm);
+        self.copies.forget(vm);
         let ended = self.change(vm, |guest| {
             guest.state = None;
             guest.attached = false;

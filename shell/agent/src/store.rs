@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use dwcp_types::{Timestamp, VmId};
+use dwcp_types::{CopyId, Timestamp, VmId};
 use dwcp_vm::Record;
 use dwcp_vm::migration::Moving;
 use rustix::fs::{FlockOperation, flock};
@@ -34,6 +34,9 @@ pub struct Stored {
     /// The address that the host chose for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// The last copy of its disk that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_begun: Option<CopyId>,
     /// When it was last written.
     pub at: Timestamp,
 }
@@ -183,10 +186,7 @@ impl Store {
         if stored.record.is_none() && stored.moving.is_none() {
             return self.forget(&stored.vm);
         }
-        let bytes = serde_json::to_vec_pretty(stored).map_err(|error| {
-            StoreError::Damaged { path: self.path(&stored.vm), reason: error.to_string() }
-        })?;
-        replace(&self.path(&stored.vm), &bytes)
+        write(&self.path(&stored.vm), stored)
     }
 
     /// Forgets a VM altogether. Blocks on the disk.
@@ -233,6 +233,19 @@ fn private() -> OpenOptions {
     options
 }
 
+/// Replaces a file by this value, durably. Blocks on the disk.
+///
+/// # Errors
+///
+/// As [`Store::save`].
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
+    let damaged = |error: serde_json::Error| StoreError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    replace(path, &serde_json::to_vec_pretty(value).map_err(damaged)?)
+}
+
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let temporary = path.with_file_name(format!(".{name}.tmp"));
@@ -272,6 +285,7 @@ mod tests {
             })),
             moving: None,
             address: None,
+            copy_begun: None,
             at: Timestamp::default(),
         }
     }

@@ -12,6 +12,7 @@
 //! write is. A task for each VM was rejected: thirty thousand simulated VMs would each hold
 //! one, and the inventory would be spread over them.
 
+mod copies;
 mod fence;
 mod instructions;
 mod moves;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use dwcp_api::host::{HostFacts, HostReport};
 use dwcp_types::{Timestamp, VmId};
 use dwcp_vm::migration::{MoveAction, Moving, Traffic};
-use dwcp_vm::{Action, Guard, GuestSpec, Instance, Policy};
+use dwcp_vm::{Action, CopyAction, CopySeen, Guard, GuestSpec, Instance, Policy};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -31,6 +32,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
+use crate::copier::perform_copy;
 use crate::entry::{Entry, Put, Stage};
 use crate::handle::Message;
 use crate::hypervisor::{DriverFacts, Hypervisor, Sighting, perform};
@@ -71,15 +73,37 @@ pub(crate) struct Parts {
 enum Deed {
     Guest(Action),
     Move(MoveAction),
+    Copy(CopyAction),
 }
 
 #[derive(Debug)]
 enum Outcome {
-    Seen { vm: VmId, sighting: Sighting, traffic: Option<Traffic> },
-    Kept { vm: VmId, put: Put, address: Option<Ipv4Addr>, result: Result<(), StoreError> },
-    Saved { vm: VmId, deed: Deed, result: Result<(), StoreError> },
-    Done { vm: VmId, deed: Deed, result: Result<(), String> },
-    Forgotten { vm: VmId, result: Result<(), StoreError> },
+    Seen {
+        vm: VmId,
+        sighting: Sighting,
+        traffic: Option<Traffic>,
+        copy: Option<CopySeen>,
+    },
+    Kept {
+        vm: VmId,
+        put: Put,
+        address: Option<Ipv4Addr>,
+        result: Result<(), StoreError>,
+    },
+    Saved {
+        vm: VmId,
+        deed: Deed,
+        result: Result<(), StoreError>,
+    },
+    Done {
+        vm: VmId,
+        deed: Deed,
+        result: Result<(), String>,
+    },
+    Forgotten {
+        vm: VmId,
+        result: Result<(), StoreError>,
+    },
 }
 
 /// See the module.
@@ -137,9 +161,10 @@ impl Task {
             fence_at: None,
             work: FuturesUnordered::new(),
         };
-        for Stored { vm, record, moving, address, at } in stored {
+        for Stored { vm, record, moving, address, copy_begun, at } in stored {
             let mut entry =
                 Entry::restored(record.map(Instance::restore), moving, address);
+            entry.copy.begun = copy_begun;
             if entry.is_buried() {
                 entry.buried_at = Some(at);
                 task.graves.insert((at, vm.clone()));
@@ -226,22 +251,23 @@ impl Task {
             let Some(entry) = self.entries.get_mut(&vm) else { continue };
             entry.stage = Stage::Busy;
             self.observing += 1;
-            let moves = entry.is_moving();
+            let (moves, copied) = (entry.is_moving(), entry.may_have_copy());
             let hypervisor = Arc::clone(&self.hypervisor);
             self.work.push(Box::pin(async move {
                 let sighting = hypervisor.observe(&vm).await;
                 let traffic =
                     if moves { Some(hypervisor.traffic(&vm).await) } else { None };
-                Outcome::Seen { vm, sighting, traffic }
+                let copy = if copied { hypervisor.copy_seen(&vm).await } else { None };
+                Outcome::Seen { vm, sighting, traffic, copy }
             }));
         }
     }
 
     fn finish(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Seen { vm, sighting, traffic } => {
+            Outcome::Seen { vm, sighting, traffic, copy } => {
                 self.observing -= 1;
-                self.seen(&vm, sighting, traffic.as_ref());
+                self.seen(&vm, sighting, traffic.as_ref(), copy);
             }
             Outcome::Kept { vm, put, address, result } => {
                 self.kept(&vm, put, address, result);
@@ -256,7 +282,13 @@ impl Task {
         }
     }
 
-    fn seen(&mut self, vm: &VmId, sighting: Sighting, traffic: Option<&Traffic>) {
+    fn seen(
+        &mut self,
+        vm: &VmId,
+        sighting: Sighting,
+        traffic: Option<&Traffic>,
+        copy: Option<CopySeen>,
+    ) {
         let now = self.clock.now();
         let fenced = self.fenced(vm, &sighting.observation);
         let Some(entry) = self.entries.get_mut(vm) else { return };
@@ -268,14 +300,24 @@ impl Task {
         if !entry.saving && self.seen_moving(vm, traffic) {
             return;
         }
+        let saving = self.entries.get(vm).is_none_or(|entry| entry.saving);
+        let (deed, hold) = if saving { (None, false) } else { self.seen_copy(vm, copy) };
         let Some(entry) = self.entries.get_mut(vm) else { return };
+        if let Some(deed) = deed {
+            self.tell(vm);
+            return match deed {
+                Deed::Copy(_) => self.follow(vm, deed, None, false),
+                Deed::Guest(_) | Deed::Move(_) => self.act(vm, deed),
+            };
+        }
         let Some(instance) = entry.instance.as_mut().filter(|_| !entry.saving) else {
             // Whoever finishes the write marks it again.
             entry.stage = Stage::Idle;
             return;
         };
         let decision = instance.decide(now, &sighting.observation, &self.policy);
-        let bound = instance.record().instruction.guest.lease_bound;
+        let guest = &instance.record().instruction.guest;
+        let bound = guest.lease_bound || guest.copied;
         for note in &decision.notes {
             entry.note(now, note.text().to_owned());
         }
@@ -285,7 +327,12 @@ impl Task {
             // a decision of their own.
             *paused = true;
         }
-        self.follow(vm, Deed::Guest(action), decision.deadline, decision.persist);
+        if hold {
+            action = copies::without_cpus(action);
+        }
+        let looks = [decision.deadline, self.copy_look_at(vm)];
+        let deadline = looks.into_iter().flatten().min();
+        self.follow(vm, Deed::Guest(action), deadline, decision.persist);
     }
 
     /// Does what was decided about a guest, and looks again at the deadline.
@@ -321,8 +368,9 @@ impl Task {
         address: Option<Ipv4Addr>,
     ) -> Stored {
         let record = instance.map(|instance| instance.record().clone());
+        let copy_begun = self.entries.get(vm).and_then(|entry| entry.copy.begun);
         let (vm, moving) = (vm.clone(), moving.cloned());
-        Stored { vm, record, moving, address, at: self.clock.now() }
+        Stored { vm, record, moving, address, copy_begun, at: self.clock.now() }
     }
 
     fn write(&self, stored: Stored) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -389,11 +437,11 @@ impl Task {
 
     fn act(&mut self, vm: &VmId, deed: Deed) {
         match deed {
-            Deed::Guest(Action::Nothing) | Deed::Move(MoveAction::Nothing) => {
-                self.rest(vm, false);
-            }
+            Deed::Guest(Action::Nothing)
+            | Deed::Move(MoveAction::Nothing)
+            | Deed::Copy(CopyAction::Nothing) => self.rest(vm, false),
             Deed::Guest(Action::Bury) => self.bury(vm),
-            Deed::Guest(_) | Deed::Move(_) => self.perform(vm, deed),
+            Deed::Guest(_) | Deed::Move(_) | Deed::Copy(_) => self.perform(vm, deed),
         }
     }
 
@@ -412,7 +460,7 @@ impl Task {
         let Some(entry) = self.entries.get(vm) else { return };
         let Some(guest) = entry.guest() else { return };
         let guest = GuestSpec { address: entry.address.or(guest.address), ..guest };
-        let moving = entry.moving.clone();
+        let (moving, order) = (entry.moving.clone(), entry.copy.order.clone());
         let (hypervisor, starts) =
             (Arc::clone(&self.hypervisor), Arc::clone(&self.starts));
         let vm = vm.clone();
@@ -432,6 +480,9 @@ impl Task {
                     perform_move(hypervisor.as_ref(), &vm, &guest, step).await
                 }
                 (Deed::Move(_), None) => Ok(()),
+                (Deed::Copy(action), _) => {
+                    perform_copy(hypervisor.as_ref(), &vm, order.as_ref(), action).await
+                }
             };
             Outcome::Done { vm, deed, result: result.map_err(|error| error.told()) }
         }));
@@ -456,6 +507,7 @@ impl Task {
                 }
             }
             (Deed::Move(action), result) => entry.moved(action, result),
+            (Deed::Copy(_), result) => self.copy_done(vm, result),
         }
         self.rest(vm, true);
     }
@@ -502,6 +554,9 @@ impl Task {
             Message::Move { vm, reply } => self.read_move(&vm, reply),
             Message::Report { incarnation, cursor, reply } => {
                 self.report(incarnation, cursor, reply);
+            }
+            Message::Copy { vm, order, reply } => {
+                let _unread = reply.send(self.put_copy(&vm, order));
             }
             Message::Address { vm, reply } => {
                 let address = self.entries.get(&vm).and_then(|entry| entry.address);

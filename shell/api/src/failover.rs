@@ -48,6 +48,9 @@ pub struct StartFailover {
     /// that has lapsed, and are started anew elsewhere.
     #[serde(default)]
     pub even_if_alive: bool,
+    /// Start VMs also from a replica that lacks what they wrote last; else these stay down.
+    #[serde(default)]
+    pub accept_data_loss: bool,
     /// Only say who would go where.
     #[serde(default)]
     pub dry_run: bool,

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use dwcp_types::{
-    Capacity, Epoch, Generation, HostId, Mib, MigrationId, Power, RegionId, Timestamp,
-    VmId, VmPhase, VmShape, ZoneId,
+    Capacity, CopyId, Epoch, Generation, Gib, HostId, Mib, MigrationId, Power, RegionId,
+    Timestamp, VmId, VmPhase, VmShape, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,21 @@ operations! {
     GetMachine = Get "/host/v1/instances/{vm}/machine" "get_machine"
         "What a VM runs on here, or would, and how fast its memory changes.",
         MachineParams, () => MachineReport;
+    /// D2. Refused with 409 when a later copy is in force, or one that is relied on.
+    PutCopy = Put "/host/v1/instances/{vm}/copy" "put_copy"
+        "Says what is to become of the copy of a VM's disk in another region.",
+        InstanceParams, CopyOrder => ();
+    /// D2. Refused with 409 when a later copy is kept, or the VM is on this host.
+    PutStandby = Put "/host/v1/standbys/{vm}" "put_standby"
+        "Keeps a copy of a VM that runs elsewhere, and says where it takes in writes.",
+        InstanceParams, StandbyBody => CopyPlace;
+    /// Refused with 409 when a later copy is kept.
+    DropStandby = Delete "/host/v1/standbys/{vm}" "drop_standby"
+        "Removes the copies of a VM that runs elsewhere.", StandbyParams, () => ();
+    /// D2.
+    ListStandbys = Get "/host/v1/standbys" "list_standbys"
+        "The copies that the host keeps of VMs that run elsewhere.",
+        NoParams, () => StandbyList;
 }
 
 /// Which VM.
@@ -75,6 +90,112 @@ pub struct Instruction {
     /// It runs only while the region holds its lease, as the last [`LeaseGrant`] says (F4).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lease_bound: bool,
+    /// It runs only as the copy of its disk allows, as the last [`CopyOrder`] says (D2).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
+    /// Its disk is this copy, which the host kept; made anew when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_from: Option<CopyId>,
+}
+
+/// What is to become of the copy of a VM's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CopyOrder {
+    /// Which copy.
+    pub copy: CopyId,
+    /// The VM would be started from it, so no write goes on without it.
+    pub relied_on: bool,
+    /// Where it is written to; nowhere for now when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<CopyPlace>,
+}
+
+/// Where a copy takes in writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CopyPlace {
+    /// The address.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+    /// The name that its host's certificate bears.
+    pub name: String,
+}
+
+/// What a host is to keep of a VM that runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StandbyBody {
+    /// The copy that is written.
+    pub copy: CopyId,
+    /// A whole one beside it, to be kept until the other is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<CopyId>,
+    /// It was made before: it is not made anew when its disk is gone.
+    #[serde(default)]
+    pub exists: bool,
+    /// The size of the disk.
+    pub storage: Gib,
+    /// The subject of the certificate of the host that writes it.
+    pub from: String,
+}
+
+/// Which VM, and the last copy that is not to be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StandbyParams {
+    /// The VM.
+    pub vm: VmId,
+    /// The copy's epoch.
+    pub epoch: Epoch,
+    /// The copy's number.
+    pub number: u32,
+}
+
+/// What a host keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StandbyList {
+    /// By VM.
+    pub items: Vec<StandbyItem>,
+}
+
+/// A VM that runs elsewhere and has copies here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StandbyItem {
+    /// The VM.
+    pub vm: VmId,
+    /// The copy that is written.
+    pub copy: CopyId,
+    /// A whole one beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<CopyId>,
+}
+
+/// What a host sees of the copy of a VM's disk.
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not exclude each other")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopyReport {
+    /// The copy of the order in force; none since the agent started when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<CopyId>,
+    /// Whether that one is relied on.
+    pub relied_on: bool,
+    /// The copy that is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<CopyId>,
+    /// Both disks hold the same, and each write goes to both.
+    pub equal: bool,
+    /// The copy of the order was begun and is not written any more, or a write of it failed.
+    pub lost: bool,
+    /// Bytes that are copied.
+    pub done: u64,
+    /// Bytes to copy in all.
+    pub total: u64,
+    /// The guest must not run, because its copy is relied on and does not follow.
+    pub held: bool,
+    /// Why it could not be begun or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The region's lease, passed on.
@@ -230,6 +351,9 @@ pub struct InstanceReport {
     /// The last failure, until the VM is in order again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The copy of its disk in another region, when it is to have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyReport>,
     /// The last 32 things that happened to it, oldest first.
     pub events: Vec<InstanceEvent>,
 }

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{
-    Acknowledged, InstanceReport, MachineReport, MoveOrder, MoveReport, MoveStage,
+    Acknowledged, CopyPlace, InstanceReport, MachineReport, MoveOrder, MoveReport,
+    MoveStage, StandbyBody,
 };
 use crate::operations;
 use crate::public::{ConsoleParams, ConsoleReply, EventList, EventParams, HostItem};
@@ -258,6 +259,14 @@ operations! {
     LetGo = Post "/peer/v1/hosts/{host}/vms/{vm}/let-go" "peer_let_go"
         "Removes what a host still has of a VM that has another owner, with its reservation.",
         HostVmParams, LetGoBody => LetGoReply;
+    /// D2.
+    PutPeerStandby = Put "/peer/v1/hosts/{host}/standbys/{vm}" "peer_put_standby"
+        "Has a host of this region keep a copy of a VM that runs elsewhere.",
+        HostVmParams, StandbyBody => CopyPlace;
+    /// D2.
+    KeepReplica = Post "/peer/v1/reservations/{reservation}/replica" "keep_replica"
+        "Make held capacity the storage of a replica, whose VM runs elsewhere.",
+        ReservationParams, () => ();
     /// DETAILS 2.4.
     GetPeerEvents = Get "/peer/v1/events" "peer_events" "Events that this region saw.",
         EventParams, () => EventList;

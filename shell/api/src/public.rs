@@ -13,7 +13,7 @@ use dwcp_types::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use dwcp_controller::ownership::ClientToken;
+use dwcp_controller::ownership::{ClientToken, Replica};
 
 use crate::NoParams;
 use crate::host::InstanceReport;
@@ -271,6 +271,9 @@ pub struct VmDetail {
     /// What becomes of it when its region is lost.
     #[serde(default)]
     pub on_region_loss: OnRegionLoss,
+    /// The copy of its disk in another region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
     /// The limits that it was placed under.
     pub constraints: Constraints,
     /// Where its users are.

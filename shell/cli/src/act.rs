@@ -1,6 +1,7 @@
 //! Commands: ask the federation, show the answer.
 
 mod console;
+mod drill;
 mod failover;
 mod migrate;
 mod place;
@@ -41,6 +42,7 @@ pub(crate) async fn act(
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,
         FederationCommand::Failover(args) => failover::failover(run, *args).await,
+        FederationCommand::Drill(args) => drill::drill(&args),
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
     }
 }

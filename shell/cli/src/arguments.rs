@@ -149,8 +149,20 @@ pub(crate) enum FederationCommand {
     Status(StatusArgs),
     /// Start a lost region's VMs elsewhere; see which regions live and who says so
     Failover(Box<FailoverArgs>),
+    /// Lose a region of a test bed on this machine on purpose, with real guests, and report what
+    /// became of its VMs (`drill --help` is the test bed's own)
+    #[command(disable_help_flag = true)]
+    Drill(DrillArgs),
     /// Read and write replicated state; see how far regions are behind each other
     State(Box<StateArgs>),
+}
+
+/// Arguments of `drill`: the test bed's program reads them.
+#[derive(Debug, Args)]
+pub(crate) struct DrillArgs {
+    /// What the test bed's program takes, such as `--region us-east-1 --vms 4`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) rest: Vec<std::ffi::OsString>,
 }
 
 /// Arguments of `events`.

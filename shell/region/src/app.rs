@@ -378,6 +378,8 @@ impl Core {
         spawn(tasks, "the roll-forward", self.committer.clone().roll_forward());
         spawn(tasks, "the status", self.status.clone().run());
         spawn(tasks, "the moves", self.migrations().run());
+        spawn(tasks, "the replicas", self.replicator().run());
+        spawn(tasks, "the keeper of copies", self.keeper().run());
         let reconciler = Reconciler {
             region: self.region.clone(),
             engine: self.engine.clone(),
@@ -443,12 +445,16 @@ impl Core {
         }
     }
 
-    fn placer(&self) -> Placer {
-        let claims = Arc::new(Claims {
+    fn claims(&self) -> Arc<Claims> {
+        Arc::new(Claims {
             region: self.region.clone(),
             own: self.reservations.clone(),
             peers: self.peers.clone(),
-        });
+        })
+    }
+
+    fn placer(&self) -> Placer {
+        let claims = self.claims();
         Placer {
             fleet: self.fleet.clone(),
             policy: self.policy,

@@ -169,6 +169,18 @@ impl Books {
         self.ask(move |ledger, _| flat(ledger.park(&id))).await
     }
 
+    /// Makes what is held the storage of a replica ([`Ledger::keep_for_replica`]).
+    ///
+    /// # Errors
+    ///
+    /// The outer when nothing could be stored, the inner when it is not held any more.
+    pub async fn keep_for_replica(
+        &self,
+        id: ReservationId,
+    ) -> Result<Result<Arc<Reservation>, ParkDenied>, BooksError> {
+        self.ask(move |ledger, now| flat(ledger.keep_for_replica(now, &id))).await
+    }
+
     /// Takes it again ([`Ledger::unpark`]).
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::peer::{
-    Commit, CommitBody, CommitReply, HeldReply, Release, ReservationParams, Reserve,
-    ReserveBody,
+    Commit, CommitBody, CommitReply, HeldReply, KeepReplica, Release, ReservationParams,
+    Reserve, ReserveBody,
 };
 use dwcp_api::{ApiError, CallError, Client, ErrorCode, NoParams};
 use dwcp_runtime::crash::crash_point;
@@ -132,6 +132,28 @@ impl Claims {
         };
         if let Err(reason) = given {
             info!(%region, reservation = %id, %reason, "a hold lapses by itself");
+        }
+    }
+
+    /// Makes what is held the storage of a replica. Doing it twice is doing it once.
+    ///
+    /// # Errors
+    ///
+    /// When it is not held any more, or its region does not answer.
+    pub async fn keep_for_replica(
+        &self,
+        region: &RegionId,
+        id: &ReservationId,
+    ) -> Result<(), CallError> {
+        if *region == self.region {
+            return self.own.keep_for_replica(id).await.map_err(CallError::Api);
+        }
+        let params = ReservationParams { reservation: id.clone() };
+        match self.peer(region) {
+            Ok(peer) => peer.call::<KeepReplica>(&params, &()).await,
+            Err(Missed::TryNext(error) | Missed::Final(error)) => {
+                Err(CallError::Api(error))
+            }
         }
     }
 

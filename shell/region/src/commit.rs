@@ -350,6 +350,8 @@ fn draft(
         image: body.image,
         decision: body.decision,
         recovered: None,
+        replica: None,
+        disk_from: None,
         created_at: now,
         updated_at: now,
     }

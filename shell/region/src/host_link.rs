@@ -447,6 +447,8 @@ impl HostLink {
             image: (!wanted.image.is_empty()).then_some(wanted.image),
             address: None,
             lease_bound: wanted.lease_bound && self.shared.lease.is_some(),
+            copied: wanted.copied,
+            disk_from: wanted.disk_from,
         };
         crash_point("owner-before-instruct");
         let told = self.client.call::<PutInstance>(&params, &body).await;

@@ -124,6 +124,7 @@ impl Inventory {
             generation: record.generation,
             vm_type: request.vm_type,
             on_region_loss: request.on_region_loss,
+            replica: record.replica.as_deref().cloned(),
             constraints: request.constraints.clone(),
             origins: request.origins.clone(),
             strategy: request.strategy.unwrap_or_default(),

@@ -31,6 +31,7 @@ pub mod reconcile;
 pub mod records;
 pub mod region_records;
 pub mod removal;
+pub mod replicate;
 pub mod rescue;
 pub mod reservations;
 mod scrape;

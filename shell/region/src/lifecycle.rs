@@ -79,7 +79,11 @@ impl Lifecycle {
     }
 
     /// Changes a record as long as nobody else does at the same time.
-    async fn change(
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::want`].
+    pub(crate) async fn change(
         &self,
         vm: &VmId,
         change: impl Fn(&VmRecord, Timestamp) -> Result<VmRecord, ApiError>,

@@ -132,6 +132,16 @@ impl Mirror {
         self.read().regions.get(region).cloned()
     }
 
+    /// The round trip between two regions as either's record tells it, in milliseconds.
+    pub fn rtt_ms(&self, from: &RegionId, to: &RegionId) -> Option<u64> {
+        let told = |one: &RegionId, other: &RegionId| {
+            let region = self.region(one)?;
+            let latency = region.record.region.network_latency.get(other)?;
+            Some(u64::from(latency.get()).div_ceil(1_000))
+        };
+        told(from, to).or_else(|| told(to, from))
+    }
+
     /// All regions by name.
     pub fn regions(&self) -> Vec<Arc<RegionRecord>> {
         self.read().regions.values().map(|stored| stored.record.clone()).collect()

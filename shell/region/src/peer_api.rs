@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::host::{
-    Acknowledged, InstanceReport, MachineReport, MoveOrder, MoveReport,
+    Acknowledged, CopyPlace, InstanceReport, MachineReport, MoveOrder, MoveReport,
+    StandbyBody,
 };
 use dwcp_api::peer::{
     Commit, CommitBody, CommitReply, GetPeerConsole, GetPeerEvents, GetPeerMachine,
     GetPeerMove, GetRegionReport, Heartbeat, HeartbeatReply, HeldReply, HostVmParams,
-    LetGo, LetGoBody, LetGoReply, PeerMachineParams, PeerMoveParams, PutPeerMove,
-    REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams, ReservationParams, Reserve,
-    ReserveBody, TakeOver, TakeOverBody,
+    KeepReplica, LetGo, LetGoBody, LetGoReply, PeerMachineParams, PeerMoveParams,
+    PutPeerMove, PutPeerStandby, REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams,
+    ReservationParams, Reserve, ReserveBody, TakeOver, TakeOverBody,
 };
 use dwcp_api::public::{ConsoleParams, ConsoleReply, EventList, EventParams};
 use dwcp_api::{ApiError, Caller, NoParams, Routes};
@@ -86,6 +87,8 @@ pub fn routes(api: &Arc<PeerApi>) -> Routes {
         GetPeerMove => get_move;
         GetPeerMachine => get_machine;
         LetGo => let_go;
+        PutPeerStandby => put_standby;
+        KeepReplica => keep_replica;
     }
 }
 
@@ -193,6 +196,22 @@ impl PeerApi {
         body: LetGoBody,
     ) -> Result<LetGoReply, ApiError> {
         self.reach.let_go_here(&params.host, &params.vm, &body).await
+    }
+
+    async fn put_standby(
+        &self,
+        params: HostVmParams,
+        body: StandbyBody,
+    ) -> Result<CopyPlace, ApiError> {
+        self.reach.put_standby_here(params, &body).await
+    }
+
+    async fn keep_replica(
+        &self,
+        params: ReservationParams,
+        (): (),
+    ) -> Result<(), ApiError> {
+        self.reservations.keep_for_replica(&params.reservation).await
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]

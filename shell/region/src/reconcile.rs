@@ -97,9 +97,7 @@ impl Reconciler {
         let take = |page: Vec<KeyValue>| {
             for kv in &page {
                 match read(kv) {
-                    Ok(record) if record.owner.region == self.region => {
-                        records.push(record);
-                    }
+                    Ok(record) if self.concerns(&record) => records.push(record),
                     Ok(_) => {}
                     Err(reason) => unreadable = Some(reason),
                 }
@@ -111,6 +109,13 @@ impl Reconciler {
         }
         let found = self.books.reconcile(mark, records).await.map_err(unavailable)?;
         Ok(Some((found, revision)))
+    }
+
+    /// Whether a record claims something here: its VM's capacity, or its replica's storage.
+    fn concerns(&self, record: &VmRecord) -> bool {
+        let replica = record.replica.as_ref();
+        record.owner.region == self.region
+            || replica.is_some_and(|it| it.at.region == self.region)
     }
 
     async fn tell(&self, found: &Reconciled) {

@@ -98,8 +98,12 @@ impl Reservations {
     /// Refused when no host takes it; a conflict when it is not to be taken over any more.
     pub async fn take_over(&self, body: TakeOverBody) -> Result<CommitReply, ApiError> {
         let TakeOverBody { record, recovered } = body;
-        // Without a place in mind: asking again must ask for the same.
-        let ask = Reserve::of(record.reservation.clone(), &record.request);
+        // Without a place in mind, or where its disk is: asking again must ask for the same.
+        let mut ask = Reserve::of(record.reservation.clone(), &record.request);
+        if let Some(replica) = &record.replica {
+            ask.bounds.host = Some(replica.at.host.clone());
+            ask.replaces = Some(replica.reservation.clone());
+        }
         let held = self.books.reserve(ask).await.map_err(not_stored)?;
         if let Err(denied) = held {
             return Err(self.reserve_denied(&denied).await);
@@ -107,6 +111,17 @@ impl Reservations {
         crash_point("owner-after-reserve");
         let taken = self.committer.take_over(record, recovered).await;
         taken.map_err(|error| commit_error(&error))
+    }
+
+    /// Makes what is held the storage of a replica.
+    ///
+    /// # Errors
+    ///
+    /// A conflict when it is not held any more, or nothing can be stored.
+    pub async fn keep_for_replica(&self, id: &ReservationId) -> Result<(), ApiError> {
+        let kept = self.books.keep_for_replica(id.clone()).await.map_err(not_stored)?;
+        kept.map(drop)
+            .map_err(|denied| ApiError::new(ErrorCode::Conflict, denied.to_string()))
     }
 
     /// Gives back what is only held.

@@ -57,6 +57,7 @@ fn ask(dry_run: bool, even_if_alive: bool, from: &str) -> StartFailover {
         to_regions: None,
         reason: "rehearsal".to_owned(),
         even_if_alive,
+        accept_data_loss: false,
         dry_run,
     }
 }

@@ -294,6 +294,7 @@ fn rescue(dry_run: bool) -> StartFailover {
         to_regions: None,
         reason: "lost".to_owned(),
         even_if_alive: false,
+        accept_data_loss: false,
         dry_run,
     }
 }

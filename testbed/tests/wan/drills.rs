@@ -60,9 +60,9 @@ fn lose(lost: &str, loss: Loss, observer: &str) {
             others.push((process_of(&federation, observer, &vm).await, vm));
         }
         federation.at(observer).led_from(&[HOME]).await;
-        let drill = Drill { region: lost, loss, observer };
+        let drill = Drill { region: lost, loss, observer, replicated: false };
         let vms = ["vm-one".to_owned(), "vm-two".to_owned()];
-        let (seen, _) = drill.run(&mut federation, &bed, &vms).await;
+        let seen = drill.run(&mut federation, &bed, &vms).await;
         let log = seen.log.expect("a failover leaves its log");
         assert_eq!(log.region.as_str(), lost);
         assert!(matches!(log.proof, Some(Proof::LeaseLapsed { .. })), "{log:?}");

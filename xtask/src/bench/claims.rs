@@ -148,5 +148,6 @@ fn ask(number: u32) -> anyhow::Result<Reserve> {
         priority: 5,
         tier: Tier::Standard,
         victims: BTreeSet::new(),
+        replaces: None,
     })
 }

@@ -6,7 +6,6 @@
 //! drill: on two cores without KVM most of the time is theirs.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use dwcp_testbed::drill::{Drill, LOOK_EVERY, Loss, Seen};
@@ -39,7 +38,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
         let mut all = Sums::default();
         for (_, loss) in LOSSES {
             for _ in 0..drills {
-                all.add(drill(&links, *crowd, loss)?);
+                all.add(&drill(&links, *crowd, loss)?);
             }
         }
         measured.extend(all.told(*crowd, drills));
@@ -47,7 +46,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     Ok(measured)
 }
 
-fn drill(links: &Links, crowd: usize, loss: Loss) -> anyhow::Result<(Seen, Duration)> {
+fn drill(links: &Links, crowd: usize, loss: Loss) -> anyhow::Result<Seen> {
     let image = guest_image().context("there is no guest image, or no QEMU")?;
     let bed = Arc::new(Bed::new(&REGIONS, links).context("there is no WAN here")?);
     let slots = u64::try_from(crowd)?;
@@ -57,7 +56,8 @@ fn drill(links: &Links, crowd: usize, loss: Loss) -> anyhow::Result<(Seen, Durat
     Ok(bed.block_on(async {
         let plan = plan.behind(links).on_etcd();
         let mut federation = Federation::start_on(&bed, plan).await;
-        let drill = Drill { region: LOST, loss, observer: OBSERVER };
+        let replicated = false;
+        let drill = Drill { region: LOST, loss, observer: OBSERVER, replicated };
         let seen = drill.run(&mut federation, &bed, &vms).await;
         federation.end();
         seen
@@ -76,9 +76,9 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, (seen, placed): (Seen, Duration)) {
+    fn add(&mut self, seen: &Seen) {
         seen.dead.into_iter().for_each(|it| self.dead.add(it));
-        self.placed.add(placed);
+        self.placed.add(seen.placed_in);
         for vm in seen.vms.values() {
             vm.owned.into_iter().for_each(|it| self.owned.add(it));
             vm.ready.into_iter().for_each(|it| self.ready.add(it));

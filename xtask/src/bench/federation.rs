@@ -78,8 +78,8 @@ where
 /// The daemons and agents beside this program.
 pub(super) fn build() -> anyhow::Result<()> {
     let status = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--bins"])
-        .args(["--package", "dwcp-region", "--package", "dwcp-agent"])
+        // All of it: a part would be built with other features, and so anew.
+        .args(["build", "--quiet", "--release", "--bins", "--workspace"])
         .status()
         .context("cannot start cargo to build the daemons")?;
     ensure!(status.success(), "the daemons cannot be built");

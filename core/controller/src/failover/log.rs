@@ -94,6 +94,10 @@ pub struct Log {
     /// The only regions that its VMs may go to; any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<BTreeSet<RegionId>>,
+    /// VMs start also from a replica that lacks what was acknowledged last; only an operator
+    /// says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accept_data_loss: bool,
     /// What began it.
     pub trigger: Trigger,
     /// Why the region surely runs nothing any more; absent while that is waited for.
@@ -137,6 +141,7 @@ impl Log {
             id,
             region,
             only: None,
+            accept_data_loss: false,
             trigger,
             proof,
             phase,

@@ -1,15 +1,18 @@
 //! Who goes where, and who stays down for which reason.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dwcp_types::{
-    HostId, OnRegionLoss, PlacementRequest, Power, RegionId, Tier, VmId, ZoneId,
+    HostId, OnRegionLoss, PlacementRequest, Power, RegionId, Tier, Timestamp, VmId,
+    ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ownership::{Loss, VmRecord};
+use super::Log;
+use crate::ownership::{Loss, Place, VmRecord, loss_of};
 use crate::placement::{
     Alternative, Decision, Fleet, Policy, RefusalCount, place_elsewhere,
 };
@@ -59,6 +62,12 @@ pub enum Unrecovered {
     },
     /// Its disk is in the lost region only, and it may not start from its image.
     NoReplica,
+    /// Its replica lacks what was acknowledged since: only an operator may say that this is to
+    /// be lost.
+    ReplicaBehind {
+        /// Since when, by the clock of the lost region.
+        since: Timestamp,
+    },
     /// It is being deleted: that is finished when its region is back.
     BeingDeleted,
     /// It made room for a more urgent VM and waits to have its own back.
@@ -80,8 +89,12 @@ impl fmt::Display for Unrecovered {
         match self {
             Self::NotProtected { .. } => f.write_str("it is not of tier protected"),
             Self::NoReplica => f.write_str(
-                "its disk is in the lost region only; `--on-region-loss restart-from-image` \
-                 would start it anew",
+                "its disk is in the lost region only; `--on-region-loss sync-replica` would \
+                 have kept it elsewhere too, `restart-from-image` would start it anew",
+            ),
+            Self::ReplicaBehind { .. } => f.write_str(
+                "its replica lacks what it wrote last; `failover --accept-data-loss` starts \
+                 it without",
             ),
             Self::BeingDeleted => f.write_str("it is being deleted"),
             Self::GaveWay { to } => write!(f, "it made room for {to}"),
@@ -101,40 +114,63 @@ impl Move {
     }
 }
 
+/// What an operator allows a failover.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leave<'a> {
+    /// The only regions that VMs may go to; any when absent.
+    pub only: Option<&'a BTreeSet<RegionId>>,
+    /// Start VMs also from a replica that lacks what was acknowledged last.
+    pub accept_data_loss: bool,
+}
+
+impl<'a> From<&'a Log> for Leave<'a> {
+    fn from(log: &'a Log) -> Self {
+        Self { only: log.only.as_ref(), accept_data_loss: log.accept_data_loss }
+    }
+}
+
+/// A VM that may start elsewhere.
+struct Candidate<'a> {
+    record: &'a VmRecord,
+    /// As it is asked for elsewhere: in the region of its replica when it has one.
+    request: Cow<'a, PlacementRequest>,
+    loss: Loss,
+}
+
 /// Plans the recovery of a region's VMs: the full placement filter for each (F11), one after
-/// the other by priority, so that what little room is left goes to the most urgent. `records`
-/// of other regions are passed over; `only` limits the targets. A region that the fleet does
-/// not know has no VMs in it, and so every candidate stays down.
+/// the other by priority, so that what little room is left goes to the most urgent. A VM with a
+/// replica starts where that is kept, or nowhere. `records` of other regions are passed over. A
+/// region that the fleet does not know has no VMs in it, and so every candidate stays down.
 #[must_use]
 pub fn plan(
     fleet: &Fleet,
     region: &RegionId,
     records: &[&VmRecord],
-    only: Option<&BTreeSet<RegionId>>,
+    leave: Leave<'_>,
     policy: &Policy,
 ) -> Plan {
     let mut down = Vec::new();
     let mut candidates = Vec::new();
     for record in records.iter().filter(|record| record.owner.region == *region) {
-        match barrier(record) {
-            Some(why) => down.push(StaysDown { vm: record.request.id.clone(), why }),
-            None => candidates.push(*record),
+        match candidate(record, leave) {
+            Err(why) => down.push(StaysDown { vm: record.request.id.clone(), why }),
+            Ok(candidate) => candidates.push(candidate),
         }
     }
     candidates.sort_by(|a, b| order(&a.request).cmp(&order(&b.request)));
-    let requests: Vec<_> = candidates.iter().map(|record| &record.request).collect();
-    let decisions = place_elsewhere(fleet, region, &requests, only, policy);
+    let requests: Vec<_> = candidates.iter().map(|it| it.request.as_ref()).collect();
+    let decisions = place_elsewhere(fleet, region, &requests, leave.only, policy);
     let decisions = decisions.unwrap_or_default().into_iter();
     let mut decisions: BTreeMap<VmId, Decision> =
         decisions.map(|decision| (decision.request.clone(), decision)).collect();
     let mut moves = Vec::new();
-    for record in candidates {
+    for Candidate { record, loss, .. } in candidates {
         let vm = record.request.id.clone();
         match decisions.remove(&vm) {
             Some(decision) if decision.chosen.is_some() => {
-                let loss = Loss::DiskAndMemory { since: record.created_at };
                 let priority = record.request.priority;
-                moves.push(Move { vm, priority, to: places(decision), loss });
+                let to = at_replica(record, decision.places());
+                moves.push(Move { vm, priority, to, loss });
             }
             refused => {
                 let refusals = refused.map_or_else(Vec::new, |refused| refused.refusals);
@@ -161,19 +197,51 @@ fn barrier(record: &VmRecord) -> Option<Unrecovered> {
     record.preempted_by.clone().map(|to| Unrecovered::GaveWay { to })
 }
 
+/// What a VM is started elsewhere with, or what keeps it where it is.
+fn candidate<'a>(
+    record: &'a VmRecord,
+    leave: Leave<'_>,
+) -> Result<Candidate<'a>, Unrecovered> {
+    if let Some(why) = barrier(record) {
+        return Err(why);
+    }
+    let loss = loss_of(record).ok_or(Unrecovered::NoReplica)?;
+    if let Loss::Latest { since } = loss
+        && !leave.accept_data_loss
+    {
+        return Err(Unrecovered::ReplicaBehind { since });
+    }
+    let mut request = Cow::Borrowed(&record.request);
+    let replica = record.replica.as_ref().filter(|_| record.request.keeps_replica());
+    if let Some(replica) = replica {
+        let only = BTreeSet::from([replica.at.region.clone()]);
+        let allowed = &record.request.constraints.allowed_regions;
+        // What was legal when it was chosen may not be any more: then it is refused (F11).
+        if allowed.is_empty() || allowed.contains(&replica.at.region) {
+            request.to_mut().constraints.allowed_regions = only;
+        } else {
+            return Err(Unrecovered::NoLegalTarget { refusals: Vec::new() });
+        }
+    }
+    Ok(Candidate { record, request, loss })
+}
+
+/// The places that would do; for a VM with a replica the host that keeps it, whichever of that
+/// region's was chosen.
+fn at_replica(record: &VmRecord, places: Vec<Alternative>) -> Vec<Alternative> {
+    let Some(replica) =
+        record.replica.as_ref().filter(|_| record.request.keeps_replica())
+    else {
+        return places;
+    };
+    let Place { region, zone, host } = replica.at.clone();
+    let score = places.first().map_or(dwcp_types::Bps::ZERO, |first| first.score);
+    vec![Alternative { region, zone, host, score }]
+}
+
 /// The most urgent first, then the largest, which finds room last.
 fn order(
     request: &PlacementRequest,
 ) -> (std::cmp::Reverse<(u8, dwcp_types::VmShape)>, &VmId) {
     (std::cmp::Reverse((request.priority, request.shape)), &request.id)
-}
-
-fn places(decision: Decision) -> Vec<Alternative> {
-    let chosen = decision.chosen.map(|chosen| Alternative {
-        region: chosen.region,
-        zone: chosen.zone,
-        host: chosen.host,
-        score: chosen.score,
-    });
-    chosen.into_iter().chain(decision.alternatives).collect()
 }

@@ -13,7 +13,8 @@ use super::*;
 use crate::lease::LeaseRecord;
 use crate::ownership::tests::record;
 use crate::ownership::{
-    Loss, Place, Proof, Recovered, Recovery, VmRecord, judge_recovery, recover,
+    Loss, Place, Proof, Recovered, Recovery, VmRecord, begin_replica, judge_recovery,
+    part, recover, trust,
 };
 use crate::placement::tests::oracle::judge;
 use crate::placement::tests::random::{Random, fleet, request};
@@ -126,7 +127,8 @@ fn whoever_may_not_start_elsewhere_stays_down_and_the_plan_says_why() {
     let all = [standard, kept, going, parked, european, free];
     view.vms = all.iter().map(|record| Arc::new(record.placed())).collect();
     let records: Vec<_> = all.iter().collect();
-    let plan = plan(&Fleet::new(&view), &lost, &records, None, &Policy::default());
+    let plan =
+        plan(&Fleet::new(&view), &lost, &records, Leave::default(), &Policy::default());
     let moves: Vec<_> = plan.moves.iter().map(|it| it.vm.as_str()).collect();
     assert_eq!(moves, ["free"]);
     let down: BTreeMap<_, _> =
@@ -142,6 +144,68 @@ fn whoever_may_not_start_elsewhere_stays_down_and_the_plan_says_why() {
     assert!(!refusals.is_empty());
 }
 
+fn only_in(regions: &BTreeSet<RegionId>) -> Leave<'_> {
+    Leave { only: Some(regions), ..Leave::default() }
+}
+
+/// A protected VM with a replica in `us-east-1`.
+fn mirrored(vm: &str) -> VmRecord {
+    let mut record = protected(vm);
+    record.request.on_region_loss = OnRegionLoss::SyncReplica;
+    begin_replica(&record, place(), ReservationId::new("r-9").unwrap(), LATER)
+}
+
+fn in_sync(vm: &str) -> VmRecord {
+    let begun = mirrored(vm);
+    let copy = begun.replica.as_ref().unwrap().copy;
+    trust(&begun, copy, LATER).unwrap()
+}
+
+#[test]
+fn a_vm_with_a_replica_starts_where_that_is_or_stays_down() {
+    let mut view = crate::placement::tests::source::fleet();
+    let lost = RegionId::new("eu-west-1").unwrap();
+    let parted = part(&in_sync("behind"), LATER).unwrap();
+    // F31: where it was legal when it was made and is not any more, it is not started.
+    let mut illegal = in_sync("illegal");
+    illegal.request.constraints.data_locality = Some("EU".to_owned());
+    let all = [in_sync("whole"), parted, mirrored("begun"), illegal];
+    view.vms = all.iter().map(|record| Arc::new(record.placed())).collect();
+    let records: Vec<_> = all.iter().collect();
+    let fleet = Fleet::new(&view);
+    let planned = plan(&fleet, &lost, &records, Leave::default(), &Policy::default());
+    let whole = &planned.moves[0];
+    assert_eq!((planned.moves.len(), whole.loss), (1, Loss::Memory));
+    assert_eq!(whole.to.len(), 1, "{whole:?}");
+    assert_eq!(whole.first().unwrap().2, &place().host, "where its disk is");
+    let down: BTreeMap<_, _> =
+        planned.down.iter().map(|it| (it.vm.as_str(), &it.why)).collect();
+    assert_eq!(down["behind"], &Unrecovered::ReplicaBehind { since: LATER });
+    assert_eq!(down["begun"], &Unrecovered::NoReplica);
+    assert!(matches!(down["illegal"], Unrecovered::NoLegalTarget { .. }));
+    let accepted = Leave { accept_data_loss: true, ..Leave::default() };
+    let planned = plan(&fleet, &lost, &records, accepted, &Policy::default());
+    let losses: Vec<_> = planned.moves.iter().map(|it| it.loss).collect();
+    assert_eq!(losses.len(), 2);
+    assert!(losses.contains(&Loss::Latest { since: LATER }));
+}
+
+#[test]
+fn a_vm_is_recovered_from_what_was_planned_or_not_at_all() {
+    let fenced = lease().fenced("fo-1");
+    let whole = in_sync("vm-1");
+    let planned = Recovered { loss: Loss::Memory, ..recovered("fo-1") };
+    let wanted = recover(&whole, &place(), planned);
+    let copy = whole.replica.as_ref().unwrap().copy;
+    assert_eq!((wanted.disk_from, &wanted.replica), (Some(copy), &None));
+    let open = judge_recovery(&wanted, Some(&whole), Some(&fenced));
+    assert_eq!(open, Recovery::Open(Box::new(wanted.clone())));
+    // Its owner parted from the copy after the plan was made.
+    let parted = part(&whole, LATER).unwrap();
+    let judged = judge_recovery(&wanted, Some(&parted), Some(&fenced));
+    assert_eq!(judged, Recovery::Superseded);
+}
+
 #[test]
 fn a_plan_keeps_to_the_regions_that_were_named() {
     let mut view = crate::placement::tests::source::fleet();
@@ -152,13 +216,13 @@ fn a_plan_keeps_to_the_regions_that_were_named() {
     let only = RegionId::new("sa-east-1").unwrap();
     let named = BTreeSet::from([only.clone()]);
     let fleet = Fleet::new(&view);
-    let kept = plan(&fleet, &lost, &records, Some(&named), &Policy::default());
+    let kept = plan(&fleet, &lost, &records, only_in(&named), &Policy::default());
     assert_eq!(kept.moves.len(), 2);
     for it in &kept.moves {
         assert!(it.to.iter().all(|at| at.region == only), "{it:?}");
     }
     let lost_only = BTreeSet::from([lost.clone()]);
-    let none = plan(&fleet, &lost, &records, Some(&lost_only), &Policy::default());
+    let none = plan(&fleet, &lost, &records, only_in(&lost_only), &Policy::default());
     assert!(none.moves.is_empty() && none.down.len() == 2);
 }
 
@@ -244,7 +308,7 @@ proptest! {
     fn a_plan_is_one_placement_after_the_other(seed: u64) {
         let (view, region, records) = lost(seed);
         let all: Vec<_> = records.iter().collect();
-        let plan = plan(&Fleet::new(&view), &region, &all, None, &Policy::default());
+        let plan = plan(&Fleet::new(&view), &region, &all, Leave::default(), &Policy::default());
         let mut rest = without(&view, &region);
         let mut told: BTreeMap<VmId, &str> = BTreeMap::new();
         for it in &plan.down {
@@ -293,7 +357,8 @@ fn enough_of_the_random_vms_move_to_mean_something() {
     for seed in 0..400 {
         let (view, region, records) = lost(seed);
         let all: Vec<_> = records.iter().collect();
-        let plan = plan(&Fleet::new(&view), &region, &all, None, &Policy::default());
+        let plan =
+            plan(&Fleet::new(&view), &region, &all, Leave::default(), &Policy::default());
         moves += plan.moves.len();
         let no_target =
             |it: &&StaysDown| matches!(it.why, Unrecovered::NoLegalTarget { .. });

@@ -1,13 +1,13 @@
 //! Pre-emption in the books: a VM that was stopped for a more urgent one gives back all but
 //! its disk's storage, and takes it again when there is room (F32).
 //!
-//! Only what is confirmed can be parked: what is held or being committed has no guest yet. What
-//! it gives back goes to the reservation that awaits it (`room`), and a VM that has not given
+//! Only what is confirmed can be parked: what is held or being committed has no guest yet. A
+//! replica of a VM that runs elsewhere is parked from its beginning. What a VM gives back goes to the reservation that awaits it (`room`), and a VM that has not given
 //! its room yet does not get it back before that reservation has it or has ended.
 
 use std::sync::Arc;
 
-use dwcp_types::{ReservationId, VmId};
+use dwcp_types::{ReservationId, Timestamp, VmId};
 
 use super::{Change, Changed, Ledger, Reservation, Stage};
 use crate::HostRefusal;
@@ -18,6 +18,12 @@ pub enum ParkDenied {
     /// There is none by that id, or it is not confirmed.
     #[error("reservation {id} holds no running VM")]
     NotConfirmed {
+        /// The id.
+        id: ReservationId,
+    },
+    /// There is none by that id that is only held.
+    #[error("reservation {id} is not held any more")]
+    NotHeld {
         /// The id.
         id: ReservationId,
     },
@@ -52,6 +58,31 @@ impl Ledger {
         let mut done = self.reparked(&row, true);
         done.changes.extend(self.hand_over(&row.ask.vm));
         Ok(done)
+    }
+
+    /// Makes what is held the storage of a replica: its VM runs in another region, whose record
+    /// names this reservation. Doing it twice is doing it once.
+    ///
+    /// # Errors
+    ///
+    /// When it has lapsed, or a commit of it was begun.
+    pub fn keep_for_replica(
+        &mut self,
+        now: Timestamp,
+        id: &ReservationId,
+    ) -> Result<Changed<Arc<Reservation>>, ParkDenied> {
+        let unknown = || ParkDenied::NotHeld { id: id.clone() };
+        let row = self.get(id).cloned().ok_or_else(unknown)?;
+        match row.stage {
+            Stage::Confirmed if row.parked => Ok(Changed::nothing(row)),
+            Stage::Held { .. } if !row.is_lapsed(now) => {
+                let row = Reservation { stage: Stage::Confirmed, ..row.as_ref().clone() };
+                Ok(self.reparked(&row, true))
+            }
+            Stage::Held { .. } | Stage::Confirmed | Stage::Committing { .. } => {
+                Err(unknown())
+            }
+        }
     }
 
     /// Takes the rest again, on the same host, where its disk is.

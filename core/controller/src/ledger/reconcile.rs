@@ -16,10 +16,38 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dwcp_types::{HostId, ReservationId, Timestamp};
+use dwcp_types::{HostId, RegionId, ReservationId, Timestamp, ZoneId};
 
 use super::{Change, Changed, Ledger, Reservation, Reserve, Stage};
 use crate::ownership::VmRecord;
+
+/// What a record says is held in this region.
+#[derive(Clone, Copy, Debug)]
+struct Claim<'a> {
+    record: &'a VmRecord,
+    zone: &'a ZoneId,
+    host: &'a HostId,
+    /// Only the storage.
+    parked: bool,
+    /// Its VM runs elsewhere.
+    is_replica: bool,
+}
+
+impl<'a> Claim<'a> {
+    /// What a record claims in a region: its VM's capacity, or its replica's storage.
+    fn of(record: &'a VmRecord, region: &RegionId) -> Option<(&'a ReservationId, Self)> {
+        if record.owner.region == *region {
+            let (zone, host) = (&record.owner.zone, &record.owner.host);
+            let parked = record.is_parked();
+            let claim = Self { record, zone, host, parked, is_replica: false };
+            return Some((&record.reservation, claim));
+        }
+        let replica = record.replica.as_ref().filter(|it| it.at.region == *region)?;
+        let (zone, host) = (&replica.at.zone, &replica.at.host);
+        let claim = Self { record, zone, host, parked: true, is_replica: true };
+        Some((&replica.reservation, claim))
+    }
+}
 
 /// A moment in the order in which reservations were confirmed, parked and unparked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,21 +92,21 @@ impl Ledger {
         }
     }
 
-    /// Brings the ledger in line with every VM record of this region, as the engine listed
-    /// them when asked after `mark` was taken. Records of other regions are passed over.
+    /// Brings the ledger in line with every VM record of this region and every replica in it, as
+    /// the engine listed them when asked after `mark` was taken. Other records are passed over.
     pub fn reconcile(
         &mut self,
         now: Timestamp,
         mark: Mark,
         records: &[VmRecord],
     ) -> Changed<Reconciled> {
-        let ours = records.iter().filter(|record| record.owner.region == self.region);
+        let region = self.region.clone();
         let ours: BTreeMap<_, _> =
-            ours.map(|record| (&record.reservation, record)).collect();
+            records.iter().filter_map(|record| Claim::of(record, &region)).collect();
         let mut report = Reconciled::default();
         let mut changes = self.release_unrecorded(mark, &ours, &mut report);
-        for (id, record) in ours {
-            changes.extend(self.settle((now, mark), id, record, &mut report));
+        for (id, claim) in ours {
+            changes.extend(self.settle((now, mark), id, claim, &mut report));
         }
         report.overcommitted = self.overcommitted();
         Changed { value: report, changes }
@@ -87,7 +115,7 @@ impl Ledger {
     fn release_unrecorded(
         &mut self,
         mark: Mark,
-        ours: &BTreeMap<&ReservationId, &VmRecord>,
+        ours: &BTreeMap<&ReservationId, Claim<'_>>,
         report: &mut Reconciled,
     ) -> Vec<Change> {
         let unrecorded = |(id, live): &(&ReservationId, &super::Live)| {
@@ -104,28 +132,35 @@ impl Ledger {
         &mut self,
         (now, mark): (Timestamp, Mark),
         id: &ReservationId,
-        record: &VmRecord,
+        claim: Claim<'_>,
         report: &mut Reconciled,
     ) -> Vec<Change> {
         let Some(live) = self.live.get(id) else {
-            return self.adopt(now, id, record, report);
+            return self.adopt(now, id, claim, report);
         };
+        let record = claim.record;
         let row = Arc::clone(&live.row);
         let settled = live.settled;
         // What awaits room has no record that it was committed by, so that is another one's.
         let same_place = row.awaits.is_empty()
-            && row.host == record.owner.host
+            && row.host == *claim.host
             && row.ask.vm == record.request.id
             && row.ask.shape == record.request.shape;
         if !same_place {
             let mut changes = self.release(id).changes;
-            changes.extend(self.adopt(now, id, record, report));
+            changes.extend(self.adopt(now, id, claim, report));
             return changes;
+        }
+        if claim.is_replica && !row.parked {
+            report.confirmed.push(id.clone());
+            let row = Reservation { stage: Stage::Confirmed, ..row.as_ref().clone() };
+            return self.reparked(&row, true).changes;
         }
         if matches!(row.stage, Stage::Confirmed) {
             // A VM that is not pre-empted holds all that it needs, whatever came between; but
             // a list that is older than its parking says nothing about it.
             let stands = record.preempted_by.is_none() && settled <= mark;
+            let stands = stands && !claim.is_replica;
             return if row.parked && stands {
                 self.reparked(&row, false).changes
             } else {
@@ -140,9 +175,10 @@ impl Ledger {
         &mut self,
         now: Timestamp,
         id: &ReservationId,
-        record: &VmRecord,
+        claim: Claim<'_>,
         report: &mut Reconciled,
     ) -> Vec<Change> {
+        let record = claim.record;
         let mut changes = Vec::new();
         if let Some(other) = self.by_vm.get(&record.request.id).cloned() {
             let held = |live: &super::Live| live.row.expires_at().is_some();
@@ -154,11 +190,11 @@ impl Ledger {
         }
         let row = Arc::new(Reservation {
             ask: Reserve::of(id.clone(), &record.request),
-            zone: record.owner.zone.clone(),
-            host: record.owner.host.clone(),
+            zone: claim.zone.clone(),
+            host: claim.host.clone(),
             made_at: now,
             stage: Stage::Confirmed,
-            parked: record.is_parked(),
+            parked: claim.parked,
             awaits: BTreeMap::new(),
         });
         self.insert(Arc::clone(&row));

@@ -107,6 +107,10 @@ pub struct Reserve {
     /// (F32): the plan of a pre-emption.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub victims: BTreeSet<VmId>,
+    /// The reservation that held the storage of the VM's replica here and ends with this one,
+    /// which takes its place on the same host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<ReservationId>,
 }
 
 impl Reserve {
@@ -125,6 +129,7 @@ impl Reserve {
             priority: request.priority,
             tier: request.tier,
             victims: BTreeSet::new(),
+            replaces: None,
         }
     }
 
@@ -168,7 +173,8 @@ pub struct Reservation {
     pub made_at: Timestamp,
     /// How far it is.
     pub stage: Stage,
-    /// Its VM was pre-empted: only its disk's storage is held (F32).
+    /// Only its disk's storage is held: its VM was pre-empted (F32), or runs elsewhere and has
+    /// its replica here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
     /// The VMs that still have to make room for it, and what each will free (F32).

@@ -1,6 +1,7 @@
 //! The ledger by its transitions; `model` runs it against a naive one.
 
 mod model;
+mod replica;
 mod room;
 
 use super::*;
@@ -80,6 +81,7 @@ fn ask(reservation: &str, vm: &str, cpu: u32) -> Reserve {
         priority: 5,
         tier: Tier::Standard,
         victims: BTreeSet::new(),
+        replaces: None,
     }
 }
 

@@ -43,6 +43,24 @@ pub enum Loss {
         /// When its disk was new.
         since: Timestamp,
     },
+    /// Its memory only: its disk starts from a replica that has every write that was
+    /// acknowledged (D2).
+    Memory,
+    /// Its memory, and what it wrote since its replica was whole last.
+    Latest {
+        /// When that was, by the clock of the lost region.
+        since: Timestamp,
+    },
+}
+
+/// What a VM loses when it is started elsewhere as its record says; nothing when there is
+/// nothing to start it from.
+#[must_use]
+pub fn loss_of(record: &VmRecord) -> Option<Loss> {
+    if record.request.keeps_replica() {
+        return record.replica.as_ref()?.best().map(|(_, loss)| loss);
+    }
+    Some(Loss::DiskAndMemory { since: record.created_at })
 }
 
 /// How a VM came from a lost region.
@@ -73,8 +91,9 @@ pub struct Place {
     pub host: HostId,
 }
 
-/// The record with its new owner. Its reservation keeps its name in the new region's books:
-/// it tells incarnations of the VM apart, and this is the same one.
+/// The record with its new owner, whose disk is the replica when there is one. Its reservation
+/// keeps its name in the new region's books: it tells incarnations of the VM apart, and this is
+/// the same one.
 #[must_use]
 pub fn recover(record: &VmRecord, to: &Place, recovered: Recovered) -> VmRecord {
     VmRecord {
@@ -87,6 +106,8 @@ pub fn recover(record: &VmRecord, to: &Place, recovered: Recovered) -> VmRecord 
         generation: Generation::FIRST,
         updated_at: recovered.at.max(record.updated_at),
         recovered: Some(Box::new(recovered)),
+        disk_from: record.replica.as_ref().and_then(|it| it.best()).map(|(copy, _)| copy),
+        replica: None,
         ..record.clone()
     }
 }
@@ -98,8 +119,8 @@ pub enum Recovery {
     Done,
     /// Write this, comparing both records as they were read.
     Open(Box<VmRecord>),
-    /// It never will be: the VM was deleted, moved on, or its region is back. Release the
-    /// reservation.
+    /// It never will be: the VM was deleted, moved on, would lose something else than was
+    /// planned, or its region is back. Release the reservation.
     Superseded,
 }
 
@@ -125,7 +146,8 @@ pub fn judge_recovery(
     let as_it_was = vm.owner.region == recovered.from
         && vm.owner.epoch.next() == wanted.owner.epoch
         && vm.power != Power::Deleted
-        && vm.preempted_by.is_none();
+        && vm.preempted_by.is_none()
+        && loss_of(vm) == Some(recovered.loss);
     let fenced = lease.is_some_and(|lease| {
         lease.region == recovered.from && lease.is_fenced_by(&recovered.failover)
     });

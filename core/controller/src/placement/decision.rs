@@ -115,6 +115,18 @@ pub struct RefusalCount {
 }
 
 impl Decision {
+    /// Every place that would do, the chosen one first; each in another region.
+    #[must_use]
+    pub fn places(self) -> Vec<Alternative> {
+        let chosen = self.chosen.map(|chosen| Alternative {
+            region: chosen.region,
+            zone: chosen.zone,
+            host: chosen.host,
+            score: chosen.score,
+        });
+        chosen.into_iter().chain(self.alternatives).collect()
+    }
+
     /// The reasons that were found against a region; none for one that stood. `fleet` must be
     /// the one that was decided on. All reasons with their numbers are in the explanation.
     #[must_use]

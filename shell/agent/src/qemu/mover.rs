@@ -32,7 +32,8 @@ use crate::hypervisor::{Done, HypervisorError};
 use crate::mover::{Doorway, Mover, same_machine};
 
 /// The only protocol and cipher that is offered (X2).
-const PRIORITY: &str = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM";
+pub(super) const PRIORITY: &str =
+    "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM";
 /// Names inside QEMU.
 const TLS: &str = "move-tls";
 const PEER: &str = "move-peer";
@@ -42,7 +43,7 @@ const EXPORT: &str = "disk";
 /// Ports that are tried before it is said that all are taken.
 const PORT_TRIES: u16 = 64;
 /// How long the target's disk may take to be reached: less than a command may take.
-const OPEN_SECONDS: u64 = 4;
+pub(super) const OPEN_SECONDS: u64 = 4;
 /// A job that was ended is gone in milliseconds unless its disk hangs.
 const JOB_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -102,9 +103,19 @@ impl Door {
         }))
     }
 
+    /// The folder of credentials.
+    pub(super) fn folder(&self) -> String {
+        self.folder.to_string_lossy().into_owned()
+    }
+
+    /// Where this host waits.
+    pub(super) const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Ports in the order in which they are tried for this guest: each begins elsewhere, so
     /// that guests that come at the same time do not meet.
-    fn ports(&self, vm: &VmId) -> impl Iterator<Item = u16> + use<> {
+    pub(super) fn ports(&self, vm: &VmId) -> impl Iterator<Item = u16> + use<> {
         let (from, count) = (self.ports_from, self.ports_count.max(1));
         let offset = u16::try_from(GuestName::of(vm).seed() % u64::from(count));
         let offset = offset.unwrap_or_default();
@@ -143,14 +154,14 @@ struct Ram {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Job {
-    device: String,
-    len: u64,
-    offset: u64,
+pub(super) struct Job {
+    pub(super) device: String,
+    pub(super) len: u64,
+    pub(super) offset: u64,
     #[serde(default)]
-    ready: bool,
+    pub(super) ready: bool,
     #[serde(default)]
-    io_status: String,
+    pub(super) io_status: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,12 +177,12 @@ struct DirtyInfo {
     dirty_rate: i64,
 }
 
-async fn jobs(client: &Client) -> Result<Vec<Job>, QmpError> {
+pub(super) async fn jobs(client: &Client) -> Result<Vec<Job>, QmpError> {
     client.execute("query-block-jobs", Value::Null).await
 }
 
 /// Runs a command and takes QEMU's refusal for "it is so already".
-async fn attempt(
+pub(super) async fn attempt(
     client: &Client,
     command: &str,
     arguments: Value,
@@ -186,9 +197,10 @@ async fn attempt(
     }
 }
 
-async fn job_ends(client: &Client) -> Result<(), HypervisorError> {
+/// Waits until a job is gone.
+pub(super) async fn job_ends(client: &Client, name: &str) -> Result<(), HypervisorError> {
     let gone = async {
-        while jobs(client).await?.iter().any(|job| job.device == MIRROR) {
+        while jobs(client).await?.iter().any(|job| job.device == name) {
             sleep(LOOK_AGAIN).await;
         }
         Ok(())
@@ -209,8 +221,19 @@ fn uri(address: &str, port: u16) -> String {
     }
 }
 
-fn inet(address: &str, port: u16) -> Value {
+pub(super) fn inet(address: &str, port: u16) -> Value {
     json!({ "host": address, "port": port.to_string() })
+}
+
+/// Cuts the connection of a disk that is reached over the network: out of band, so that a guest
+/// whose writes wait for it waits no longer.
+pub(super) async fn cut(client: &Client, node: &str) {
+    let target = json!([{ "type": "block-node", "node-name": node }]);
+    let yanked =
+        client.execute_now::<Value>("yank", json!({ "instances": target })).await;
+    if let Err(reason) = yanked {
+        tracing::debug!(node, %reason, "there was no connection to cut");
+    }
 }
 
 fn capabilities() -> Value {
@@ -220,20 +243,21 @@ fn capabilities() -> Value {
 }
 
 impl Qemu {
-    fn door(&self) -> Result<&Door, HypervisorError> {
+    pub(super) fn door(&self) -> Result<&Door, HypervisorError> {
         self.door.as_ref().ok_or(HypervisorError::NoCertificate)
     }
 
-    async fn credentials(
+    pub(super) async fn credentials(
         &self,
         client: &Client,
+        id: &str,
         endpoint: &str,
     ) -> Result<(), HypervisorError> {
         let door = self.door()?;
         let folder = door.folder.to_string_lossy();
-        attempt(client, "object-del", json!({ "id": TLS })).await?;
+        attempt(client, "object-del", json!({ "id": id })).await?;
         let object = json!({
-            "qom-type": "tls-creds-x509", "id": TLS, "dir": folder,
+            "qom-type": "tls-creds-x509", "id": id, "dir": folder,
             "endpoint": endpoint, "verify-peer": true, "priority": PRIORITY,
         });
         client.execute::<Value>("object-add", object).await?;
@@ -280,7 +304,7 @@ impl Qemu {
         let client = self.connect(vm).await?;
         // What an agent left that was killed in between.
         attempt(&client, "blockdev-del", json!({ "node-name": TARGET })).await?;
-        self.credentials(&client, "client").await?;
+        self.credentials(&client, TLS, "client").await?;
         let mut server = inet(&order.address, order.ports.disk);
         server["type"] = "inet".into();
         let node = json!({
@@ -318,22 +342,16 @@ impl Qemu {
     async fn finish_mirror(&self, vm: &VmId) -> Result<(), HypervisorError> {
         let client = self.connect(vm).await?;
         attempt(&client, "block-job-cancel", json!({ "device": MIRROR })).await?;
-        job_ends(&client).await
+        job_ends(&client, MIRROR).await
     }
 
     async fn undo_all(&self, vm: &VmId) -> Result<(), HypervisorError> {
         let client = self.connect(vm).await?;
         attempt(&client, "migrate_cancel", Value::Null).await?;
-        // Out of band, so that a disk that waits for a dead target waits no longer.
-        let target = json!([{ "type": "block-node", "node-name": TARGET }]);
-        let yanked =
-            client.execute_now::<Value>("yank", json!({ "instances": target })).await;
-        if let Err(reason) = yanked {
-            tracing::debug!(%vm, %reason, "there was no connection to cut");
-        }
+        cut(&client, TARGET).await;
         let job = json!({ "device": MIRROR, "force": true });
         attempt(&client, "block-job-cancel", job).await?;
-        job_ends(&client).await?;
+        job_ends(&client, MIRROR).await?;
         attempt(&client, "blockdev-del", json!({ "node-name": TARGET })).await?;
         attempt(&client, "object-del", json!({ "id": TLS })).await?;
         Ok(())
@@ -349,7 +367,7 @@ impl Qemu {
         let address = door.address.to_string();
         attempt(&client, "nbd-server-stop", Value::Null).await?;
         attempt(&client, "object-del", json!({ "id": PEER })).await?;
-        self.credentials(&client, "server").await?;
+        self.credentials(&client, TLS, "server").await?;
         let peer = json!({
             "qom-type": "authz-simple", "id": PEER, "identity": order.from,
         });

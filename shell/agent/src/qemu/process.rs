@@ -26,8 +26,12 @@ pub(crate) struct Process {
 
 /// The process of the guest whose folder this is, if it lives.
 pub(crate) fn find(folder: &Path) -> Option<Process> {
-    let pid_file = folder.join(launch::file::PID);
-    let number: i32 = fs::read_to_string(&pid_file).ok()?.trim().parse().ok()?;
+    of_pid_file(&folder.join(launch::file::PID))
+}
+
+/// The process whose command line names this very pid file, if it lives.
+pub(crate) fn of_pid_file(pid_file: &Path) -> Option<Process> {
+    let number: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
     if number <= 0 {
         return None; // `Pid::from_raw` panics on a negative number
     }
@@ -49,6 +53,29 @@ impl Process {
     pub(crate) fn kill(&self) {
         // It may be gone by now, which is as good.
         let _gone = pidfd_send_signal(&self.descriptor, Signal::KILL);
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let _gone = pidfd_send_signal(&self.descriptor, Signal::TERM);
+    }
+
+    /// Lets the group of its session stand back too, by so much of `nice`: where the kernel
+    /// shares out by sessions first (`sched_autogroup_enabled`), a process's own says nothing to
+    /// other sessions, and all daemons of a host together had as much as one guest.
+    pub(crate) fn group_stands_back(&self, nice: &str) {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
+            return;
+        };
+        // Only a session of its own: another one's may be the agent's.
+        let own = stat_field(&stat, 6) == Some(u64::from(self.pid));
+        let group = format!("/proc/{}/autogroup", self.pid);
+        if own
+            && Path::new(&group).exists()
+            && let Err(error) = fs::write(group, nice)
+        {
+            tracing::debug!(pid = self.pid, %error, "its session does not stand back");
+        }
     }
 
     /// Waits until it is gone, at most this long; says whether it is.
@@ -76,12 +103,15 @@ pub(crate) fn usage_of(pid: u32) -> Option<Usage> {
     parse_usage(&stat, &uptime, rustix::param::clock_ticks_per_second(), page)
 }
 
-/// The fields are those of proc(5), counted from 1; the second one, the program's name, may
-/// hold spaces and parentheses, so counting begins behind its last parenthesis.
-fn parse_usage(stat: &str, uptime: &str, hertz: u64, page: u64) -> Option<Usage> {
+/// A field of /proc/PID/stat by its number in proc(5), from 3 on; the second one, the program's
+/// name, may hold spaces and parentheses, so counting begins behind its last parenthesis.
+fn stat_field(stat: &str, number: usize) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    rest.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+fn parse_usage(stat: &str, uptime: &str, hertz: u64, page: u64) -> Option<Usage> {
+    let field = |number| stat_field(stat, number);
     let (user, system, started, pages) = (field(14)?, field(15)?, field(22)?, field(24)?);
     let millis = |ticks: u64| ticks.saturating_mul(1000) / hertz.max(1);
     let (seconds, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
@@ -107,6 +137,13 @@ mod tests {
         assert_eq!(usage.uptime, Duration::from_millis(10_500));
         assert_eq!(usage.resident, Mib::new(10));
         assert!(parse_usage("", "", 100, 4096).is_none());
+    }
+
+    #[test]
+    fn a_session_is_read_behind_the_programs_name() {
+        let stat = "42 (a) b (c) S 1 2 42 4 5";
+        assert_eq!((stat_field(stat, 6), stat_field(stat, 4)), (Some(42), Some(1)));
+        assert_eq!((stat_field(stat, 2), stat_field(stat, 60)), (None, None));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_agent::simulated::Simulated;
-use dwcp_agent::{Agent, AgentHandle, Config, Cursor, PutError, Store, api};
+use dwcp_agent::{Agent, AgentHandle, Config, CopyRefused, Cursor, PutError, Store, api};
 use dwcp_api::ErrorCode;
-use dwcp_api::host::{ConsoleParams, HostReport, InForce, InstanceReport};
-use dwcp_types::{Mib, Power, VmId, VmPhase};
-use dwcp_vm::{GuestSpec, Instruction, Policy, Refused};
+use dwcp_api::host::{ConsoleParams, CopyReport, HostReport, InForce, InstanceReport};
+use dwcp_types::{CopyId, Epoch, Mib, Power, VmId, VmPhase};
+use dwcp_vm::{CopyOrder, CopyPlace, GuestSpec, Instruction, Policy, Refused};
 
 use crate::rig::{config, instruction, until, vm};
 
@@ -30,8 +30,7 @@ fn open(config: &Config) -> Rig {
 
 fn order(epoch: u64, generation: u64, power: Power) -> Instruction {
     let wire = instruction(epoch, generation, power);
-    let guest =
-        GuestSpec { shape: wire.shape, image: None, address: None, lease_bound: false };
+    let guest = GuestSpec { shape: wire.shape, ..GuestSpec::default() };
     Instruction { epoch: wire.epoch, generation: wire.generation, power, guest }
 }
 
@@ -271,4 +270,73 @@ async fn two_thousand_simulated_vms_are_started_and_listed_in_pages() {
         (running.len() == VMS).then_some(())
     })
     .await;
+}
+
+/// A VM whose disk is copied to another region.
+fn copied(generation: u64, power: Power) -> Instruction {
+    let mut order = order(1, generation, power);
+    order.guest.copied = true;
+    order
+}
+
+fn copy_order(number: u32, relied_on: bool, placed: bool) -> CopyOrder {
+    let to = CopyPlace { address: "192.0.2.1".into(), port: 9, name: "h.hv".into() };
+    let copy = CopyId { epoch: Epoch::FIRST, number };
+    CopyOrder { copy, relied_on, to: placed.then_some(to) }
+}
+
+async fn copy_is(
+    handle: &AgentHandle,
+    vm: &VmId,
+    what: &str,
+    is: impl Fn(&CopyReport) -> bool,
+) -> InstanceReport {
+    until(what, async || {
+        let mut all = report(handle).await.changed.into_iter();
+        all.find(|seen| seen.vm == *vm && seen.copy.as_ref().is_some_and(&is))
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copied_guest_runs_only_as_its_copy_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "simulated");
+    let Rig { handle, simulated, agent } = open(&config);
+    let web = vm("web");
+    handle.put(web.clone(), copied(1, Power::Running)).await.unwrap();
+    // Nobody has said yet whether anybody relies on a copy.
+    copy_is(&handle, &web, "it waits for an order", |copy| copy.held).await;
+    handle.put_copy(web.clone(), copy_order(1, false, false)).await.unwrap();
+    sees(&handle, &web, VmPhase::Running).await;
+    handle.put_copy(web.clone(), copy_order(1, false, true)).await.unwrap();
+    copy_is(&handle, &web, "its copy follows", |copy| copy.equal).await;
+    handle.put_copy(web.clone(), copy_order(1, true, true)).await.unwrap();
+    let withdrawn = handle.put_copy(web.clone(), copy_order(1, false, true)).await;
+    assert!(matches!(withdrawn, Err(CopyRefused::Over { .. })), "{withdrawn:?}");
+    let mut other = copy_order(1, false, true);
+    other.copy.epoch = Epoch::new(2);
+    let other = handle.put_copy(web.clone(), other).await;
+    assert!(matches!(other, Err(CopyRefused::OtherEpoch { .. })), "{other:?}");
+
+    simulated.crash(&web);
+    let lost = copy_is(&handle, &web, "it is held back", |copy| copy.held && copy.lost);
+    assert_ne!(lost.await.phase, VmPhase::Running);
+    handle.put_copy(web.clone(), copy_order(2, false, true)).await.unwrap();
+    sees(&handle, &web, VmPhase::Running).await;
+    copy_is(&handle, &web, "the next copy follows", |copy| {
+        copy.equal && copy.written == copy.ordered && !copy.held
+    })
+    .await;
+
+    // The next agent finds it running, and does not begin the same copy a second time.
+    agent.stop().await;
+    drop(handle);
+    let Rig { handle, agent: _agent, .. } = open(&config);
+    sees(&handle, &web, VmPhase::Running).await;
+    handle.put_copy(web.clone(), copy_order(2, false, true)).await.unwrap();
+    copy_is(&handle, &web, "it is lost and stays so", |copy| copy.lost).await;
+    handle.put(web.clone(), copied(2, Power::Deleted)).await.unwrap();
+    until("it is gone", async || report(&handle).await.changed.is_empty().then_some(()))
+        .await;
 }

@@ -62,6 +62,8 @@ pub(crate) fn instruction(epoch: u64, generation: u64, power: Power) -> Instruct
         image: None,
         address: None,
         lease_bound: false,
+        copied: false,
+        disk_from: None,
     }
 }
 

@@ -60,6 +60,7 @@ async fn start(run: &mut Run<'_>, args: FailoverArgs) -> Result<(), Failure> {
         to_regions: named.then(|| args.to_regions.into_iter().collect()),
         reason,
         even_if_alive: args.even_if_alive,
+        accept_data_loss: args.accept_data_loss,
         dry_run: args.dry_run,
     };
     if args.require_approval && !args.dry_run {

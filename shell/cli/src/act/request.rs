@@ -96,6 +96,7 @@ const fn on_region_loss(arg: OnRegionLossArg) -> OnRegionLoss {
     match arg {
         OnRegionLossArg::StayDown => OnRegionLoss::StayDown,
         OnRegionLossArg::RestartFromImage => OnRegionLoss::RestartFromImage,
+        OnRegionLossArg::SyncReplica => OnRegionLoss::SyncReplica,
     }
 }
 

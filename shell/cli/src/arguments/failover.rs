@@ -6,6 +6,7 @@ use dwcp_types::RegionId;
 use super::WatchArgs;
 
 /// Start a lost region's VMs elsewhere, or look why nothing does.
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct FailoverArgs {
@@ -23,6 +24,9 @@ pub(crate) struct FailoverArgs {
     /// Also when the region lives: its protected VMs end there and start anew elsewhere
     #[arg(long)]
     pub(crate) even_if_alive: bool,
+    /// Start VMs also from a replica that lacks what they wrote last
+    #[arg(long)]
+    pub(crate) accept_data_loss: bool,
     /// Show who would go where and ask before anything is done; `false` for scripts
     #[arg(
         long,

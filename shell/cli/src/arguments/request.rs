@@ -199,6 +199,9 @@ pub(crate) enum OnRegionLossArg {
     StayDown,
     /// It starts elsewhere from its image; what it wrote to its disk is lost.
     RestartFromImage,
+    /// Its disk is mirrored to another region, and it starts there with every write that was
+    /// acknowledged; each write waits for that region.
+    SyncReplica,
 }
 
 /// How the factors are weighed.

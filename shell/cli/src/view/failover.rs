@@ -1,9 +1,9 @@
 //! Liveness and failover for people.
 
 use dwcp_api::failover::{FailoverList, FailoverReply, FailoverStatus};
-use dwcp_controller::failover::{Log, StaysDown, Trigger};
+use dwcp_controller::failover::{Log, StaysDown, Trigger, Unrecovered};
 use dwcp_controller::liveness::{LeaseSight, RegionState};
-use dwcp_controller::ownership::Proof;
+use dwcp_controller::ownership::{Loss, Proof};
 
 use super::Look;
 use crate::table::{Cell, Table, row};
@@ -48,8 +48,7 @@ pub(crate) fn failover_plan(reply: &FailoverReply, look: Look) -> String {
     let mut moves = Table::new(&["VM", ">PRIORITY", "GOES TO", "HOST", "LOSES"]);
     for it in &reply.plan.moves {
         let Some((region, _, host)) = it.first() else { continue };
-        let loss = "its memory, and its disk since its image";
-        moves.push(row![&it.vm, it.priority, region, host, loss]);
+        moves.push(row![&it.vm, it.priority, region, host, loss(it.loss)]);
     }
     if !reply.plan.moves.is_empty() {
         out += &format!("\n{}", moves.render(look.colored));
@@ -134,10 +133,27 @@ fn by(trigger: &Trigger) -> String {
     }
 }
 
+fn loss(loss: Loss) -> String {
+    match loss {
+        Loss::DiskAndMemory { .. } => {
+            "its memory, and its disk since its image".to_owned()
+        }
+        Loss::Memory => "its memory".to_owned(),
+        Loss::Latest { since } => {
+            format!("its memory, and its disk since {}", text::moment(since))
+        }
+    }
+}
+
 fn down(down: &[StaysDown], look: Look) -> String {
     let mut table = Table::new(&["VM", "STAYS DOWN BECAUSE"]);
     for it in down {
-        table.push(row![&it.vm, it.why.to_string()]);
+        let since = if let Unrecovered::ReplicaBehind { since } = &it.why {
+            format!(" (since {})", text::moment(*since))
+        } else {
+            String::new()
+        };
+        table.push(row![&it.vm, format!("{}{since}", it.why)]);
     }
     table.render(look.colored)
 }

@@ -2,10 +2,12 @@
 
 use dwcp_api::host::InstanceReport;
 use dwcp_api::public::{VmDetail, VmItem, VmList};
-use dwcp_types::{Constraints, Power};
+use dwcp_controller::ownership::ReplicaState;
+use dwcp_types::{Constraints, OnRegionLoss, Power};
 
 use super::{Look, phase};
 use crate::table::{Cell, Sheet, Table, row};
+use crate::terminal::Tone;
 use crate::text;
 
 /// VMs, one a line.
@@ -88,6 +90,7 @@ pub(crate) fn vm(detail: &VmDetail, look: Look) -> String {
         .line("priority", item.priority)
         .line("tier", text::word(&item.tier))
         .line("when its region is lost", text::word(&detail.on_region_loss))
+        .line("replica", replica(detail))
         .line("labels", labels(item))
         .line("epoch", format!("{}, generation {}", item.epoch, detail.generation))
         .line("created", created(item, look))
@@ -104,6 +107,33 @@ pub(crate) fn vm(detail: &VmDetail, look: Look) -> String {
         }
     }
     sheet.render(look.colored)
+}
+
+/// Where its disk is kept too, and whether that has every write.
+fn replica(detail: &VmDetail) -> Cell {
+    if detail.on_region_loss != OnRegionLoss::SyncReplica {
+        return Cell::from("none");
+    }
+    let Some(replica) = &detail.replica else {
+        return Cell::toned("none yet: see `vm events`", Tone::Warn);
+    };
+    let at = format!("{} / {}", replica.at.region, replica.at.host);
+    match replica.state {
+        ReplicaState::InSync { since } => Cell::toned(
+            format!("{at}, in sync since {}", text::moment(since)),
+            Tone::Good,
+        ),
+        ReplicaState::Copying => {
+            let copy = detail.observed.as_ref().and_then(|it| it.copy.as_ref());
+            let done = copy.filter(|it| it.total > 0).map_or_else(String::new, |it| {
+                format!(", {} %", it.done.saturating_mul(100) / it.total)
+            });
+            let whole = replica.whole.map_or_else(String::new, |it| {
+                format!("; an earlier copy has all until {}", text::moment(it.until))
+            });
+            Cell::toned(format!("{at}, being copied{done}{whole}"), Tone::Warn)
+        }
+    }
 }
 
 fn created(item: &VmItem, look: Look) -> String {
@@ -141,7 +171,7 @@ fn observe(sheet: &mut Sheet, observed: &InstanceReport, age_ms: Option<u64>) {
         sheet.line("process", pid);
     }
     if let Some(error) = &observed.error {
-        sheet.line("error", Cell::toned(error, crate::terminal::Tone::Bad));
+        sheet.line("error", Cell::toned(error, Tone::Bad));
     }
 }
 

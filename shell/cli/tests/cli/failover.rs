@@ -154,6 +154,7 @@ async fn the_command_of_the_source_is_sent_as_it_means_and_nobody_is_asked() {
         "to_regions": ["eu-west-1", "us-west-1"],
         "reason": "maintenance",
         "even_if_alive": false,
+        "accept_data_loss": false,
         "dry_run": false,
     });
     assert_eq!(stage.asked()[0].body, sent);

@@ -1,9 +1,11 @@
-//! The part that moves VMs between regions, put together.
+//! The parts that move VMs between regions and copy their disks, put together.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::Core;
 use crate::migrate::{Migrations, Reach};
+use crate::replicate::Replicator;
+use crate::replicate::keeper::Keeper;
 
 impl Core {
     /// Who asks for moves, shows them and drives them; made anew for each that needs it,
@@ -23,6 +25,32 @@ impl Core {
             at_once: usize::try_from(self.moves_at_once).unwrap_or(usize::MAX),
             board: self.board.clone(),
         })
+    }
+
+    /// Who keeps copies of this region's disks elsewhere.
+    pub(super) fn replicator(&self) -> Arc<Replicator> {
+        Arc::new(Replicator {
+            region: self.region.clone(),
+            lifecycle: self.lifecycle(),
+            mirror: self.mirror.clone(),
+            fleet: self.fleet.clone(),
+            policy: self.policy,
+            world: self.world.clone(),
+            reach: self.reach(),
+            claims: self.claims(),
+            events: self.events.clone(),
+            clock: self.clock.clone(),
+            cares: Mutex::default(),
+        })
+    }
+
+    /// Who removes copies of other regions' disks that nobody asks for.
+    pub(super) fn keeper(&self) -> Keeper {
+        Keeper {
+            region: self.region.clone(),
+            engine: self.engine.clone(),
+            hosts: self.hosts.clone(),
+        }
     }
 
     pub(super) fn reach(&self) -> Reach {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::host::{
-    Acknowledged, GetMachine, GetMove, InstanceParams, Instruction, MachineParams,
-    MachineReport, MoveOrder, MoveParams, MoveReport, MoveStage, PutInstance, PutMove,
+    Acknowledged, CopyOrder, CopyPlace, GetMachine, GetMove, InstanceParams, Instruction,
+    MachineParams, MachineReport, MoveOrder, MoveParams, MoveReport, MoveStage, PutCopy,
+    PutInstance, PutMove, PutStandby, StandbyBody,
 };
 use dwcp_api::peer::{
     GetPeerMachine, GetPeerMove, HostVmParams, LetGo, LetGoBody, LetGoReply,
-    PeerMachineParams, PeerMoveParams, PutPeerMove,
+    PeerMachineParams, PeerMoveParams, PutPeerMove, PutPeerStandby,
 };
 use dwcp_api::{ApiError, CallError, Client, ErrorCode};
 use dwcp_controller::migration::Site;
@@ -127,6 +128,47 @@ impl Reach {
         seen.map_err(|error| away(error, &format!("host {}", at.host)))
     }
 
+    /// Says to a host of this region what is to become of the copy of a VM's disk.
+    pub(crate) async fn put_copy(
+        &self,
+        host: &HostId,
+        vm: &VmId,
+        order: &CopyOrder,
+    ) -> Result<(), ApiError> {
+        let params = InstanceParams { vm: vm.clone() };
+        let told = self.host(host)?.call::<PutCopy>(&params, order).await;
+        told.map_err(|error| away(error, &format!("host {host}")))
+    }
+
+    /// Has a host keep a copy of a VM that runs elsewhere; says where it takes in writes.
+    pub(crate) async fn put_standby(
+        &self,
+        at: &Site,
+        vm: &VmId,
+        body: &StandbyBody,
+    ) -> Result<CopyPlace, ApiError> {
+        let told = if at.region == self.region {
+            let params = InstanceParams { vm: vm.clone() };
+            self.host(&at.host)?.call::<PutStandby>(&params, body).await
+        } else {
+            let params = HostVmParams { host: at.host.clone(), vm: vm.clone() };
+            self.peer(&at.region)?.call::<PutPeerStandby>(&params, body).await
+        };
+        told.map_err(|error| away(error, &format!("host {}", at.host)))
+    }
+
+    /// The door for peers.
+    pub(crate) async fn put_standby_here(
+        &self,
+        params: HostVmParams,
+        body: &StandbyBody,
+    ) -> Result<CopyPlace, ApiError> {
+        let HostVmParams { host, vm } = params;
+        let told =
+            self.host(&host)?.call::<PutStandby>(&InstanceParams { vm }, body).await;
+        told.map_err(|error| away(error, &format!("host {host}")))
+    }
+
     /// Lets a host remove what it still has of a VM.
     pub(crate) async fn let_go(
         &self,
@@ -180,6 +222,8 @@ impl Reach {
             image: None,
             address: None,
             lease_bound: false,
+            copied: false,
+            disk_from: None,
         };
         let params = InstanceParams { vm: vm.clone() };
         let told = self.host(host)?.call::<PutInstance>(&params, &instruction).await;

@@ -126,20 +126,10 @@ impl Migrations {
             priority: body.priority.unwrap_or(record.request.priority).clamp(1, 10),
             downtime_ms_max: body.downtime_ms_max.unwrap_or(DOWNTIME_MS),
             bandwidth: mbps.saturating_mul(1_000_000 / 8),
-            rtt_ms: self.rtt_ms(&owner.region, target),
+            rtt_ms: self.mirror.rtt_ms(&owner.region, target).unwrap_or(RTT_MS_UNKNOWN),
             deadline: body.deadline,
             at: now,
         })
-    }
-
-    /// The round trip as either region's record tells it.
-    fn rtt_ms(&self, from: &RegionId, to: &RegionId) -> u64 {
-        let told = |one: &RegionId, other: &RegionId| {
-            let region = self.mirror.region(one)?;
-            let latency = region.record.region.network_latency.get(other)?;
-            Some(u64::from(latency.get()).div_ceil(1_000))
-        };
-        told(from, to).or_else(|| told(to, from)).unwrap_or(RTT_MS_UNKNOWN)
     }
 
     async fn refuse_moving(&self, record: &VmRecord) -> Result<(), ApiError> {

@@ -1,10 +1,8 @@
 //! How a failover begins: by the verdict, or by an operator.
 
-use std::collections::BTreeSet;
-
 use dwcp_api::failover::{FailoverReply, StartFailover};
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_controller::failover::{ACTIVE_KEY, Log, Trigger};
+use dwcp_controller::failover::{ACTIVE_KEY, Leave, Log, Trigger};
 use dwcp_controller::lease::{Watched, lease_key};
 use dwcp_controller::liveness::Blocked;
 use dwcp_runtime::crash::crash_point;
@@ -26,7 +24,7 @@ impl Rescuer {
         let region = &due.verdict.region;
         let Some(watched) = seen.leases.get(region) else { return Ok(()) };
         let trigger = Trigger::Automatic { by: self.region.clone() };
-        let log = self.begin(region, None, trigger, watched).await?;
+        let log = self.begin(region, Leave::default(), trigger, watched).await?;
         if let Some(log) = log {
             warn!(%region, id = log.id, "a region is dead and is failed over");
         }
@@ -38,7 +36,7 @@ impl Rescuer {
     async fn begin(
         &self,
         region: &RegionId,
-        only: Option<BTreeSet<RegionId>>,
+        leave: Leave<'_>,
         trigger: Trigger,
         watched: &Watched,
     ) -> Result<Option<Log>, StrongError> {
@@ -46,7 +44,8 @@ impl Rescuer {
         let proof = lapsed.then(|| lapse(watched.record.term, self.terms));
         let by = (self.region.clone(), self.clock.now());
         let log = Log::begun(random_name("fo"), region.clone(), trigger, proof, by);
-        let log = Log { only, ..log };
+        let Leave { only, accept_data_loss } = leave;
+        let log = Log { only: only.cloned(), accept_data_loss, ..log };
         let key = lease_key(region);
         let fence = stored(&watched.record.fenced(&log.id))?;
         let compare = vec![
@@ -78,7 +77,9 @@ impl Rescuer {
         let region = ask.from_region;
         let known = seen.regions.iter().find(|it| it.verdict.region == region);
         let Some(known) = known else { return Err(no_such_region(&region)) };
-        let plan = self.plan(&region, ask.to_regions.as_ref());
+        let only = ask.to_regions.as_ref();
+        let leave = Leave { only, accept_data_loss: ask.accept_data_loss };
+        let plan = self.plan(&region, leave);
         if ask.dry_run {
             return Ok(FailoverReply { plan, log: None });
         }
@@ -116,7 +117,7 @@ impl Rescuer {
             return Err(no_such_region(&region));
         };
         let trigger = Trigger::Operator { name: operator, reason: ask.reason };
-        let begun = self.begin(&region, ask.to_regions, trigger, watched).await;
+        let begun = self.begin(&region, leave, trigger, watched).await;
         match begun.map_err(|error| engine::failed(&error))? {
             Some(log) => Ok(FailoverReply { plan, log: Some(log) }),
             None => {

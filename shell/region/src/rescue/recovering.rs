@@ -1,9 +1,11 @@
 //! VMs of the lost region get their new owners: who goes where, and asking the targets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dwcp_controller::failover::{Log, Move, Phase, Plan, StaysDown, Unrecovered, plan};
+use dwcp_controller::failover::{
+    Leave, Log, Move, Phase, Plan, StaysDown, Unrecovered, plan,
+};
 use dwcp_controller::ownership::{Recovered, VMS_PREFIX, VmRecord};
 use dwcp_controller::placement::Fleet;
 use dwcp_runtime::strong::{KeyValue, StrongError};
@@ -23,16 +25,16 @@ impl Rescuer {
     pub(super) async fn recovering(&self, log: Log, memory: &mut Memory) -> Log {
         let now = self.clock.monotonic();
         let since = *memory.recovering_since.get_or_insert(now);
-        let (region, only) = (&log.region, log.only.as_ref());
+        let (region, leave) = (&log.region, Leave::from(&log));
         let records = self.mirrored(region);
-        let plan = self.plan_for(region, &records, only);
+        let plan = self.plan_for(region, &records, leave);
         if self.take_over(&log, &plan, &records, memory).await {
             return log;
         }
         // The mirror may be behind, and is empty after a restart: nothing is over before the
         // engine says so.
         let Ok((records, owned)) = self.stored(&log).await else { return log };
-        let plan = self.plan_for(region, &records, only);
+        let plan = self.plan_for(region, &records, leave);
         if self.take_over(&log, &plan, &records, memory).await {
             return log;
         }
@@ -53,20 +55,15 @@ impl Rescuer {
 
     /// Who of a region would go where, as of now.
     #[must_use]
-    pub fn plan(&self, region: &RegionId, only: Option<&BTreeSet<RegionId>>) -> Plan {
-        self.plan_for(region, &self.mirrored(region), only)
+    pub fn plan(&self, region: &RegionId, leave: Leave<'_>) -> Plan {
+        self.plan_for(region, &self.mirrored(region), leave)
     }
 
-    fn plan_for(
-        &self,
-        region: &RegionId,
-        records: &Records,
-        only: Option<&BTreeSet<RegionId>>,
-    ) -> Plan {
+    fn plan_for(&self, region: &RegionId, records: &Records, leave: Leave<'_>) -> Plan {
         let records: Vec<&VmRecord> = records.values().map(AsRef::as_ref).collect();
         // Placed in a copy: placements go on meanwhile.
         let fleet = self.fleet.look(Fleet::clone);
-        plan(&fleet, region, &records, only, &self.policy)
+        plan(&fleet, region, &records, leave, &self.policy)
     }
 
     fn mirrored(&self, region: &RegionId) -> Records {

@@ -1,0 +1,96 @@
+//! The port to whatever copies disks between hosts: a part of [`crate::hypervisor`].
+//!
+//! Rules for an adapter: what is seen is a fact and looking never fails; every call is safe to
+//! repeat; a copy takes in writes only under its own name and from the one host that it is for;
+//! what was acknowledged to a guest while its copy followed is on the disk of the host that
+//! keeps it.
+
+use std::fmt::Debug;
+
+use dwcp_runtime::crash::crash_point;
+use dwcp_types::{CopyId, Gib, VmId};
+use dwcp_vm::{CopyAction, CopyOrder, CopyPlace, CopySeen};
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::hypervisor::{Done, Hypervisor, HypervisorError};
+
+/// What copies disks.
+pub trait Copier: Send + Sync + Debug + 'static {
+    /// What is seen of a copy at its source.
+    fn copy_seen<'a>(&'a self, vm: &'a VmId) -> BoxFuture<'a, Option<CopySeen>>;
+
+    /// Begins to write a copy, and from then on each write of the guest.
+    fn begin_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        order: &'a CopyOrder,
+        to: &'a CopyPlace,
+    ) -> Done<'a>;
+
+    /// Ends whatever copy is written; writes that wait for it wait no longer.
+    fn end_copy<'a>(&'a self, vm: &'a VmId) -> Done<'a>;
+
+    /// Keeps a copy of a VM that runs elsewhere: makes its disk when it is begun, opens the door
+    /// to its writer, and removes copies that are not to be kept any more. Says at which port.
+    fn keep_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        order: &'a StandbyOrder,
+    ) -> BoxFuture<'a, Result<u16, HypervisorError>>;
+
+    /// Closes the door and removes all copies of a VM.
+    fn drop_copies<'a>(&'a self, vm: &'a VmId) -> Done<'a>;
+
+    /// Closes all doors; the copies stay.
+    fn shut_doors(&self) -> Done<'_>;
+
+    /// Closes the door and makes a copy the VM's disk on this host.
+    fn take_copy<'a>(&'a self, vm: &'a VmId, copy: CopyId) -> Done<'a>;
+}
+
+/// Performs what was decided about a copy.
+///
+/// # Errors
+///
+/// What the adapter says.
+pub(crate) async fn perform_copy(
+    hypervisor: &dyn Hypervisor,
+    vm: &VmId,
+    order: Option<&CopyOrder>,
+    action: CopyAction,
+) -> Result<(), HypervisorError> {
+    let place = order.and_then(|order| order.to.as_ref());
+    match (action, order.zip(place)) {
+        (CopyAction::Begin, Some((order, to))) => {
+            crash_point("copy-before-begin");
+            let begun = hypervisor.begin_copy(vm, order, to).await;
+            crash_point("copy-after-begin");
+            begun
+        }
+        (CopyAction::End, _) => {
+            crash_point("copy-before-end");
+            let ended = hypervisor.end_copy(vm).await;
+            crash_point("copy-after-end");
+            ended
+        }
+        (CopyAction::Nothing, _) | (CopyAction::Begin, None) => Ok(()),
+    }
+}
+
+/// What a host keeps of a VM that runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyOrder {
+    /// The copy that is written.
+    pub copy: CopyId,
+    /// A whole one beside it, to be kept until the other is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<CopyId>,
+    /// It was made before: it is not made anew when its disk is gone.
+    #[serde(default)]
+    pub exists: bool,
+    /// The size of the disk.
+    pub storage: Gib,
+    /// The subject of the certificate of the host that writes it.
+    pub from: String,
+}

@@ -1,0 +1,445 @@
+//! Copies disks of QEMU's guests to another host: at the source a mirror job that holds each
+//! write until both disks have it, at the other end a `qemu-storage-daemon` for each copy that
+//! passes every write on to its file before it answers (HYPERVISOR.md section 3, measured on
+//! 7.2: without `writethrough` a crash of both ends lost all acknowledged writes).
+//!
+//! A copy's name is the name of its export, its job and its files. So a writer that another has
+//! followed finds no export, and a restarted agent finds everything again from the names. While
+//! the connection is cut the writes of the guest wait (`reconnect-delay`), they do not go on
+//! without the copy: that is decided by the region, and told by ending the copy.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use dwcp_types::{CopyId, Epoch, VmId};
+use dwcp_vm::migration::Mirror;
+use dwcp_vm::{CopyOrder, CopyPlace, CopySeen, Storage, launch};
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use super::mover::{self, OPEN_SECONDS, PRIORITY, attempt, inet, job_ends, jobs};
+use super::process::{self, Process};
+use super::{
+    KILL_LIMIT, QUIT_LIMIT, Qemu, find_program, make_folder, private_file, said, text,
+    write_disk,
+};
+use crate::copier::{Copier, StandbyOrder};
+use crate::hypervisor::{Done, HypervisorError};
+use crate::standby::STANDBYS;
+
+const PROGRAM: &str = "qemu-storage-daemon";
+/// Names inside QEMU.
+const TLS: &str = "copy-tls";
+const TARGET: &str = "copy-target";
+/// How long writes wait for a connection that is gone: until the region decides.
+const RECONNECT_SECONDS: u32 = 86_400;
+/// The storage daemon opens one file.
+const SERVE_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// The writer, and the writer that takes its place while its connection is not seen gone yet.
+const CONNECTIONS_MAX: u32 = 2;
+
+/// The name of a copy's export, job and files.
+fn name_of(copy: CopyId) -> String {
+    format!("copy-{copy}")
+}
+
+fn copy_of(name: &str) -> Option<CopyId> {
+    let (epoch, number) = name.strip_prefix("copy-")?.split_once('-')?;
+    Some(CopyId { epoch: Epoch::new(epoch.parse().ok()?), number: number.parse().ok()? })
+}
+
+/// The files of one copy.
+struct Files {
+    disk: PathBuf,
+    pid: PathBuf,
+    port: PathBuf,
+    log: PathBuf,
+}
+
+impl Files {
+    fn of(folder: &Path, copy: CopyId) -> Self {
+        let name = name_of(copy);
+        let file = |suffix: &str| folder.join(format!("{name}.{suffix}"));
+        Self {
+            disk: file("qcow2"),
+            pid: file("pid"),
+            port: file("port"),
+            log: file("log"),
+        }
+    }
+
+    fn all(&self) -> [&Path; 4] {
+        [&self.disk, &self.pid, &self.port, &self.log]
+    }
+}
+
+/// The copies of which anything is in a folder.
+fn copies_in(folder: &Path) -> Vec<CopyId> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let stems = entries.flatten().map(|entry| entry.path());
+    let mut copies: Vec<_> = stems
+        .filter_map(|path| copy_of(path.file_stem().and_then(OsStr::to_str)?))
+        .collect();
+    copies.sort_unstable();
+    copies.dedup();
+    copies
+}
+
+impl Qemu {
+    fn standby_folder(&self, vm: &VmId) -> PathBuf {
+        self.data.join(STANDBYS).join(vm.as_str())
+    }
+
+    async fn see_copy(&self, vm: &VmId) -> Option<CopySeen> {
+        let client = self.client(vm)?;
+        jobs(&client).await.ok()?.into_iter().find_map(|job| {
+            let copy = copy_of(&job.device)?;
+            let mirror = Mirror {
+                ready: job.ready,
+                sound: job.io_status == "ok",
+                copied: job.offset,
+                total: job.len,
+            };
+            Some(CopySeen { copy, mirror })
+        })
+    }
+
+    async fn begin(
+        &self,
+        vm: &VmId,
+        order: &CopyOrder,
+        to: &CopyPlace,
+    ) -> Result<(), HypervisorError> {
+        let client = self.connect(vm).await?;
+        // What an agent left that was killed in between.
+        attempt(&client, "blockdev-del", json!({ "node-name": TARGET })).await?;
+        self.credentials(&client, TLS, "client").await?;
+        let mut server = inet(&to.address, to.port);
+        server["type"] = "inet".into();
+        let node = json!({
+            "driver": "nbd", "node-name": TARGET, "server": server,
+            "export": name_of(order.copy), "tls-creds": TLS, "tls-hostname": to.name,
+            "open-timeout": OPEN_SECONDS, "reconnect-delay": RECONNECT_SECONDS,
+        });
+        client.execute::<Value>("blockdev-add", node).await?;
+        // `top`: the copy's disk is new and reads as zeros. On an error of the copy's own disk
+        // the job stands still and the guest is halted, until the region has decided.
+        let mirror = json!({
+            "job-id": name_of(order.copy), "device": "disk", "target": TARGET,
+            "sync": "top", "copy-mode": "write-blocking", "on-target-error": "stop",
+        });
+        client.execute::<Value>("blockdev-mirror", mirror).await?;
+        Ok(())
+    }
+
+    async fn end_all_copies(&self, vm: &VmId) -> Result<(), HypervisorError> {
+        let client = self.connect(vm).await?;
+        mover::cut(&client, TARGET).await;
+        for job in jobs(&client).await? {
+            if copy_of(&job.device).is_some() {
+                let cancel = json!({ "device": job.device, "force": true });
+                attempt(&client, "block-job-cancel", cancel).await?;
+                job_ends(&client, &job.device).await?;
+            }
+        }
+        attempt(&client, "blockdev-del", json!({ "node-name": TARGET })).await?;
+        attempt(&client, "object-del", json!({ "id": TLS })).await?;
+        Ok(())
+    }
+
+    async fn keep(
+        &self,
+        vm: &VmId,
+        order: &StandbyOrder,
+    ) -> Result<u16, HypervisorError> {
+        let folder = self.standby_folder(vm);
+        make_folder(&folder)?;
+        for copy in copies_in(&folder) {
+            let files = Files::of(&folder, copy);
+            if copy != order.copy {
+                shut(&files).await?;
+            }
+            if copy != order.copy && Some(copy) != order.whole {
+                remove(&files)?;
+            }
+        }
+        let files = Files::of(&folder, order.copy);
+        if process::of_pid_file(&files.pid).is_some()
+            && let Some(port) = read_port(&files)
+        {
+            return Ok(port);
+        }
+        if !files.disk.is_file() {
+            // Its door was open once, so it had writes: an empty disk would pass for it.
+            if order.exists || files.port.exists() {
+                return Err(HypervisorError::NoCopy { copy: order.copy });
+            }
+            write_disk(&files.disk, order.storage)?;
+        }
+        self.serve(vm, order, &files).await
+    }
+
+    /// Starts the storage daemon on the port that it had, where its writer looks for it, or at
+    /// first on any that is free.
+    async fn serve(
+        &self,
+        vm: &VmId,
+        order: &StandbyOrder,
+        files: &Files,
+    ) -> Result<u16, HypervisorError> {
+        let program = find_program(PROGRAM).ok_or_else(|| {
+            HypervisorError::QemuMissing { program: PROGRAM.to_owned() }
+        })?;
+        let door = self.door()?;
+        let ports: Vec<u16> =
+            read_port(files).map_or_else(|| door.ports(vm).collect(), |port| vec![port]);
+        for port in ports {
+            let arguments = self.arguments(order, files, port)?;
+            match start(&program, &arguments, files).await {
+                Ok(()) => {
+                    let kept = fs::write(&files.port, port.to_string());
+                    kept.map_err(|source| HypervisorError::File {
+                        what: "write",
+                        path: files.port.clone(),
+                        source,
+                    })?;
+                    return Ok(port);
+                }
+                Err(HypervisorError::Launch { reason })
+                    if reason.contains("Address already in use") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(HypervisorError::NoPort)
+    }
+
+    fn arguments(
+        &self,
+        order: &StandbyOrder,
+        files: &Files,
+        port: u16,
+    ) -> Result<Vec<String>, HypervisorError> {
+        let door = self.door()?;
+        let disk = text(&files.disk)?;
+        let server = json!({
+            "addr": { "type": "inet", "host": door.address().to_string(),
+                      "port": port.to_string() },
+            "tls-creds": "tls", "tls-authz": "writer", "max-connections": CONNECTIONS_MAX,
+        });
+        let parts = [
+            (
+                "--object",
+                json!({
+                    "qom-type": "tls-creds-x509", "id": "tls", "dir": door.folder(),
+                    "endpoint": "server", "verify-peer": true, "priority": PRIORITY,
+                }),
+            ),
+            (
+                "--object",
+                json!({
+                    "qom-type": "authz-simple", "id": "writer", "identity": order.from,
+                }),
+            ),
+            (
+                "--blockdev",
+                json!({
+                    "driver": "qcow2", "node-name": "disk", "discard": "unmap",
+                    "file": { "driver": "file", "filename": disk, "discard": "unmap" },
+                }),
+            ),
+            ("--nbd-server", server),
+            (
+                "--export",
+                json!({
+                    "type": "nbd", "id": "copy", "node-name": "disk",
+                    "name": name_of(order.copy), "writable": true, "writethrough": true,
+                }),
+            ),
+        ];
+        let parts = parts.into_iter();
+        let mut arguments: Vec<String> = parts
+            .flat_map(|(flag, value)| [flag.to_owned(), value.to_string()])
+            .collect();
+        arguments.extend(["--pidfile".to_owned(), text(&files.pid)?.to_owned()]);
+        Ok(arguments)
+    }
+
+    async fn drop_all(&self, vm: &VmId) -> Result<(), HypervisorError> {
+        let folder = self.standby_folder(vm);
+        for copy in copies_in(&folder) {
+            shut(&Files::of(&folder, copy)).await?;
+        }
+        super::remove_folder(&folder)
+    }
+
+    async fn shut_all(&self) -> Result<(), HypervisorError> {
+        let folder = self.data.join(STANDBYS);
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        for vm in super::list_folders(&folder)? {
+            let folder = self.standby_folder(&vm);
+            for copy in copies_in(&folder) {
+                shut(&Files::of(&folder, copy)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&self, vm: &VmId, copy: CopyId) -> Result<(), HypervisorError> {
+        if self.storage(vm) != Storage::Ready {
+            let folder = self.standby_folder(vm);
+            for kept in copies_in(&folder) {
+                shut(&Files::of(&folder, kept)).await?;
+            }
+            let from = Files::of(&folder, copy).disk;
+            if !from.is_file() {
+                return Err(HypervisorError::NoCopy { copy });
+            }
+            let guest = self.folder(vm);
+            make_folder(&guest)?;
+            let disk = guest.join(launch::file::DISK);
+            let moved = fs::rename(&from, &disk).and_then(|()| {
+                fs::File::open(&guest)?.sync_all()?;
+                fs::File::open(&folder)?.sync_all()
+            });
+            moved.map_err(|source| HypervisorError::File {
+                what: "move the copy to",
+                path: disk,
+                source,
+            })?;
+        }
+        self.drop_all(vm).await
+    }
+}
+
+fn read_port(files: &Files) -> Option<u16> {
+    fs::read_to_string(&files.port).ok()?.trim().parse().ok()
+}
+
+/// Starts a storage daemon in a session of its own, and waits until its door is open: the pid
+/// file is the last thing that it makes.
+async fn start(
+    program: &Path,
+    arguments: &[String],
+    files: &Files,
+) -> Result<(), HypervisorError> {
+    let mut child = Command::new("setsid")
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(private_file(&files.log, false)?)
+        .spawn()
+        .map_err(|error| HypervisorError::Launch {
+            reason: format!("setsid (package util-linux) failed: {error}"),
+        })?;
+    let open = async {
+        while process::of_pid_file(&files.pid).is_none() {
+            sleep(LOOK_AGAIN).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = child.wait() => ended.map_or_else(|e| e.to_string(), |s| s.to_string()),
+        () = open => {
+            tokio::spawn(async move { drop(child.wait().await) });
+            return Ok(());
+        }
+        () = sleep(SERVE_LIMIT) => {
+            drop(child.kill().await);
+            format!("its door was not open within {} s", SERVE_LIMIT.as_secs())
+        }
+    };
+    let reason = format!("{PROGRAM}: {ended}: {}", said(&files.log));
+    Err(HypervisorError::Launch { reason })
+}
+
+/// Ends the storage daemon of a copy: it closes its file, and is killed when it does not.
+async fn shut(files: &Files) -> Result<(), HypervisorError> {
+    let Some(process) = process::of_pid_file(&files.pid) else { return Ok(()) };
+    process.terminate();
+    if process.gone_within(QUIT_LIMIT).await {
+        return Ok(());
+    }
+    process.kill();
+    if process.gone_within(KILL_LIMIT).await {
+        return Ok(());
+    }
+    let Process { pid, .. } = process;
+    Err(HypervisorError::Unkillable { pid, seconds: KILL_LIMIT.as_secs() })
+}
+
+fn remove(files: &Files) -> Result<(), HypervisorError> {
+    files.all().into_iter().try_for_each(super::remove_stale)
+}
+
+impl Copier for Qemu {
+    fn copy_seen<'a>(&'a self, vm: &'a VmId) -> BoxFuture<'a, Option<CopySeen>> {
+        Box::pin(self.see_copy(vm))
+    }
+
+    fn begin_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        order: &'a CopyOrder,
+        to: &'a CopyPlace,
+    ) -> Done<'a> {
+        Box::pin(self.begin(vm, order, to))
+    }
+
+    fn end_copy<'a>(&'a self, vm: &'a VmId) -> Done<'a> {
+        Box::pin(self.end_all_copies(vm))
+    }
+
+    fn keep_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        order: &'a StandbyOrder,
+    ) -> BoxFuture<'a, Result<u16, HypervisorError>> {
+        Box::pin(self.keep(vm, order))
+    }
+
+    fn drop_copies<'a>(&'a self, vm: &'a VmId) -> Done<'a> {
+        Box::pin(self.drop_all(vm))
+    }
+
+    fn shut_doors(&self) -> Done<'_> {
+        Box::pin(self.shut_all())
+    }
+
+    fn take_copy<'a>(&'a self, vm: &'a VmId, copy: CopyId) -> Done<'a> {
+        Box::pin(self.take(vm, copy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_found_again_by_its_name() {
+        let copy = CopyId { epoch: Epoch::new(7), number: 12 };
+        assert_eq!(copy_of(&name_of(copy)), Some(copy));
+        for other in ["move-disk", "copy-", "copy-1", "copy-x-1", "copy-1-x", ""] {
+            assert_eq!(copy_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_all_copies_are_seen_whatever_is_left_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["copy-1-1.qcow2", "copy-1-1.pid", "copy-2-1.log", "order.json"] {
+            fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let first = CopyId::first_of(Epoch::new(1));
+        assert_eq!(copies_in(folder.path()), [first, CopyId::first_of(Epoch::new(2))]);
+        remove(&Files::of(folder.path(), first)).unwrap();
+        assert_eq!(copies_in(folder.path()), [CopyId::first_of(Epoch::new(2))]);
+    }
+}

@@ -1,0 +1,162 @@
+//! `dwcp-drill`: makes the regions of a federation's file on this machine, behind their round
+//! trips, with real guests; loses one of them; and tells what became of its VMs.
+#![expect(clippy::print_stdout, reason = "what it was asked for")]
+#![expect(clippy::print_stderr, reason = "how far it is")]
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Parser, ValueEnum};
+use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_testbed::drill::report::Report;
+use dwcp_testbed::drill::{Drill, Loss};
+use dwcp_testbed::wan::{Bed, Links};
+use dwcp_testbed::{
+    Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, workspace,
+};
+
+/// Loses a region of a test bed on purpose and reports what became of its VMs. Nothing that
+/// runs on this machine otherwise is touched. Needs root, QEMU and etcd.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The region that is lost
+    #[arg(long)]
+    region: String,
+    /// How it is lost
+    #[arg(long, value_enum, default_value_t = How::Power)]
+    loss: How,
+    /// How many real guests run in it
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=40))]
+    vms: u16,
+    /// They start from their image instead of a replica of their disks
+    #[arg(long)]
+    from_image: bool,
+    /// So many drills one after the other, each on a bed of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    drills: u16,
+    /// The federation whose regions and round trips are taken
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Each report is added to this file, as a line of JSON
+    #[arg(long, value_name = "FILE", default_value = ".dwcp/drills.jsonl")]
+    ledger: PathBuf,
+    /// How to print the reports
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum How {
+    /// All its processes are killed
+    Power,
+    /// All its lines are cut; its processes live
+    Lines,
+    /// Both, in turns
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// One JSON object a line
+    Json,
+}
+
+impl How {
+    const fn of(self, number: u16) -> Loss {
+        match self {
+            Self::Power => Loss::Killed,
+            Self::Lines => Loss::CutOff,
+            Self::Both if number.is_multiple_of(2) => Loss::Killed,
+            Self::Both => Loss::CutOff,
+        }
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let default = || workspace().join("deploy/t1/federation.yaml");
+    let links = Links::of_federation(&arguments.config.clone().unwrap_or_else(default));
+    let regions = links.regions();
+    if !regions.contains(&arguments.region) {
+        bail!(
+            "there is no region {:?} in the file; it has {}",
+            arguments.region,
+            regions.join(", ")
+        );
+    }
+    ensure!(regions.len() > 2, "a majority of the others must say that it is dead");
+    ensure!(etcd_program().is_some(), "etcd is missing: run `./dwcp test` once");
+    ensure!(
+        guest_image().is_some(),
+        "no guest image, or no QEMU: run `./dwcp test` once"
+    );
+    let mut all_held = true;
+    for number in 0..arguments.drills {
+        let report = drill(&arguments, number, &links, &regions)?;
+        write(&arguments.ledger, &report)?;
+        match arguments.output {
+            Format::Table => println!("{}", report.text()),
+            Format::Json => println!("{}", serde_json::to_string(&report)?),
+        }
+        all_held &= report.held;
+    }
+    Ok(if all_held { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn drill(
+    arguments: &Arguments,
+    number: u16,
+    links: &Links,
+    regions: &[String],
+) -> anyhow::Result<Report> {
+    let image = guest_image().context("the guest image is gone")?;
+    let names: Vec<&str> = regions.iter().map(String::as_str).collect();
+    let bed =
+        Arc::new(Bed::new(&names, links).context("there is no WAN here: run as root")?);
+    let slots = u64::from(arguments.vms);
+    let region = |id: &&str| RegionPlan::new(id).host(HostPlan::of_slots(slots));
+    let plan = Plan::qemu(names.iter().map(region).collect(), image);
+    let vms: Vec<String> =
+        (0..arguments.vms).map(|number| format!("vm-{number}")).collect();
+    let observer =
+        names.iter().find(|it| **it != arguments.region).context("one region")?;
+    let drill = Drill {
+        region: &arguments.region,
+        loss: arguments.loss.of(number),
+        observer,
+        replicated: !arguments.from_image,
+    };
+    eprintln!(
+        "drill {} of {}: {} regions, {} guests, {:?} of {}",
+        number + 1,
+        arguments.drills,
+        names.len(),
+        vms.len(),
+        drill.loss,
+        drill.region
+    );
+    let at = SystemClock::new().now();
+    Ok(bed.block_on(async {
+        let plan = plan.behind(links).on_etcd();
+        let mut federation = Federation::start_on(&bed, plan).await;
+        let seen = drill.run(&mut federation, &bed, &vms).await;
+        federation.end();
+        Report::of(&drill, at, &seen)
+    }))
+}
+
+fn write(ledger: &Path, report: &Report) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write the ledger of drills {}", ledger.display());
+    if let Some(folder) = ledger.parent() {
+        std::fs::create_dir_all(folder).with_context(cannot)?;
+    }
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(ledger).with_context(cannot)?;
+    writeln!(file, "{}", serde_json::to_string(report)?).with_context(cannot)
+}

@@ -1,0 +1,290 @@
+//! A VM whose disk is kept in another region too: no write that was acknowledged is lost with
+//! its region, a copy that does not follow is never started from in silence, and nothing of it
+//! is left when nobody wants it any more.
+
+use dwcp_api::failover::{FailoverReply, GetFailover, PostFailover, StartFailover};
+use dwcp_api::public::VmDetail;
+use dwcp_api::{CallError, NoParams};
+use dwcp_controller::failover::Unrecovered;
+use dwcp_controller::liveness::RegionState;
+use dwcp_controller::ownership::Loss;
+use dwcp_runtime::crash::CRASH_AT;
+use dwcp_testbed::drill::last_after as last;
+use dwcp_testbed::{Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, until};
+use dwcp_types::{Capacity, CopyId, Epoch, Gib, Power, RegionId, VmPhase};
+
+const REGIONS: [&str; 3] = ["home", "middle", "far"];
+
+fn regions() -> Vec<RegionPlan> {
+    REGIONS.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(16))).to_vec()
+}
+
+/// A VM in `far` whose replica can be in `middle` only.
+fn kept(vm: &str) -> Ask {
+    Ask::new(vm).replicated().only_in("far").only_in("middle")
+}
+
+async fn placed(federation: &Federation, vm: &str) {
+    federation.place_in("far", &[kept(vm)]).await;
+}
+
+/// Waits until the record says that the copy of this number has every write.
+async fn in_sync(federation: &Federation, vm: &str, number: u32) -> VmDetail {
+    let door = federation.at("home");
+    until(&format!("copy {number} of {vm} is in sync"), || async {
+        let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
+        let copy = CopyId { epoch: seen.item.epoch, number };
+        let whole = seen.replica.as_ref().is_some_and(|it| {
+            it.is_in_sync() && it.copy == copy && it.at.region.as_str() == "middle"
+        });
+        if whole {
+            Ok(seen)
+        } else {
+            Err(format!("{:?} {:?}", seen.replica, seen.observed))
+        }
+    })
+    .await
+}
+
+fn ask(dry_run: bool, accept_data_loss: bool) -> StartFailover {
+    StartFailover {
+        from_region: RegionId::new("far").unwrap(),
+        to_regions: None,
+        reason: "rehearsal".to_owned(),
+        even_if_alive: false,
+        accept_data_loss,
+        dry_run,
+    }
+}
+
+async fn command(
+    federation: &Federation,
+    body: StartFailover,
+) -> Result<FailoverReply, CallError> {
+    federation.at("middle").call::<PostFailover>(&NoParams {}, &body).await
+}
+
+async fn is_dead(federation: &Federation) {
+    let door = federation.at("middle");
+    until("far is dead", || async {
+        let status = door.call::<GetFailover>(&NoParams {}, &()).await;
+        let status = status.map_err(|error| error.to_string())?;
+        let mut verdicts = status.regions.into_iter().map(|it| it.verdict);
+        let far = verdicts.find(|it| it.region.as_str() == "far");
+        match far {
+            Some(it) if it.state == RegionState::Dead => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+async fn runs_in_middle(federation: &Federation, vm: &str) -> VmDetail {
+    let door = federation.at("home");
+    until(&format!("{vm} runs in middle"), || async {
+        let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
+        let there = seen.item.region.as_str() == "middle";
+        if there && seen.item.phase == VmPhase::Running {
+            Ok(seen)
+        } else {
+            Err(format!("{:?} {:?}", seen.item, seen.observed))
+        }
+    })
+    .await
+}
+
+/// What a guest printed, once it has said so often that it is up.
+async fn started(federation: &Federation, vm: &str, times: usize) -> String {
+    let door = federation.at("home");
+    until(&format!("{vm} was up {times} times"), || async {
+        let console = door.console(vm).await.map_err(|error| error.to_string())?;
+        let up = console.text.matches("READY").count() == times;
+        if up { Ok(console.text) } else { Err(console.text) }
+    })
+    .await
+}
+
+/// Waits until a region's books hold so much storage for replicas, and nothing else.
+async fn stored(federation: &Federation, region: &str, gib: u64) {
+    let door = federation.at(region);
+    until(&format!("{gib} GiB are reserved in {region}"), || async {
+        let sums = door.capacity(region).await.map_err(|error| error.to_string())?;
+        let only = Capacity { storage: Gib::new(gib), ..Capacity::default() };
+        let heard = sums.total != Capacity::default();
+        if heard && sums.reserved == only { Ok(()) } else { Err(format!("{sums:?}")) }
+    })
+    .await;
+}
+
+/// The guest writes each number to its disk, and prints it when that was acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_write_that_a_guest_was_told_of_is_lost_with_its_region() {
+    let Some(image) = guest_image() else { return };
+    let mut federation = Federation::start(Plan::qemu(regions(), image)).await;
+    placed(&federation, "vm-kept").await;
+    in_sync(&federation, "vm-kept", 1).await;
+    let door = federation.at("home");
+    let ticks = async || {
+        door.console("vm-kept").await.ok().and_then(|it| last(&it.text, "tick "))
+    };
+    let before = ticks().await.unwrap_or_default();
+    until("it writes on while its copy is in sync", || async {
+        let now = ticks().await.unwrap_or_default();
+        if now >= before + 3 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    federation.lose("far");
+    let acknowledged = federation.last_tick("far", "vm-kept").unwrap();
+    is_dead(&federation).await;
+    let begun = command(&federation, ask(false, false)).await.unwrap();
+    assert_eq!(begun.plan.moves[0].loss, Loss::Memory);
+    let there = runs_in_middle(&federation, "vm-kept").await;
+    assert_eq!(there.item.epoch, Epoch::new(2));
+    let console = started(&federation, "vm-kept", 1).await;
+    let found = last(&console, "disk had tick ");
+    assert!(found >= Some(acknowledged), "{acknowledged} were acknowledged: {console}");
+    let standby = federation.data("middle-h1").join("standbys/vm-kept");
+    assert!(!standby.exists(), "the copy is the VM's disk now");
+    federation.reserved("middle", 1).await;
+    federation.end();
+}
+
+/// Its process dies: what is relied on is taken back before it starts again, and a new copy is
+/// made beside the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_dies_starts_again_and_is_copied_anew() {
+    let Some(image) = guest_image() else { return };
+    let federation = Federation::start(Plan::qemu(regions(), image)).await;
+    placed(&federation, "vm-kept").await;
+    let seen = in_sync(&federation, "vm-kept", 1).await;
+    federation.kill_guest(seen.observed.and_then(|it| it.pid).unwrap());
+    let again = in_sync(&federation, "vm-kept", 2).await;
+    assert_eq!(again.item.epoch, Epoch::FIRST);
+    assert_eq!(again.item.region.as_str(), "far");
+    started(&federation, "vm-kept", 2).await;
+    let folder = federation.data("middle-h1").join("standbys/vm-kept");
+    until("only the new copy is kept", || async {
+        let names = std::fs::read_dir(&folder).unwrap().flatten();
+        let names: Vec<_> =
+            names.map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+        let disks: Vec<_> =
+            names.iter().filter(|name| name.ends_with(".qcow2")).collect();
+        if disks == ["copy-1-2.qcow2"] { Ok(()) } else { Err(format!("{names:?}")) }
+    })
+    .await;
+    federation.end();
+}
+
+/// The host that keeps the copy goes: the guest writes on without it, the record says since
+/// when, and only an operator's word starts the VM from what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_fell_behind_is_started_from_only_when_an_operator_says_so() {
+    let Some(image) = guest_image() else { return };
+    let mut federation = Federation::start(Plan::qemu(regions(), image)).await;
+    placed(&federation, "vm-kept").await;
+    in_sync(&federation, "vm-kept", 1).await;
+    let door = federation.at("home");
+    // The storage daemon and its agent; the region's daemon lives.
+    federation.process("middle-h1").kill_9();
+    let mark = federation.data("middle-h1").join("standbys");
+    for pid in federation.living() {
+        let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&args).contains(&*mark.to_string_lossy()) {
+            federation.kill_guest(pid);
+        }
+    }
+    let since = until("the record says since when it lacks writes", || async {
+        let seen = door.vm("vm-kept").await.map_err(|error| error.to_string())?;
+        let behind = seen.replica.as_ref().and_then(|it| it.best());
+        match behind {
+            Some((_, Loss::Latest { since })) => Ok(since),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let tick = async || {
+        door.console("vm-kept").await.ok().and_then(|it| last(&it.text, "tick "))
+    };
+    let then = tick().await;
+    until("it writes on without its copy", || async {
+        let now = tick().await;
+        if now > then { Ok(()) } else { Err(now) }
+    })
+    .await;
+    federation.lose("far");
+    is_dead(&federation).await;
+    let dry = command(&federation, ask(true, false)).await.unwrap();
+    assert_eq!(dry.plan.down[0].why, Unrecovered::ReplicaBehind { since });
+    federation.process("middle-h1").start();
+    until("it would go where its copy is", || async {
+        let dry = command(&federation, ask(true, true)).await;
+        let plan = dry.map_err(|error| error.to_string())?.plan;
+        if plan.moves.is_empty() { Err(format!("{plan:?}")) } else { Ok(()) }
+    })
+    .await;
+    let begun = command(&federation, ask(false, true)).await.unwrap();
+    let loss = begun.plan.moves.first().map(|it| it.loss);
+    assert_eq!(loss, Some(Loss::Latest { since }), "{:?}", begun.plan);
+    let there = runs_in_middle(&federation, "vm-kept").await;
+    assert_eq!(there.item.epoch, Epoch::new(2));
+    federation.end();
+}
+
+/// Every owner's step of making a copy; the daemon of `far` dies at each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_dies_while_a_copy_is_made_goes_on_with_it() {
+    let mut federation = Federation::start(Plan::simulated(regions())).await;
+    let steps = [
+        "replica-after-reserve",
+        "replica-after-begin",
+        "replica-before-write",
+        "replica-after-write",
+    ];
+    for step in steps {
+        federation.process("far").kill_9();
+        federation.process("far").start_with(&[(CRASH_AT, step)]);
+        federation.healthy().await;
+        federation.place_by("home", "far", &[kept(step)]).await;
+        drop(federation.process("far").ended().await);
+        federation.process("far").start();
+        federation.healthy().await;
+        in_sync(&federation, step, 1).await;
+        federation.in_phase("home", step, VmPhase::Running).await;
+    }
+    stored(&federation, "middle", 40).await;
+    for step in steps {
+        federation.at("home").delete(step).await.unwrap();
+    }
+    federation.nothing_reserved("far").await;
+    stored(&federation, "middle", 0).await;
+    let folder = federation.data("middle-h1").join("standbys");
+    until("nothing is left of their copies", || async {
+        let left = std::fs::read_dir(&folder).map_or(0, Iterator::count);
+        if left == 0 { Ok(()) } else { Err(left) }
+    })
+    .await;
+    federation.end();
+}
+
+/// A VM whose copy no region may keep runs all the same, and says why it has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_whose_copy_nobody_may_keep_runs_and_says_so() {
+    let federation = Federation::start(Plan::simulated(regions())).await;
+    let alone = Ask::new("vm-alone").replicated().only_in("far");
+    federation.at("home").place(&alone).await.unwrap();
+    federation.in_phase("home", "vm-alone", VmPhase::Running).await;
+    let door = federation.at("home");
+    until("its events say why it has no replica", || async {
+        let events = door.events("vm-alone").await.map_err(|error| error.to_string())?;
+        let told =
+            events.iter().any(|it| it.what.contains("no other region may keep it"));
+        if told { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+    // Stopped and started again it needs no copy either.
+    door.want("vm-alone", Power::Stopped).await.unwrap();
+    federation.in_phase("home", "vm-alone", VmPhase::Stopped).await;
+    door.want("vm-alone", Power::Running).await.unwrap();
+    federation.in_phase("home", "vm-alone", VmPhase::Running).await;
+    federation.end();
+}
