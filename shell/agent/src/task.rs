@@ -16,19 +16,20 @@ mod copies;
 mod fence;
 mod instructions;
 mod moves;
+mod report;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use dwcp_api::host::{HostFacts, HostReport};
+use dwcp_api::host::HostFacts;
 use dwcp_types::{Timestamp, VmId};
 use dwcp_vm::migration::{MoveAction, Moving, Traffic};
 use dwcp_vm::{Action, CopyAction, CopySeen, Guard, GuestSpec, Instance, Policy};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
@@ -37,7 +38,7 @@ use crate::entry::{Entry, Put, Stage};
 use crate::handle::Message;
 use crate::hypervisor::{DriverFacts, Hypervisor, Sighting, perform};
 use crate::mover::perform_move;
-use crate::news::{Cursor, News};
+use crate::news::News;
 use crate::store::{Store, StoreError, Stored};
 
 /// VMs that are looked at at the same time.
@@ -571,47 +572,6 @@ impl Task {
                 let _unread = reply.send(known);
             }
         }
-    }
-
-    fn report(
-        &self,
-        incarnation: Option<u64>,
-        cursor: Option<Cursor>,
-        reply: oneshot::Sender<HostReport>,
-    ) {
-        let own = self.store.incarnation();
-        let page = self.news.page(cursor.filter(|_| incarnation == Some(own)), PAGE_MAX);
-        let (mut changed, mut removed) = (Vec::new(), Vec::new());
-        for vm in page.vms {
-            let Some(entry) = self.entries.get(&vm) else { continue };
-            if entry.is_buried() {
-                // Whoever begins anew knows nothing that could be removed.
-                if !page.complete {
-                    removed.push(vm);
-                }
-                continue;
-            }
-            let given = entry.instance.as_ref().map(|instance| {
-                self.hypervisor.give(&instance.record().instruction.guest.shape)
-            });
-            changed.extend(given.and_then(|given| entry.report(&vm, given)));
-        }
-        let mut host = self.host.clone();
-        host.strangers.retain(|name| {
-            VmId::new(name).map_or(true, |vm| !self.entries.contains_key(&vm))
-        });
-        let report = HostReport {
-            incarnation: own,
-            seq: page.seq,
-            begun: page.begun,
-            host,
-            changed,
-            removed,
-            complete: page.complete,
-            more: page.more,
-        };
-        // Whoever asked may have given up.
-        drop(reply.send(report));
     }
 }
 

@@ -1,0 +1,51 @@
+//! What the task tells of the host and of what changed on it.
+
+use dwcp_api::host::HostReport;
+use dwcp_types::VmId;
+use tokio::sync::oneshot;
+
+use super::{PAGE_MAX, Task};
+use crate::news::Cursor;
+
+impl Task {
+    pub(super) fn report(
+        &self,
+        incarnation: Option<u64>,
+        cursor: Option<Cursor>,
+        reply: oneshot::Sender<HostReport>,
+    ) {
+        let own = self.store.incarnation();
+        let page = self.news.page(cursor.filter(|_| incarnation == Some(own)), PAGE_MAX);
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        for vm in page.vms {
+            let Some(entry) = self.entries.get(&vm) else { continue };
+            if entry.is_buried() {
+                // Whoever begins anew knows nothing that could be removed.
+                if !page.complete {
+                    removed.push(vm);
+                }
+                continue;
+            }
+            let given = entry.instance.as_ref().map(|instance| {
+                self.hypervisor.give(&instance.record().instruction.guest.shape)
+            });
+            changed.extend(given.and_then(|given| entry.report(&vm, given)));
+        }
+        let mut host = self.host.clone();
+        host.strangers.retain(|name| {
+            VmId::new(name).map_or(true, |vm| !self.entries.contains_key(&vm))
+        });
+        let report = HostReport {
+            incarnation: own,
+            seq: page.seq,
+            begun: page.begun,
+            host,
+            changed,
+            removed,
+            complete: page.complete,
+            more: page.more,
+        };
+        // Whoever asked may have given up.
+        drop(reply.send(report));
+    }
+}
