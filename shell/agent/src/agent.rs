@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Driver};
 use crate::handle::{AgentHandle, INBOX_MAX};
 use crate::hypervisor::{self, Hypervisor};
-use crate::lease::LeaseFile;
+use crate::lease::LeaseWriter;
 use crate::qemu::Qemu;
 use crate::simulated::Simulated;
 use crate::store::{Store, StoreError};
@@ -23,6 +23,11 @@ pub enum OpenError {
     /// The data folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The file for the region's lease.
+    #[error(
+        "cannot take the room for the region's lease in the data folder: {0}; make room on its disk"
+    )]
+    Lease(#[from] std::io::Error),
     /// The hypervisor.
     #[error("the hypervisor is not available: {}", .0.told())]
     Hypervisor(hypervisor::HypervisorError),
@@ -60,7 +65,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// When a record is damaged or the data folder cannot be read.
+    /// When a record is damaged, or the data folder cannot be read or has no room.
     pub fn with(
         config: &Config,
         store: Store,
@@ -92,7 +97,7 @@ impl Agent {
         let starts_max = config.starts_max.unwrap_or_else(cores);
         let (tell, seq) = watch::channel(0);
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let lease = Arc::new(LeaseFile::in_folder(&config.data_dir));
+        let lease = Arc::new(LeaseWriter::open(&config.data_dir)?);
         let guard = lease.read();
         let handle =
             AgentHandle { inbox, seq, hypervisor: Arc::clone(&hypervisor), lease };

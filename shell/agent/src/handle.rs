@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::entry::Want;
 use crate::hypervisor::{self, ConsolePart, Hypervisor};
-use crate::lease::LeaseFile;
+use crate::lease::LeaseWriter;
 use crate::news::Cursor;
 
 /// Requests that may wait for the task; further ones wait at the sender.
@@ -99,7 +99,7 @@ pub struct AgentHandle {
     pub(crate) inbox: mpsc::Sender<Message>,
     pub(crate) seq: watch::Receiver<u64>,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
-    pub(crate) lease: Arc<LeaseFile>,
+    pub(crate) lease: Arc<LeaseWriter>,
 }
 
 /// The agent is stopping.
@@ -180,7 +180,7 @@ impl AgentHandle {
 
     /// Where the grant in force is written.
     #[must_use]
-    pub(crate) fn lease(&self) -> &LeaseFile {
+    pub(crate) fn lease(&self) -> &LeaseWriter {
         &self.lease
     }
 

@@ -164,6 +164,8 @@ mod tests {
     use dwcp_types::{Epoch, VmId};
     use dwcp_vm::Grant;
 
+    use crate::lease::LeaseWriter;
+
     fn grant(age: Duration) -> Grant {
         Grant {
             from: lease::now().saturating_sub(age),
@@ -178,10 +180,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Watchdog::take(folder.path()).unwrap().unwrap();
         assert!(Watchdog::take(folder.path()).unwrap().is_none());
-        first.lease.write(&grant(Duration::ZERO)).unwrap();
+        let lease = LeaseWriter::open(folder.path()).unwrap();
+        lease.write(&grant(Duration::ZERO)).unwrap();
         assert!(first.look(), "the lease runs");
-        let over = LeaseFile::in_folder(folder.path());
-        over.write(&grant(Duration::from_secs(6))).unwrap();
-        assert!(!first.look(), "all is over");
+        let other = tempfile::tempdir().unwrap();
+        let over = Watchdog::take(other.path()).unwrap().unwrap();
+        let lease = LeaseWriter::open(other.path()).unwrap();
+        lease.write(&grant(Duration::from_secs(6))).unwrap();
+        assert!(!over.look(), "all is over");
     }
 }

@@ -11,7 +11,7 @@ use dwcp_api::host::{ClockReading, InstanceReport, LeaseBody, LeaseGrant};
 use dwcp_types::{Epoch, Power, VmId, VmPhase};
 use dwcp_vm::{GuestSpec, Instruction, Policy};
 
-use crate::rig::{config, instruction, until, vm};
+use crate::rig::{SmallDisk, config, instruction, until, vm};
 
 fn open(folder: &std::path::Path) -> Agent {
     let config = config(folder, "simulated");
@@ -120,4 +120,23 @@ async fn it_halts_near_the_end_and_ends_after_it_and_an_older_grant_gives_nothin
     sees(&handle, &web, "it stays ended", ended).await;
     grant(&handle, 1, Duration::ZERO).await;
     sees(&handle, &web, "it runs again", |seen| seen.phase == VmPhase::Running).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_no_guest() {
+    let Some(disk) = SmallDisk::mount() else {
+        return println!("SKIPPED: no right to mount a small disk");
+    };
+    let agent = open(disk.path());
+    let (handle, web) = (agent.handle(), vm("web"));
+    handle.put(web.clone(), bound(1)).await.unwrap();
+    let runs = |seen: &InstanceReport| seen.phase == VmPhase::Running;
+    grant(&handle, 1, Duration::ZERO).await;
+    sees(&handle, &web, "it runs", runs).await;
+    disk.fill();
+    // Each of the two slots is written, and one of them again.
+    for _ in 0..3 {
+        grant(&handle, 1, Duration::ZERO).await;
+    }
+    sees(&handle, &web, "it runs on", runs).await;
 }
