@@ -238,6 +238,16 @@ impl Instance {
         self.back_off(now, policy);
     }
 
+    /// Takes note that its process was ended from outside because it must not run (F4): it did not
+    /// die, and is started again at once when it may.
+    pub fn fenced(&mut self) {
+        let memory = &mut self.memory;
+        memory.alive = false;
+        memory.running_since = None;
+        memory.last = None;
+        memory.phase = VmPhase::Starting;
+    }
+
     fn back_off(&mut self, now: Timestamp, policy: &Policy) {
         let memory = &mut self.memory;
         memory.failures = memory.failures.saturating_add(1);

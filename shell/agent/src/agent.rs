@@ -55,10 +55,23 @@ impl Agent {
     /// When another agent has the folder, a record is damaged, or what the configuration
     /// demands cannot be had.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
+        Self::open_watched(config, None).await
+    }
+
+    /// The same, with word of whether a watchdog runs that ends bound guests when the agent
+    /// cannot ([`crate::watchdog::keep`]): none is started without it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub async fn open_watched(
+        config: &Config,
+        watched: Option<watch::Receiver<bool>>,
+    ) -> Result<Self, OpenError> {
         // The lock first: probing and wiring must not be done by two.
         let store = Store::open(&config.data_dir)?;
         let hypervisor = open_hypervisor(config).await?;
-        Self::with(config, store, hypervisor, Policy::default())
+        Self::with(config, store, (hypervisor, watched), Policy::default())
     }
 
     /// The same with parts of one's own.
@@ -69,7 +82,7 @@ impl Agent {
     pub fn with(
         config: &Config,
         store: Store,
-        hypervisor: Arc<dyn Hypervisor>,
+        (hypervisor, watched): (Arc<dyn Hypervisor>, Option<watch::Receiver<bool>>),
         policy: Policy,
     ) -> Result<Self, OpenError> {
         let stored = store.load()?;
@@ -104,8 +117,16 @@ impl Agent {
         let store = Arc::new(store);
         let saves = Arc::new(Semaphore::new(SAVES_MAX as usize));
         let in_task = Arc::clone(&saves);
-        let parts =
-            Parts { hypervisor, store, host, policy, starts_max, saves: in_task, guard };
+        let parts = Parts {
+            hypervisor,
+            store,
+            host,
+            policy,
+            starts_max,
+            saves: in_task,
+            guard,
+            watched,
+        };
         let task = tokio::spawn(Task::new(parts, stored, tell).run(messages));
         Ok(Self { handle, task, saves })
     }

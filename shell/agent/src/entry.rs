@@ -7,18 +7,16 @@ use std::net::Ipv4Addr;
 use dwcp_api::host::{InstanceEvent, InstanceReport, MoveStage};
 use dwcp_types::{Epoch, Generation, Power, Timestamp, VmId, VmPhase};
 use dwcp_vm::migration::{MoveOrder, Moving};
-use dwcp_vm::{Given, Instance, Instruction, Leave};
+use dwcp_vm::{Given, Instance, Instruction};
 use tokio::sync::oneshot;
 
 use crate::handle::{PutReply, Taken};
+use crate::held::Held;
 use crate::hypervisor::Sighting;
 
 /// What is kept of what happened to a VM: enough for an hour of a guest that dies as often as
 /// the backoff lets it, in a report of some kilobytes.
 pub(crate) const EVENTS_MAX: usize = 32;
-
-/// What is told of a VM that is bound to its region's lease while that is not there.
-const HELD_BACK: &str = "its region does not hold its lease here, so it must not run";
 
 /// Where a VM's turn stands. A VM is observed or acted on by one future at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +69,8 @@ pub(crate) struct Entry {
     pub(crate) puts: VecDeque<Put>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) buried_at: Option<Timestamp>,
-    /// Its region's lease does not let it run.
-    pub(crate) held_back: Option<Leave>,
+    /// Why it does not run though it is wanted.
+    pub(crate) held: Option<Held>,
     /// The number of its last change in the news.
     pub(crate) seq: u64,
     events: VecDeque<InstanceEvent>,
@@ -126,6 +124,15 @@ impl Entry {
         self.events.push_back(InstanceEvent { at, what });
     }
 
+    /// Holds it back, or does not any more, and takes note of a change.
+    pub(crate) fn hold(&mut self, at: Timestamp, held: Option<Held>) {
+        if self.held != held {
+            self.held = held;
+            let what = held.map_or("its region holds its lease", Held::note);
+            self.note(at, what.to_owned());
+        }
+    }
+
     /// Says whether it differs from what was last told, and counts it as told.
     pub(crate) fn has_news(&mut self) -> bool {
         let Some(instance) = &self.instance else {
@@ -151,11 +158,7 @@ impl Entry {
 
     /// What is seen of it; a guest that its lease holds back is never told as running.
     fn phase(&self, instance: &Instance) -> VmPhase {
-        match self.held_back {
-            None | Some(Leave::Run) => instance.phase(),
-            Some(Leave::Halt) => VmPhase::Paused,
-            Some(Leave::End) => VmPhase::Failed,
-        }
+        self.held.map_or_else(|| instance.phase(), Held::phase)
     }
 
     /// A tombstone needs no more than its record.
@@ -189,10 +192,11 @@ impl Entry {
             cpu_ms: millis(usage.cpu),
             resident: usage.resident,
             restarts: instance.restarts(),
-            error: self.held_back.map_or_else(
-                || instance.error().map(str::to_owned),
-                |_| Some(HELD_BACK.to_owned()),
-            ),
+            error: self
+                .held
+                .map(Held::error)
+                .or_else(|| instance.error())
+                .map(str::to_owned),
             events: self.events.iter().cloned().collect(),
         })
     }

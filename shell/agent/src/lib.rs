@@ -12,6 +12,7 @@ mod clock;
 pub mod config;
 mod entry;
 mod handle;
+mod held;
 pub mod hypervisor;
 mod lease;
 pub mod mover;

@@ -235,7 +235,9 @@ async fn a_frozen_agent_that_wakes_finds_its_protected_guest_ended_and_the_other
     federation.healthy().await;
     let back = federation.in_phase("home", "vm-bound", VmPhase::Running).await;
     assert_eq!(back.item.epoch, Epoch::FIRST, "its region has its lease again");
-    assert_ne!(back.observed.and_then(|seen| seen.pid), Some(bound));
+    let seen = back.observed.expect("it runs");
+    assert_ne!(seen.pid, Some(bound));
+    assert_eq!(seen.restarts, 0, "it was fenced and did not die");
     let other = federation.in_phase("home", "vm-free", VmPhase::Running).await;
     assert_eq!(other.observed.and_then(|seen| seen.pid), Some(free), "it ran on");
     federation.end();

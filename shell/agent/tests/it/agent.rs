@@ -23,7 +23,7 @@ fn open(config: &Config) -> Rig {
     let simulated = Arc::new(Simulated::open(&config.data_dir, config.scale).unwrap());
     let hypervisor = Arc::clone(&simulated);
     let agent =
-        Agent::with(config, store, hypervisor, Policy::default()).unwrap();
+        Agent::with(config, store, (hypervisor, None), Policy::default()).unwrap();
     let handle = agent.handle();
     Rig { agent, handle, simulated }
 }
