@@ -173,8 +173,8 @@ impl Instance {
         self.memory.error.as_deref()
     }
 
-    /// Takes an instruction, or says why not. [`Accepted::New`] must be persisted before it is
-    /// acknowledged or acted on.
+    /// Takes an instruction, or says why not. What is not [`Accepted::Same`] must be persisted
+    /// before it is acknowledged or acted on.
     ///
     /// # Errors
     ///
@@ -191,6 +191,9 @@ impl Instance {
             let Memory { phase, alive, restarts, running_since, .. } = self.memory;
             self.memory =
                 Memory { phase, alive, restarts, running_since, ..Memory::default() };
+        } else if accepted == Accepted::Rebound {
+            // Its guest does not notice.
+            self.record.instruction = instruction;
         }
         Ok(accepted)
     }

@@ -90,6 +90,7 @@ struct Shown {
     pid: Option<u32>,
     events_total: u64,
     buried: bool,
+    lease_bound: bool,
     stage: MoveStage,
 }
 
@@ -149,6 +150,7 @@ impl Entry {
             pid: self.sighting.pid,
             events_total: self.events_total,
             buried: record.buried,
+            lease_bound: record.instruction.guest.lease_bound,
             stage: self.move_stage(),
         };
         let news = self.shown.as_ref() != Some(&now);
@@ -183,6 +185,7 @@ impl Entry {
             generation: instruction.generation,
             power: instruction.power,
             phase: self.phase(instance),
+            lease_bound: instruction.guest.lease_bound,
             asked: instruction.guest.shape,
             given_cpu: given.cpu,
             given_memory: given.memory,

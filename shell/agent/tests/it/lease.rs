@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_agent::simulated::Simulated;
-use dwcp_agent::{Agent, AgentHandle, Store, api};
+use dwcp_agent::{Agent, AgentHandle, PutError, Store, api};
 use dwcp_api::host::{
     ClockReading, InstanceEvent, InstanceReport, LeaseBody, LeaseGrant,
 };
@@ -181,4 +181,32 @@ async fn it_is_started_only_while_the_watchdog_runs_and_runs_on_without_it() {
     free.guest.lease_bound = false;
     handle.put(vm("free"), free).await.unwrap();
     sees(&handle, &vm("free"), "the other one runs", runs).await;
+}
+
+#[tokio::test]
+async fn one_that_runs_is_bound_under_a_grant_only_and_let_loose_again_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = open(folder.path());
+    let (handle, web) = (agent.handle(), vm("web"));
+    let mut free = bound(1);
+    free.guest.lease_bound = false;
+    let runs = |seen: &InstanceReport| seen.phase == VmPhase::Running;
+    handle.put(web.clone(), free.clone()).await.unwrap();
+    assert!(!sees(&handle, &web, "it runs", runs).await.lease_bound);
+    let early = handle.put(web.clone(), bound(1)).await.unwrap_err();
+    assert!(matches!(early, PutError::Busy { .. }), "{early}");
+
+    grant(&handle, 1, Duration::ZERO).await;
+    handle.put(web.clone(), bound(1)).await.unwrap();
+    assert!(sees(&handle, &web, "it runs on", runs).await.lease_bound);
+    assert!(handle.put(web.clone(), bound(1)).await.unwrap().repeated);
+    // Another owner is named now: this one must not run.
+    grant(&handle, 7, Duration::ZERO).await;
+    sees(&handle, &web, "it is fenced", |seen| seen.phase == VmPhase::Fenced).await;
+
+    handle.put(web.clone(), free).await.unwrap();
+    let seen = sees(&handle, &web, "it needs no lease", runs).await;
+    assert_eq!((seen.lease_bound, seen.restarts), (false, 0));
+    let all = |it: &InstanceReport| it.events.iter().filter(|it| it.what == "started").count();
+    assert_eq!(all(&seen), 2, "by the fence only: {:?}", seen.events);
 }
