@@ -123,6 +123,7 @@ const LAYERS: &[Layer] = &[
             "anyhow",
             "axum",
             "clap",
+            "crc32fast",
             "futures-util",
             "rustix",
             "serde",

@@ -20,6 +20,7 @@
 
 mod change;
 mod denied;
+mod gone;
 mod hosts;
 mod lint;
 mod park;
@@ -52,6 +53,7 @@ use dwcp_types::{
     Capacity, GroupId, HostId, RegionId, ReservationId, TenantId, Timestamp, VmId, ZoneId,
 };
 
+use gone::Gone;
 use hosts::HostTable;
 use reach::Reach;
 
@@ -90,6 +92,8 @@ pub struct Ledger {
     /// For each VM that makes room, the reservation that awaits it.
     waiters: BTreeMap<VmId, ReservationId>,
     settlements: Mark,
+    /// What was given back lately.
+    gone: Gone,
 }
 
 impl Ledger {
@@ -105,6 +109,7 @@ impl Ledger {
             deadlines: BTreeSet::new(),
             waiters: BTreeMap::new(),
             settlements: Mark::START,
+            gone: Gone::since(Mark::START),
         }
     }
 
@@ -339,6 +344,7 @@ impl Ledger {
     /// Takes a row into every index. Its id and its VM must be free.
     fn insert(&mut self, row: Arc<Reservation>) {
         let id = &row.ask.id;
+        self.gone.recall(id);
         self.hosts.allocate(&row.host, &row.zone, &row.holds());
         self.by_vm.insert(row.ask.vm.clone(), id.clone());
         for rule in &row.ask.rules {

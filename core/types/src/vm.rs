@@ -137,6 +137,9 @@ pub enum VmPhase {
     Stopped,
     /// The host tried and could not; the report says why, and what happens next.
     Failed,
+    /// It has no process because its host must not run it now: its region does not hold its lease
+    /// there, or nobody would end it if that lapsed. The report says which; it starts by itself.
+    Fenced,
     /// Its host or region cannot be reached, so nobody can say.
     Unknown,
 }

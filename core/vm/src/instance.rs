@@ -173,8 +173,8 @@ impl Instance {
         self.memory.error.as_deref()
     }
 
-    /// Takes an instruction, or says why not. [`Accepted::New`] must be persisted before it is
-    /// acknowledged or acted on.
+    /// Takes an instruction, or says why not. What is not [`Accepted::Same`] must be persisted
+    /// before it is acknowledged or acted on.
     ///
     /// # Errors
     ///
@@ -191,6 +191,9 @@ impl Instance {
             let Memory { phase, alive, restarts, running_since, .. } = self.memory;
             self.memory =
                 Memory { phase, alive, restarts, running_since, ..Memory::default() };
+        } else if accepted == Accepted::Rebound {
+            // Its guest does not notice.
+            self.record.instruction = instruction;
         }
         Ok(accepted)
     }
@@ -236,6 +239,16 @@ impl Instance {
         memory.error = Some(reason.to_owned());
         memory.last = None;
         self.back_off(now, policy);
+    }
+
+    /// Takes note that its process was ended from outside because it must not run (F4): it did not
+    /// die, and is started again at once when it may.
+    pub fn fenced(&mut self) {
+        let memory = &mut self.memory;
+        memory.alive = false;
+        memory.running_since = None;
+        memory.last = None;
+        memory.phase = VmPhase::Starting;
     }
 
     fn back_off(&mut self, now: Timestamp, policy: &Policy) {

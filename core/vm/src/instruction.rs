@@ -4,6 +4,9 @@
 //! back. An equal pair must carry equal content: two different instructions under one pair
 //! mean two owners, and the second one is refused. A VM that was deleted under an epoch stays
 //! deleted under it: only a later owner may make it again.
+//!
+//! Whether a guest is bound to its region's lease is no wish of its owner's: its region decides
+//! it anew when it begins or ceases to keep a lease, and changes nothing else by it.
 
 use std::net::Ipv4Addr;
 
@@ -43,6 +46,15 @@ pub struct Instruction {
     pub power: Power,
     /// Of which guest.
     pub guest: GuestSpec,
+}
+
+impl Instruction {
+    /// Whether it says the same but for whether the guest is bound to its region's lease.
+    fn is_but_for_the_binding(&self, other: &Self) -> bool {
+        let lease_bound = self.guest.lease_bound;
+        let guest = GuestSpec { lease_bound, ..other.guest.clone() };
+        *self == Self { guest, ..other.clone() }
+    }
 }
 
 /// What a host keeps on disk about a VM. It is written before anything is done about it.
@@ -90,8 +102,12 @@ impl Record {
         if next.generation == generation {
             return if next == now {
                 Ok(Accepted::Same)
-            } else {
+            } else if !now.is_but_for_the_binding(next) {
                 Err(Refused::Different { epoch, generation })
+            } else if now.power == Power::Deleted {
+                Ok(Accepted::Same) // nothing is left that could be bound
+            } else {
+                Ok(Accepted::Rebound)
             };
         }
         if now.power == Power::Deleted && next.power != Power::Deleted {
@@ -106,6 +122,9 @@ impl Record {
 pub enum Accepted {
     /// It replaces the one before.
     New,
+    /// It says the same as the one in force, but for whether the guest is bound to its region's
+    /// lease.
+    Rebound,
     /// It is in force already.
     Same,
 }
@@ -219,6 +238,23 @@ mod tests {
                 prop_assert_eq!(refused.in_force(), was);
             }
         }
+    }
+
+    #[test]
+    fn the_binding_alone_may_change_and_a_deleted_vm_has_none() {
+        let bound = |lease_bound, power| Instruction {
+            guest: GuestSpec { lease_bound, ..GuestSpec::default() },
+            ..instruction(2, 5, power)
+        };
+        let record = Record::new(bound(false, Power::Running));
+        assert_eq!(record.judge(&bound(true, Power::Running)), Ok(Accepted::Rebound));
+        assert_eq!(record.judge(&bound(false, Power::Running)), Ok(Accepted::Same));
+        let other = record.judge(&bound(true, Power::Stopped));
+        assert!(matches!(other, Err(Refused::Different { .. })), "{other:?}");
+        let record = Record::new(bound(true, Power::Running));
+        assert_eq!(record.judge(&bound(false, Power::Running)), Ok(Accepted::Rebound));
+        let record = Record::new(bound(false, Power::Deleted));
+        assert_eq!(record.judge(&bound(true, Power::Deleted)), Ok(Accepted::Same));
     }
 
     #[test]

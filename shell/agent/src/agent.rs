@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Driver};
 use crate::handle::{AgentHandle, INBOX_MAX};
 use crate::hypervisor::{self, Hypervisor};
-use crate::lease::LeaseFile;
+use crate::lease::LeaseWriter;
 use crate::qemu::Qemu;
 use crate::simulated::Simulated;
 use crate::standby::Standbys;
@@ -24,6 +24,11 @@ pub enum OpenError {
     /// The data folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The file for the region's lease.
+    #[error(
+        "cannot take the room for the region's lease in the data folder: {0}; make room on its disk"
+    )]
+    Lease(#[from] std::io::Error),
     /// The hypervisor.
     #[error("the hypervisor is not available: {}", .0.told())]
     Hypervisor(hypervisor::HypervisorError),
@@ -51,21 +56,34 @@ impl Agent {
     /// When another agent has the folder, a record is damaged, or what the configuration
     /// demands cannot be had.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
+        Self::open_watched(config, None).await
+    }
+
+    /// The same, with word of whether a watchdog runs that ends bound guests when the agent
+    /// cannot ([`crate::watchdog::keep`]): none is started without it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub async fn open_watched(
+        config: &Config,
+        watched: Option<watch::Receiver<bool>>,
+    ) -> Result<Self, OpenError> {
         // The lock first: probing and wiring must not be done by two.
         let store = Store::open(&config.data_dir)?;
         let hypervisor = open_hypervisor(config).await?;
-        Self::with(config, store, hypervisor, Policy::default())
+        Self::with(config, store, (hypervisor, watched), Policy::default())
     }
 
     /// The same with parts of one's own.
     ///
     /// # Errors
     ///
-    /// When a record is damaged or the data folder cannot be read.
+    /// When a record is damaged, or the data folder cannot be read or has no room.
     pub fn with(
         config: &Config,
         store: Store,
-        hypervisor: Arc<dyn Hypervisor>,
+        (hypervisor, watched): (Arc<dyn Hypervisor>, Option<watch::Receiver<bool>>),
         policy: Policy,
     ) -> Result<Self, OpenError> {
         let stored = store.load()?;
@@ -93,7 +111,7 @@ impl Agent {
         let starts_max = config.starts_max.unwrap_or_else(cores);
         let (tell, seq) = watch::channel(0);
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let lease = Arc::new(LeaseFile::in_folder(&config.data_dir));
+        let lease = Arc::new(LeaseWriter::open(&config.data_dir)?);
         let guard = lease.read();
         let standbys =
             Arc::new(Standbys::in_folder(&config.data_dir, Arc::clone(&hypervisor)));
@@ -102,8 +120,16 @@ impl Agent {
         let store = Arc::new(store);
         let saves = Arc::new(Semaphore::new(SAVES_MAX as usize));
         let in_task = Arc::clone(&saves);
-        let parts =
-            Parts { hypervisor, store, host, policy, starts_max, saves: in_task, guard };
+        let parts = Parts {
+            hypervisor,
+            store,
+            host,
+            policy,
+            starts_max,
+            saves: in_task,
+            guard,
+            watched,
+        };
         let task = tokio::spawn(Task::new(parts, stored, tell).run(messages));
         Ok(Self { handle, task, saves })
     }

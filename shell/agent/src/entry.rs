@@ -7,18 +7,20 @@ use std::net::Ipv4Addr;
 use dwcp_api::host::{CopyReport, InstanceEvent, InstanceReport, MoveStage};
 use dwcp_types::{CopyId, Epoch, Generation, Power, Timestamp, VmId, VmPhase};
 use dwcp_vm::migration::{MoveOrder, Moving};
-use dwcp_vm::{CopyOrder, CopySeen, Given, Instance, Instruction, Leave, Process};
+use dwcp_vm::{CopyOrder, CopySeen, Given, Instance, Instruction, Process};
 use tokio::sync::oneshot;
 
 use crate::handle::{PutReply, Taken};
+use crate::held::Held;
 use crate::hypervisor::Sighting;
 
 /// What is kept of what happened to a VM: enough for an hour of a guest that dies as often as
 /// the backoff lets it, in a report of some kilobytes.
 pub(crate) const EVENTS_MAX: usize = 32;
 
-/// What is told of a VM that is bound to its region's lease while that is not there.
-const HELD_BACK: &str = "its region does not hold its lease here, so it must not run";
+/// What is told of a guest that must not run without the copy of its disk.
+const WITHOUT_COPY: &str =
+    "its replica is relied on and does not follow, so it must not run";
 
 /// Where a VM's turn stands. A VM is observed or acted on by one future at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +73,8 @@ pub(crate) struct Entry {
     pub(crate) puts: VecDeque<Put>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) buried_at: Option<Timestamp>,
-    /// Its region's lease does not let it run.
-    pub(crate) held_back: Option<Leave>,
+    /// Why it does not run though it is wanted.
+    pub(crate) held: Option<Held>,
     /// The copy of its disk.
     pub(crate) copy: CopyState,
     /// The number of its last change in the news.
@@ -119,6 +121,7 @@ struct Shown {
     pid: Option<u32>,
     events_total: u64,
     buried: bool,
+    lease_bound: bool,
     stage: MoveStage,
     /// Without its progress, which is no news.
     copy: Option<CopyReport>,
@@ -155,6 +158,15 @@ impl Entry {
         self.events.push_back(InstanceEvent { at, what });
     }
 
+    /// Holds it back, or does not any more, and takes note of a change.
+    pub(crate) fn hold(&mut self, at: Timestamp, held: Option<Held>) {
+        if self.held != held {
+            self.held = held;
+            let what = held.map_or("its region holds its lease", Held::note);
+            self.note(at, what.to_owned());
+        }
+    }
+
     /// Says whether it differs from what was last told, and counts it as told.
     pub(crate) fn has_news(&mut self) -> bool {
         let Some(instance) = &self.instance else {
@@ -171,6 +183,7 @@ impl Entry {
             pid: self.sighting.pid,
             events_total: self.events_total,
             buried: record.buried,
+            lease_bound: record.instruction.guest.lease_bound,
             stage: self.move_stage(),
             copy: self.copy_report().map(|it| CopyReport { done: 0, total: 0, ..it }),
         };
@@ -181,17 +194,11 @@ impl Entry {
 
     /// What is seen of it; a guest that its lease holds back is never told as running.
     fn phase(&self, instance: &Instance) -> VmPhase {
-        match self.held_back {
-            None | Some(Leave::Run)
-                if self.copy.held
-                    && self.sighting.observation.process != Process::Gone =>
-            {
-                VmPhase::Paused
-            }
-            None | Some(Leave::Run) => instance.phase(),
-            Some(Leave::Halt) => VmPhase::Paused,
-            Some(Leave::End) => VmPhase::Failed,
+        if let Some(held) = self.held {
+            return held.phase();
         }
+        let runs = self.sighting.observation.process != Process::Gone;
+        if self.copy.held && runs { VmPhase::Paused } else { instance.phase() }
     }
 
     /// Whether there may be a copy of its disk to look at.
@@ -222,6 +229,7 @@ impl Entry {
             generation: instruction.generation,
             power: instruction.power,
             phase: self.phase(instance),
+            lease_bound: instruction.guest.lease_bound,
             asked: instruction.guest.shape,
             given_cpu: given.cpu,
             given_memory: given.memory,
@@ -231,10 +239,12 @@ impl Entry {
             cpu_ms: millis(usage.cpu),
             resident: usage.resident,
             restarts: instance.restarts(),
-            error: self.held_back.map_or_else(
-                || instance.error().map(str::to_owned),
-                |_| Some(HELD_BACK.to_owned()),
-            ),
+            error: self
+                .held
+                .map(Held::error)
+                .or_else(|| self.copy.held.then_some(WITHOUT_COPY))
+                .or_else(|| instance.error())
+                .map(str::to_owned),
             copy: self.copy_report(),
             events: self.events.iter().cloned().collect(),
         })

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::entry::Want;
 use crate::hypervisor::{self, ConsolePart, Hypervisor};
-use crate::lease::LeaseFile;
+use crate::lease::LeaseWriter;
 use crate::news::Cursor;
 use crate::standby::Standbys;
 
@@ -105,7 +105,7 @@ pub struct AgentHandle {
     pub(crate) inbox: mpsc::Sender<Message>,
     pub(crate) seq: watch::Receiver<u64>,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
-    pub(crate) lease: Arc<LeaseFile>,
+    pub(crate) lease: Arc<LeaseWriter>,
     pub(crate) standbys: Arc<Standbys>,
 }
 
@@ -217,7 +217,7 @@ impl AgentHandle {
 
     /// Where the grant in force is written.
     #[must_use]
-    pub(crate) fn lease(&self) -> &LeaseFile {
+    pub(crate) fn lease(&self) -> &LeaseWriter {
         &self.lease
     }
 

@@ -13,6 +13,7 @@ pub mod config;
 pub mod copier;
 mod entry;
 mod handle;
+mod held;
 pub mod hypervisor;
 mod lease;
 pub mod mover;

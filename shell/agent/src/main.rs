@@ -20,6 +20,7 @@ use dwcp_runtime::telemetry::{self, LogFormat};
 use dwcp_runtime::tls::{Credentials, ServerTls};
 use futures_util::future::join_all;
 use tokio::process::Command;
+use tokio::sync::watch;
 
 #[derive(Debug, Parser)]
 #[command(name = "dwcp-agent", version, about = "owns the virtual machines of this host")]
@@ -80,15 +81,13 @@ fn watch(config: &std::path::Path) -> anyhow::Result<()> {
 async fn run(path: &std::path::Path) -> anyhow::Result<()> {
     telemetry::start(LogFormat::Text)?;
     let config = Config::read(path)?;
-    if config.driver != Driver::Simulated {
-        tokio::spawn(watchdog::keep(config.data_dir.clone(), path.to_owned()));
-    }
+    let watched = (config.driver != Driver::Simulated).then(|| watched(&config, path));
     let owner = Owner { region: config.region.clone(), host: config.host.clone() };
     let requested = shutdown::requested()?;
     match (config.listen, &config.tls) {
         (Some(address), Some(tls)) => {
             let server = bound(address, tls).await?;
-            let mut agent = Agent::open(&config).await?;
+            let mut agent = Agent::open_watched(&config, watched).await?;
             let router = routes(&agent.handle(), &owner).into_router();
             tracing::info!(host = %config.host, %address, "the agent is ready");
             let mut broken = false;
@@ -105,7 +104,7 @@ async fn run(path: &std::path::Path) -> anyhow::Result<()> {
             agent.stop().await;
         }
         _ => {
-            let mut agent = Agent::open(&config).await?;
+            let mut agent = Agent::open_watched(&config, watched).await?;
             let listener = bind_local(&config.data_dir)?;
             let router = local_router(&agent.handle(), &owner);
             tracing::info!(host = %config.host, "the agent is ready on its local socket");
@@ -123,6 +122,13 @@ async fn run(path: &std::path::Path) -> anyhow::Result<()> {
     }
     tracing::info!("stopped; guests run on");
     Ok(())
+}
+
+/// Sees to the watchdog for as long as this process lives; says whether it runs.
+fn watched(config: &Config, path: &std::path::Path) -> watch::Receiver<bool> {
+    let (tell, watched) = watch::channel(false);
+    tokio::spawn(watchdog::keep(config.data_dir.clone(), path.to_owned(), tell));
+    watched
 }
 
 async fn bound(address: SocketAddr, tls: &TlsFiles) -> anyhow::Result<BoundServer> {

@@ -26,7 +26,7 @@ use crate::handle::AgentHandle;
 
 /// An instruction has some hundred bytes; a grant some forty for each of its guests, of which
 /// a host has thousands at most.
-const BODY_MAX: usize = 1024 * 1024;
+pub(crate) const BODY_MAX: usize = 1024 * 1024;
 
 /// Who the agent is, and so whom it obeys.
 #[derive(Clone, Debug)]

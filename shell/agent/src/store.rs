@@ -211,13 +211,9 @@ impl Store {
     }
 }
 
-/// The records in a data folder that can be read, for whoever does not own it.
-pub(crate) fn read_records(folder: &Path) -> Vec<Stored> {
-    let Ok(entries) = fs::read_dir(folder.join(RECORDS)) else { return Vec::new() };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let records = paths.filter(|path| path.extension().is_some_and(|it| it == "json"));
-    let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
-    records.filter_map(read).collect()
+/// Where the records lie in a data folder, for whoever does not own it.
+pub(crate) fn records(folder: &Path) -> PathBuf {
+    folder.join(RECORDS)
 }
 
 /// Makes a folder for its owner only, with its parents.

@@ -67,6 +67,8 @@ pub(crate) struct Parts {
     pub(crate) saves: Arc<Semaphore>,
     /// The grant that an earlier agent left.
     pub(crate) guard: Guard,
+    /// Whether the watchdog runs; nothing where there is to be none.
+    pub(crate) watched: Option<watch::Receiver<bool>>,
 }
 
 /// What was decided, by whom.
@@ -127,6 +129,7 @@ pub(crate) struct Task {
     starts: Arc<Semaphore>,
     saves: Arc<Semaphore>,
     guard: Guard,
+    watched: Option<watch::Receiver<bool>>,
     /// When bound guests must halt or end unless a grant comes.
     fence_at: Option<Timestamp>,
     work: FuturesUnordered<BoxFuture<'static, Outcome>>,
@@ -139,7 +142,8 @@ impl Task {
         stored: Vec<Stored>,
         seq: watch::Sender<u64>,
     ) -> Self {
-        let Parts { hypervisor, store, host, policy, starts_max, saves, guard } = parts;
+        let Parts { hypervisor, store, host, policy, starts_max, .. } = parts;
+        let Parts { saves, guard, watched, .. } = parts;
         let clock = Clock::start();
         let mut task = Self {
             facts: hypervisor.facts(),
@@ -159,6 +163,7 @@ impl Task {
             starts: Arc::new(Semaphore::new(starts_max)),
             saves,
             guard,
+            watched,
             fence_at: None,
             work: FuturesUnordered::new(),
         };
@@ -199,6 +204,7 @@ impl Task {
                     // The hypervisor holds the sender and this task the hypervisor.
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
+                () = turned(&mut self.watched) => self.mark_unwatched(),
                 () = sleep_until(wake) => self.wake(),
             }
         }
@@ -572,6 +578,17 @@ impl Task {
                 let _unread = reply.send(known);
             }
         }
+    }
+}
+
+/// Waits until the watchdog comes or goes; for ever where there is none.
+async fn turned(watched: &mut Option<watch::Receiver<bool>>) {
+    let gone = match watched {
+        Some(watched) => watched.changed().await.is_err(),
+        None => true,
+    };
+    if gone {
+        std::future::pending().await
     }
 }
 

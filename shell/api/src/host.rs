@@ -87,7 +87,9 @@ pub struct Instruction {
     /// Its address; one of the host's prefix when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
-    /// It runs only while the region holds its lease, as the last [`LeaseGrant`] says (F4).
+    /// It runs only while the region holds its lease, as the last [`LeaseGrant`] says (F4). This
+    /// alone may change within a generation; a guest that was not bound is bound only under a
+    /// grant that names it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lease_bound: bool,
     /// It runs only as the copy of its disk allows, as the last [`CopyOrder`] says (D2).
@@ -328,6 +330,9 @@ pub struct InstanceReport {
     pub power: Power,
     /// What is seen.
     pub phase: VmPhase,
+    /// It runs only while its region holds its lease.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lease_bound: bool,
     /// The size that was asked for.
     pub asked: VmShape,
     /// Virtual CPUs that the guest really gets.

@@ -166,6 +166,7 @@ pub(crate) const fn phase_word(phase: VmPhase) -> &'static str {
         VmPhase::Stopping => "stopping",
         VmPhase::Stopped => "stopped",
         VmPhase::Failed => "failed",
+        VmPhase::Fenced => "fenced",
         VmPhase::Unknown => "unknown",
     }
 }

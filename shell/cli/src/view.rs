@@ -61,7 +61,7 @@ fn phase(phase: VmPhase) -> Cell {
     let tone = match phase {
         VmPhase::Running => Tone::Good,
         VmPhase::Failed => Tone::Bad,
-        VmPhase::Unknown => Tone::Warn,
+        VmPhase::Fenced | VmPhase::Unknown => Tone::Warn,
         VmPhase::Pending
         | VmPhase::Starting
         | VmPhase::Paused

@@ -393,7 +393,8 @@ impl BooksTask {
         let reports = self.ledger.host_reports();
         loop {
             match load(&self.region, &self.store) {
-                Ok(ledger) => {
+                Ok(mut ledger) => {
+                    ledger.go_on_after(self.ledger.mark());
                     self.ledger = ledger;
                     break;
                 }

@@ -110,7 +110,7 @@ struct Seen {
     /// Counts finished reads.
     reads: u64,
     /// What the host shows.
-    obeyed: BTreeMap<VmId, (Epoch, Generation)>,
+    obeyed: BTreeMap<VmId, Obeyed>,
     /// What it showed before it began anew, until it is read completely again.
     before: BTreeSet<VmId>,
     /// What was last noted of a VM, so that it is noted once.
@@ -120,6 +120,14 @@ struct Seen {
     acknowledged: BTreeMap<VmId, (Epoch, Generation, u64)>,
     /// VMs that stop for more urgent ones.
     preempted: BTreeSet<VmId>,
+}
+
+/// What a host obeys of a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Obeyed {
+    version: (Epoch, Generation),
+    /// Its guest is bound to the region's lease.
+    lease_bound: bool,
 }
 
 impl HostLink {
@@ -231,7 +239,8 @@ impl HostLink {
         }
         for guest in &report.changed {
             let version = (guest.epoch, guest.generation);
-            seen.obeyed.insert(guest.vm.clone(), version);
+            let obeyed = Obeyed { version, lease_bound: guest.lease_bound };
+            seen.obeyed.insert(guest.vm.clone(), obeyed);
         }
         let became_complete = !report.more && !seen.complete;
         seen.complete |= !report.more;
@@ -430,9 +439,17 @@ impl HostLink {
             return if gone { Standing::Deleted } else { Standing::Obeyed };
         }
         match seen.obeyed.get(vm) {
-            Some(version) if *version == record.version() => Standing::Obeyed,
+            Some(obeyed) if *obeyed == self.wanted(record) => Standing::Obeyed,
             _ => Standing::Behind,
         }
+    }
+
+    /// What the host shows once it obeys this record. Whether guests are bound changes with the
+    /// configuration, without another record.
+    fn wanted(&self, record: &VmRecord) -> Obeyed {
+        let protected = record.request.is_failover_protected();
+        let lease_bound = protected && self.shared.lease.is_some();
+        Obeyed { version: record.version(), lease_bound }
     }
 
     async fn send(&self, record: &VmRecord) {
@@ -446,7 +463,7 @@ impl HostLink {
             shape: wanted.shape,
             image: (!wanted.image.is_empty()).then_some(wanted.image),
             address: None,
-            lease_bound: wanted.lease_bound && self.shared.lease.is_some(),
+            lease_bound: self.wanted(record).lease_bound,
             copied: wanted.copied,
             disk_from: wanted.disk_from,
         };
@@ -491,7 +508,7 @@ impl HostLink {
             seen.acknowledged.insert(vm, (epoch, generation, sure));
         } else {
             // Until a report says otherwise: keeps the next comparison from sending it again.
-            seen.obeyed.insert(vm, (epoch, generation));
+            seen.obeyed.insert(vm, self.wanted(record));
         }
     }
 

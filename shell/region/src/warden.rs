@@ -5,6 +5,7 @@
 //!   every beat ─▶ tick ─▶ ask each peer ─▶ heard
 //!                     ├─▶ read all leases ─▶ watched
 //!                     └─▶ (when due) read hosts' clocks ─▶ renew ─▶ grant to each host
+//!                                         (in a new term) └─▶ read all records ─▶ grant
 //! ```
 //!
 //! What takes time runs as futures that bring their outcome back here, so a region that hangs
@@ -98,6 +99,7 @@ enum Outcome {
     Heard { peer: RegionId, view: Option<View> },
     Looked(Box<Result<Look, StrongError>>),
     Renewed(holding::Renewed),
+    Read(holding::Baselined),
     Granted,
 }
 
@@ -143,6 +145,8 @@ struct Watch {
     looking: Task,
     /// The lease is renewed, or passed on.
     granting: Task,
+    /// The records of a new term are read.
+    reading: bool,
     asking: BTreeSet<RegionId>,
 }
 
@@ -188,6 +192,7 @@ impl Warden {
             work: Work::new(),
             looking: Task::default(),
             granting: Task::default(),
+            reading: false,
             asking: BTreeSet::new(),
         }
     }
@@ -217,7 +222,14 @@ impl Warden {
             }
             Outcome::Renewed(renewed) => {
                 self.tenure.settle(renewed);
+                self.read(watch);
                 self.passed_on(watch);
+            }
+            Outcome::Read(read) => {
+                watch.reading = false;
+                if self.tenure.take(read) {
+                    self.pass_on(watch);
+                }
             }
             Outcome::Granted => self.passed_on(watch),
         }
@@ -237,6 +249,17 @@ impl Warden {
             watch.granting = Task::Busy;
             let renewal = self.tenure.renewal();
             watch.work.push(Box::pin(async move { Outcome::Renewed(renewal.await) }));
+        }
+    }
+
+    /// Reads the records of a new term, beside the renewals.
+    fn read(&self, watch: &mut Watch) {
+        if watch.reading {
+            return;
+        }
+        if let Some(reading) = self.tenure.reading() {
+            watch.reading = true;
+            watch.work.push(Box::pin(async move { Outcome::Read(reading.await) }));
         }
     }
 

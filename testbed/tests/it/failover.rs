@@ -236,9 +236,42 @@ async fn a_frozen_agent_that_wakes_finds_its_protected_guest_ended_and_the_other
     federation.healthy().await;
     let back = federation.in_phase("home", "vm-bound", VmPhase::Running).await;
     assert_eq!(back.item.epoch, Epoch::FIRST, "its region has its lease again");
-    assert_ne!(back.observed.and_then(|seen| seen.pid), Some(bound));
+    let seen = back.observed.expect("it runs");
+    assert_ne!(seen.pid, Some(bound));
+    assert_eq!(seen.restarts, 0, "it was fenced and did not die");
     let other = federation.in_phase("home", "vm-free", VmPhase::Running).await;
     assert_eq!(other.observed.and_then(|seen| seen.pid), Some(free), "it ran on");
+    federation.end();
+}
+
+/// The region's daemon starts again with failover switched on or off, and the protected VM runs
+/// bound or unbound under the very record that it had.
+async fn switched(federation: &mut Federation, enabled: bool) {
+    let path = federation.folder().join("federation.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["failover"]["enabled"] = enabled.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    federation.process("far").crash_and_restart();
+    federation.healthy().await;
+    let door = federation.at("home");
+    until(&format!("it runs, bound to the lease: {enabled}"), || async {
+        let it = door.vm("vm-bound").await.map_err(|error| error.to_string())?;
+        let bound = it.observed.as_ref().is_some_and(|seen| seen.lease_bound);
+        let runs = it.item.phase == VmPhase::Running;
+        if runs && bound == enabled { Ok(()) } else { Err(format!("{it:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switching_failover_off_and_on_lets_guests_that_run_loose_and_binds_them() {
+    let mut federation = Federation::start(plan()).await;
+    let ask = Ask::new("vm-bound").protected().only_in("far");
+    federation.place_in("far", &[ask]).await;
+    switched(&mut federation, false).await;
+    switched(&mut federation, true).await;
+    switched(&mut federation, false).await;
     federation.end();
 }
 

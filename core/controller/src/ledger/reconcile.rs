@@ -10,14 +10,15 @@
 //! asks, and only what was confirmed by then is given back. What is being committed is never
 //! given back here: only the outcome of its transaction decides, since the list may show an
 //! earlier incarnation of the VM. The same holds for a VM that was parked after the list was
-//! asked for. A stale list can at worst take a deleted VM in again, which errs to the safe side
-//! and is undone by the next list.
+//! asked for, and for one whose reservation was given back since: its room may be another's
+//! (`gone`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dwcp_types::{HostId, RegionId, ReservationId, Timestamp, ZoneId};
 
+use super::gone::Gone;
 use super::{Change, Changed, Ledger, Reservation, Reserve, Stage};
 use crate::ownership::VmRecord;
 
@@ -49,7 +50,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// A moment in the order in which reservations were confirmed, parked and unparked.
+/// A moment in the order in which reservations were confirmed, parked, unparked and given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
 
@@ -70,8 +71,8 @@ pub struct Reconciled {
     pub confirmed: Vec<ReservationId>,
     /// The engine had a record and no reservation held its capacity: taken in.
     pub adopted: Vec<ReservationId>,
-    /// A record that could not be taken in because another reservation of its VM is live; the
-    /// next list finds that one settled.
+    /// A record that could not be taken in because another reservation of its VM is live, or
+    /// its own was given back after the list was asked for; the next list finds that settled.
     pub postponed: Vec<ReservationId>,
     /// Hosts that hold more than they have.
     pub overcommitted: Vec<HostId>,
@@ -82,6 +83,16 @@ impl Ledger {
     #[must_use]
     pub const fn mark(&self) -> Mark {
         self.settlements
+    }
+
+    /// Goes on after another ledger of this region that was thrown away: a list that was asked
+    /// for before says nothing about what this one does.
+    pub fn go_on_after(&mut self, mark: Mark) {
+        self.settlements = mark.next();
+        self.gone = Gone::since(self.settlements);
+        for live in self.live.values_mut() {
+            live.settled = self.settlements;
+        }
     }
 
     /// Notes that a reservation became what it is just now.
@@ -136,6 +147,10 @@ impl Ledger {
         report: &mut Reconciled,
     ) -> Vec<Change> {
         let Some(live) = self.live.get(id) else {
+            if self.gone.since_mark(id, mark) {
+                report.postponed.push(id.clone());
+                return Vec::new();
+            }
             return self.adopt(now, id, claim, report);
         };
         let record = claim.record;

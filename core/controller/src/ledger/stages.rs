@@ -103,6 +103,11 @@ impl Ledger {
     /// cancels. Releasing what is gone does nothing.
     pub fn release(&mut self, id: &ReservationId) -> Changed<()> {
         let Some(gone) = self.take(id) else { return Changed::nothing(()) };
+        // What was only held never had a record.
+        if gone.row.expires_at().is_none() {
+            self.settlements = self.settlements.next();
+            self.gone.note(id, self.settlements);
+        }
         let mut changes = vec![Change::delete(id)];
         changes.extend(self.hand_over(&gone.row.ask.vm));
         Changed { value: (), changes }

@@ -34,6 +34,24 @@ fn first_action(power: Power, storage: Storage, process: Process) -> Action {
 }
 
 #[test]
+fn one_that_was_fenced_did_not_die_and_starts_at_once_when_it_may() {
+    let mut instance = Instance::new(instruction(1, Power::Running));
+    let now = Timestamp::from_millis(1_000_000);
+    let policy = Policy::default();
+    let runs = Observation { storage: Storage::Ready, process: says(RunState::Running) };
+    let gone = Observation { storage: Storage::Ready, process: GONE };
+    let _adopted = instance.decide(now, &runs, &policy);
+    let mut died = instance.clone();
+    instance.fenced();
+    let decision = instance.decide(now, &gone, &policy);
+    assert_eq!(decision.action, Action::Start { paused: false });
+    assert_eq!(decision.notes, []);
+    assert_eq!((instance.restarts(), instance.error()), (0, None));
+    let decision = died.decide(now, &gone, &policy);
+    assert_eq!((decision.action, died.restarts()), (Action::Nothing, 1), "{decision:?}");
+}
+
+#[test]
 fn every_state_has_its_one_next_action() {
     use Action as A;
     use Power as P;

@@ -35,6 +35,10 @@ impl Task {
         let Some(entry) = self.entries.get(vm) else { return };
         let next = match entry.after(&put.want) {
             Err(refused) => return self.answered(vm, put, Err(refused)),
+            Ok(Some(next)) if self.is_bound_too_early(vm, entry, &next) => {
+                let what = "it is bound to its region's lease when that is granted here";
+                return self.answered(vm, put, Err(PutError::Busy { what }));
+            }
             Ok(None) => return self.answered(vm, put, Ok(Taken { repeated: true })),
             Ok(Some(next)) => next,
         };
@@ -51,6 +55,19 @@ impl Task {
             let result = write.await;
             Outcome::Kept { vm, put, address, result }
         }));
+    }
+
+    /// Whether a guest that runs unbound would be bound without a grant that names it: it would
+    /// end at once.
+    fn is_bound_too_early(&self, vm: &VmId, entry: &Entry, next: &Next) -> bool {
+        let of = |instance: &Option<Instance>| {
+            instance.as_ref().map(|it| it.record().instruction.clone())
+        };
+        let (Some(now), Some(next)) = (of(&entry.instance), of(&next.instance)) else {
+            return false;
+        };
+        let same = (now.epoch, now.generation) == (next.epoch, next.generation);
+        same && !now.guest.lease_bound && !self.may_run(vm, &next)
     }
 
     /// Answers without a change and goes on with the next that waits.
@@ -161,10 +178,18 @@ impl Entry {
             None => Instance::new(instruction.clone()),
             Some(instance) => {
                 let mut next = instance.clone();
-                if next.accept(instruction.clone())? == Accepted::Same {
-                    return Ok(None);
+                match next.accept(instruction.clone())? {
+                    Accepted::Same => return Ok(None),
+                    Accepted::Rebound if self.is_moving() => {
+                        let what = "it moves, and is bound or let loose after that";
+                        return Err(PutError::Busy { what });
+                    }
+                    Accepted::Rebound => {
+                        let moving = self.moving.clone();
+                        return Ok(Some(Next { instance: Some(next), moving }));
+                    }
+                    Accepted::New => next,
                 }
-                next
             }
         };
         let moving = migration::admit(self.moving.as_ref(), instruction)?;
@@ -184,7 +209,8 @@ fn accepted_text(want: &Want) -> String {
         Power::Deleted => "deleted",
     };
     let (epoch, generation) = (instruction.epoch, instruction.generation);
-    format!("wanted {wanted} (epoch {epoch}, generation {generation})")
+    let bound = if instruction.guest.lease_bound { ", bound to the lease" } else { "" };
+    format!("wanted {wanted} (epoch {epoch}, generation {generation}{bound})")
 }
 
 fn move_text(order: &MoveOrder) -> String {

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Deed, Task};
 use crate::entry::Entry;
+use crate::held::Held;
 
 impl Task {
     /// Decides about a guest that a move holds. Says whether it does.
@@ -30,18 +31,24 @@ impl Task {
         let power = instruction.map(|it| (it.epoch, it.power));
         // Without a grant it is as if the instruction were not here yet.
         let granted = instruction.is_some_and(|it| self.may_run(vm, it));
+        let bound = instruction.is_some_and(|it| it.guest.lease_bound);
+        let unwatched = granted && bound && !self.is_watched();
         let Some(entry) = self.entries.get_mut(vm) else { return false };
         let Some(moving) = &mut entry.moving else { return false };
         let decision = match moving {
             Moving::Out(source) => source.decide(now, seen.process, traffic, granted),
             Moving::In(target) => {
                 let epoch = target.order().epoch;
-                let committed = power.filter(|(held, _)| granted && *held >= epoch);
+                let may_start = granted && !unwatched;
+                let committed = power.filter(|(held, _)| may_start && *held >= epoch);
                 let runs = committed.is_some_and(|(_, power)| power == Power::Running);
                 target.decide(now, &seen, traffic, (committed.is_some(), runs))
             }
         };
         let MoveDecision { action, deadline, persist, over } = decision;
+        if matches!(&entry.moving, Some(Moving::In(_))) {
+            entry.hold(now, unwatched.then_some(Held::Unwatched));
+        }
         let let_go = over && entry.let_go();
         let deadline = if over { Some(now) } else { deadline };
         self.follow(vm, Deed::Move(action), deadline, persist || let_go);

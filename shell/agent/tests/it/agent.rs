@@ -1,6 +1,5 @@
 //! The agent's task with the simulated hypervisor: instructions, reports, restarts.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use dwcp_api::host::{ConsoleParams, CopyReport, HostReport, InForce, InstanceRep
 use dwcp_types::{CopyId, Epoch, Mib, Power, VmId, VmPhase};
 use dwcp_vm::{CopyOrder, CopyPlace, GuestSpec, Instruction, Policy, Refused};
 
-use crate::rig::{config, instruction, until, vm};
+use crate::rig::{SmallDisk, config, instruction, until, vm};
 
 struct Rig {
     agent: Agent,
@@ -23,7 +22,8 @@ fn open(config: &Config) -> Rig {
     let store = Store::open(&config.data_dir).unwrap();
     let simulated = Arc::new(Simulated::open(&config.data_dir, config.scale).unwrap());
     let hypervisor = Arc::clone(&simulated);
-    let agent = Agent::with(config, store, hypervisor, Policy::default()).unwrap();
+    let agent =
+        Agent::with(config, store, (hypervisor, None), Policy::default()).unwrap();
     let handle = agent.handle();
     Rig { agent, handle, simulated }
 }
@@ -188,30 +188,6 @@ async fn two_agents_on_one_folder_are_refused_by_name() {
     assert!(second.contains("another agent"), "{second}");
 }
 
-/// A file system of its own for a test that may mount one.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs"])
-            .arg(folder.path())
-            .status();
-        mounted.is_ok_and(|status| status.success()).then_some(Self(folder))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(std::process::Command::new("umount").arg("-l").arg(self.path()).status());
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_refuses_the_instruction_and_loses_nothing() {
     let Some(disk) = SmallDisk::mount() else {
@@ -220,9 +196,7 @@ async fn a_full_disk_refuses_the_instruction_and_loses_nothing() {
     let Rig { handle, agent: _agent, .. } = open(&config(disk.path(), "simulated"));
     let web = vm("web");
     handle.put(web.clone(), order(1, 1, Power::Stopped)).await.unwrap();
-    let ballast = disk.path().join("ballast");
-    // As much as fits; that it does not all fit is the point.
-    drop(std::fs::write(&ballast, vec![0u8; 1 << 20]));
+    disk.fill();
     let refused = handle.put(web.clone(), order(2, 1, Power::Running)).await.unwrap_err();
     assert!(matches!(refused, PutError::NotKept { .. }), "{refused}");
     let unknown = handle.put(vm("new"), order(1, 1, Power::Running)).await.unwrap_err();
@@ -230,7 +204,7 @@ async fn a_full_disk_refuses_the_instruction_and_loses_nothing() {
     let all = report(&handle).await;
     assert_eq!(all.changed.len(), 1);
     assert_eq!(all.changed[0].epoch.get(), 1, "the old instruction is in force");
-    std::fs::remove_file(&ballast).unwrap();
+    disk.make_room();
     handle.put(web.clone(), order(2, 1, Power::Running)).await.unwrap();
     sees(&handle, &web, VmPhase::Running).await;
 }

@@ -40,6 +40,47 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     found.unwrap_or_else(|_| panic!("it never came: {what}"))
 }
 
+/// A file system of its own for a test that may mount one.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Twice what a data folder begins with.
+    const SIZE: usize = 4 << 20;
+
+    pub(crate) fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={},mode=0700", Self::SIZE))
+            .args(["tmpfs".as_ref(), folder.path().as_os_str()])
+            .status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(folder))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes as much as fits; that it does not all fit is the point.
+    pub(crate) fn fill(&self) {
+        std::fs::write(self.ballast(), vec![0u8; Self::SIZE]).unwrap_err();
+    }
+
+    pub(crate) fn make_room(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.path()).status());
+    }
+}
+
 pub(crate) fn vm(name: &str) -> VmId {
     VmId::new(name).unwrap()
 }

@@ -213,6 +213,7 @@ pub(crate) fn detail(phase: VmPhase) -> VmDetail {
         hourly_cost: usd(293_698),
         expected_latency: Some(Micros::new(76_300)),
         observed: Some(InstanceReport {
+            lease_bound: false,
             vm: "vm-web-001".parse().unwrap(),
             epoch: Epoch::FIRST,
             generation: Generation::new(2),

@@ -3,7 +3,8 @@
 //! Order kept in one renewal: the hosts' clocks are read, then the engine is asked, then the
 //! grants go out. A grant thus counts from before the renewal, whatever is slow on the way. In
 //! a new term nothing is granted before all records were read after it began: under the fence
-//! that may have been before it another region may have taken a VM over.
+//! that may have been before it another region may have taken a VM over. They are read beside
+//! the renewals: with many VMs, far from the engine's leader, that takes longer than a lease.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +78,13 @@ pub(super) struct Renewed {
     readings: Readings,
 }
 
+/// The records as they were read after a term began.
+#[derive(Debug)]
+pub(super) struct Baselined {
+    term: u64,
+    records: Result<Baseline, StrongError>,
+}
+
 impl Tenure {
     /// A lease that is not taken yet.
     #[must_use]
@@ -112,9 +120,42 @@ impl Tenure {
     }
 
     pub(super) fn settle(&mut self, renewed: Renewed) {
-        self.term = renewed.term;
+        self.term = renewed.term.map(|term| self.with_known_records(term));
         self.asked_at = renewed.asked_at.max(self.asked_at);
         self.readings = renewed.readings;
+    }
+
+    /// The term with the records that were read while it was renewed.
+    fn with_known_records(&self, term: Term) -> Term {
+        let known = self.term.as_ref().filter(|known| known.number == term.number);
+        let records = term.records.or_else(|| known?.records.clone());
+        Term { records, ..term }
+    }
+
+    /// Reads the records as they are after the term began; nothing where that is done, or there
+    /// is no term.
+    pub(super) fn reading(
+        &self,
+    ) -> Option<impl Future<Output = Baselined> + Send + 'static> {
+        let term = self.term.as_ref().filter(|term| term.records.is_none())?.number;
+        let engine = self.engine.clone();
+        Some(async move { Baselined { term, records: baseline(engine.as_ref()).await } })
+    }
+
+    /// Takes the records in, unless the term is another one by now. Says whether the lease can
+    /// be passed on for it.
+    pub(super) fn take(&mut self, read: Baselined) -> bool {
+        let records = match read.records {
+            Ok(records) => records,
+            Err(reason) => {
+                info!(%reason, "records are read later; nothing is granted yet");
+                return false;
+            }
+        };
+        let term = self.term.as_mut().filter(|term| term.number == read.term);
+        let Some(term) = term else { return false };
+        term.records = Some(Arc::new(records));
+        true
     }
 
     /// Renews, or takes the lease, and passes it on.
@@ -125,7 +166,6 @@ impl Tenure {
             let asked_at = tenure.clock.monotonic();
             match tenure.renew().await {
                 Ok(term) => {
-                    let term = tenure.with_records(term).await;
                     tenure.grant(&term, &readings).await;
                     let readings = Arc::new(readings);
                     Renewed { term: Some(term), asked_at: Some(asked_at), readings }
@@ -232,32 +272,6 @@ impl Tenure {
         Ok(())
     }
 
-    /// The term with the records as they are after it began.
-    async fn with_records(&self, term: Term) -> Term {
-        if term.records.is_some() {
-            return term;
-        }
-        let mut vms = BTreeMap::new();
-        let take = |page: Vec<KeyValue>| {
-            for kv in page {
-                let name = kv.key.strip_prefix(VMS_PREFIX);
-                if let Some(vm) = name.and_then(|name| VmId::new(name).ok()) {
-                    vms.insert(vm, kv.mod_revision);
-                }
-            }
-        };
-        match read_pages(self.engine.as_ref(), VMS_PREFIX, take).await {
-            Ok(revision) => {
-                let records = Some(Arc::new(Baseline { revision, vms }));
-                Term { records, ..term }
-            }
-            Err(reason) => {
-                info!(%reason, "records are read later; nothing is granted yet");
-                term
-            }
-        }
-    }
-
     async fn grant(&self, term: &Term, readings: &BTreeMap<HostId, ClockReading>) {
         let Some(baseline) = &term.records else { return };
         if self.mirror.vms_revision() < baseline.newest() {
@@ -310,7 +324,24 @@ impl Tenure {
     }
 }
 
+async fn baseline(engine: &dyn StrongEngine) -> Result<Baseline, StrongError> {
+    let mut vms = BTreeMap::new();
+    let take = |page: Vec<KeyValue>| {
+        for kv in page {
+            let name = kv.key.strip_prefix(VMS_PREFIX);
+            if let Some(vm) = name.and_then(|name| VmId::new(name).ok()) {
+                vms.insert(vm, kv.mod_revision);
+            }
+        }
+    };
+    let revision = read_pages(engine, VMS_PREFIX, take).await?;
+    Ok(Baseline { revision, vms })
+}
+
 fn read(kv: &KeyValue) -> Option<LeaseRecord> {
     let record = serde_json::from_slice(&kv.value);
     record.inspect_err(|reason| warn!(%reason, "the own lease cannot be read")).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,3 +164,39 @@ fn a_list_that_is_older_than_a_parking_does_not_undo_it() {
     assert!(ledger.get(&id("r1")).unwrap().parked);
     assert!(ledger.overcommitted().is_empty());
 }
+
+#[test]
+fn a_list_that_is_older_than_a_deletion_does_not_take_the_room_of_the_deleted_back() {
+    let mut ledger = full();
+    let victim = ledger.get(&id("r1")).unwrap().clone();
+    let other = ledger.get(&id("r2")).unwrap().clone();
+    let mark = ledger.mark();
+    let old = [record_for(&victim), record_for(&other)];
+    held(&mut ledger, urgent("r9", "urgent", 2, &["low"]));
+    drop(ledger.release(&id("r1")));
+    let found = ledger.reconcile(at(1), mark, &old).value;
+    assert_eq!(found.postponed, [id("r1")]);
+    assert_eq!(ledger.overcommitted(), Vec::<HostId>::new());
+    assert!(ledger.get(&id("r1")).is_none());
+
+    // One that is asked for afterwards and still has it is believed: it was no deletion.
+    let mark = ledger.mark();
+    assert_eq!(ledger.reconcile(at(2), mark, &old).value.adopted, [id("r1")]);
+}
+
+#[test]
+fn a_list_from_before_the_books_were_read_again_takes_nothing_in_and_gives_nothing_back()
+{
+    let mut before = full();
+    let mark = before.mark();
+    let old = [record_for(before.get(&id("r1")).unwrap())];
+    drop(before.release(&id("r1")));
+    let mut again = Ledger::load(region(), before.rows()).unwrap();
+    again.go_on_after(before.mark());
+    again.report_host(report("h1", "a", 4)).unwrap();
+    confirmed(&mut again, ask("r3", "new", 2));
+    let found = again.reconcile(at(1), mark, &old).value;
+    assert_eq!(found.postponed, [id("r1")]);
+    assert_eq!(found.released, []);
+    assert!(again.overcommitted().is_empty());
+}
