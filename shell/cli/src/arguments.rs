@@ -150,8 +150,7 @@ pub(crate) enum FederationCommand {
     /// Start a lost region's VMs elsewhere; see which regions live and who says so
     Failover(Box<FailoverArgs>),
     /// Lose a region of a test bed on this machine on purpose, with real guests, and report what
-    /// became of its VMs (`drill --help` is the test bed's own)
-    #[command(disable_help_flag = true)]
+    /// became of its VMs
     Drill(DrillArgs),
     /// Read and write replicated state; see how far regions are behind each other
     State(Box<StateArgs>),
@@ -160,7 +159,8 @@ pub(crate) enum FederationCommand {
 /// Arguments of `drill`: the test bed's program reads them.
 #[derive(Debug, Args)]
 pub(crate) struct DrillArgs {
-    /// What the test bed's program takes, such as `--region us-east-1 --vms 4`
+    /// What the test bed's program takes, such as `--region us-east-1 --vms 4 --loss lines`;
+    /// `drill -- --help` lists all of it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     pub(crate) rest: Vec<std::ffi::OsString>,
 }

@@ -182,6 +182,7 @@ mod tests {
             record: Some(record),
             moving: None,
             address: None,
+            copy_begun: None,
             at: Timestamp::default(),
         };
         let parts = Parts {

@@ -89,6 +89,7 @@ mod tests {
             record: Some(Record::new(Instruction { epoch, generation, power, guest })),
             moving: None,
             address: None,
+            copy_begun: None,
             at: Timestamp::default(),
         }
     }
