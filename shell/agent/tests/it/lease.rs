@@ -184,7 +184,8 @@ async fn it_is_started_only_while_the_watchdog_runs_and_runs_on_without_it() {
 }
 
 #[tokio::test]
-async fn one_that_runs_is_bound_under_a_grant_only_and_let_loose_again_without_a_restart() {
+async fn one_that_runs_is_bound_under_a_grant_only_and_let_loose_again_without_a_restart()
+{
     let folder = tempfile::tempdir().unwrap();
     let agent = open(folder.path());
     let (handle, web) = (agent.handle(), vm("web"));
@@ -207,6 +208,7 @@ async fn one_that_runs_is_bound_under_a_grant_only_and_let_loose_again_without_a
     handle.put(web.clone(), free).await.unwrap();
     let seen = sees(&handle, &web, "it needs no lease", runs).await;
     assert_eq!((seen.lease_bound, seen.restarts), (false, 0));
-    let all = |it: &InstanceReport| it.events.iter().filter(|it| it.what == "started").count();
+    let all =
+        |it: &InstanceReport| it.events.iter().filter(|it| it.what == "started").count();
     assert_eq!(all(&seen), 2, "by the fence only: {:?}", seen.events);
 }
