@@ -588,7 +588,7 @@ async fn turned(watched: &mut Option<watch::Receiver<bool>>) {
         None => true,
     };
     if gone {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
