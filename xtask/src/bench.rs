@@ -13,6 +13,7 @@ mod inventory;
 mod latency;
 mod mesh;
 mod placement;
+mod routing;
 mod scratch;
 mod state;
 mod store;
@@ -38,6 +39,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("inventory", inventory::measure),
     ("mesh", mesh::measure),
     ("placement", placement::measure),
+    ("routing", routing::measure),
     ("state", state::measure),
     ("store", store::measure),
     ("wan", wan::measure),
