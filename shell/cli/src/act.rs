@@ -6,6 +6,7 @@ mod migrate;
 mod place;
 mod region;
 mod request;
+mod routing;
 mod state;
 mod status;
 mod vm;
@@ -42,6 +43,9 @@ pub(crate) async fn act(
         FederationCommand::Status(args) => status::status(run, args).await,
         FederationCommand::Failover(args) => failover::failover(run, *args).await,
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
+        FederationCommand::Routing(command) => {
+            Box::pin(routing::routing(run, *command)).await
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub mod region_records;
 pub mod removal;
 pub mod rescue;
 pub mod reservations;
+pub mod routing;
 mod scrape;
 pub mod selector;
 mod state;

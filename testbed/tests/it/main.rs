@@ -17,6 +17,7 @@ mod metrics;
 mod moves;
 mod outages;
 mod placing;
+mod routing;
 mod starting;
 mod state;
 mod supervised;
