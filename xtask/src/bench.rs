@@ -14,6 +14,7 @@ mod latency;
 mod mesh;
 mod moves;
 mod placement;
+mod routing;
 mod scratch;
 mod state;
 mod store;
@@ -40,6 +41,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("mesh", mesh::measure),
     ("moves", moves::measure),
     ("placement", placement::measure),
+    ("routing", routing::measure),
     ("state", state::measure),
     ("store", store::measure),
     ("wan", wan::measure),

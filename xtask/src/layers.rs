@@ -24,6 +24,7 @@ const LAYERS: &[Layer] = &[
     Layer { folder: "core/types", ours: &[], others: VALUES },
     Layer { folder: "core/controller", ours: &["dwcp-types"], others: VALUES },
     Layer { folder: "core/monitor", ours: &["dwcp-types"], others: VALUES },
+    Layer { folder: "core/router", ours: &["dwcp-types"], others: VALUES },
     Layer {
         folder: "core/state",
         ours: &["dwcp-types"],
@@ -68,7 +69,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "shell/api",
-        ours: &["dwcp-types", "dwcp-controller", "dwcp-runtime"],
+        ours: &["dwcp-types", "dwcp-controller", "dwcp-router", "dwcp-runtime"],
         others: &[
             "axum",
             "base64",
@@ -95,6 +96,7 @@ const LAYERS: &[Layer] = &[
             // Foretells whether a guest can move.
             "dwcp-vm",
             "dwcp-monitor",
+            "dwcp-router",
             "dwcp-state",
             "dwcp-runtime",
             "dwcp-api",
@@ -136,7 +138,13 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "shell/cli",
-        ours: &["dwcp-types", "dwcp-controller", "dwcp-api", "dwcp-runtime"],
+        ours: &[
+            "dwcp-types",
+            "dwcp-controller",
+            "dwcp-router",
+            "dwcp-api",
+            "dwcp-runtime",
+        ],
         others: &[
             "anyhow",
             "clap",
@@ -161,6 +169,8 @@ const LAYERS: &[Layer] = &[
         ours: &[
             "dwcp-types",
             "dwcp-controller",
+            // What its tests ask a router and are told.
+            "dwcp-router",
             "dwcp-runtime",
             "dwcp-api",
             "dwcp-region",
@@ -188,6 +198,7 @@ const LAYERS: &[Layer] = &[
         ours: &[
             "dwcp-types",
             "dwcp-controller",
+            "dwcp-router",
             "dwcp-runtime",
             "dwcp-api",
             "dwcp-region",

@@ -124,6 +124,8 @@ ids! {
     UserZoneId, "user zone id";
     /// Names one attempt to hold capacity; also its idempotency key.
     ReservationId, "reservation id";
+    /// Names a service that users' requests are routed to, for example `api.example.com` (R11).
+    ServiceId, "service id";
     /// Names one move of one VM from host to host (C22).
     MigrationId, "migration id";
 }

@@ -23,8 +23,8 @@ pub use fleet::{
     FleetView, Health, HealthState, HostView, PlacedVm, RegionView, UserZoneView,
 };
 pub use id::{
-    GroupId, HostId, IdError, MigrationId, RegionId, ReservationId, TenantId, UserZoneId,
-    VmId, ZoneId,
+    GroupId, HostId, IdError, MigrationId, RegionId, ReservationId, ServiceId, TenantId,
+    UserZoneId, VmId, ZoneId,
 };
 pub use region::{
     Capacity, ComplianceZone, CostProfile, Location, Overcommit, Region, RegionKind,

@@ -1,6 +1,6 @@
 //! The HTTP API: operations, wire types, the OpenAPI document and the typed client.
 //!
-//! Three doors, one style: the operator's API (`public`, `failover`, `state`), what daemons ask of each other
+//! Three doors, one style: the operator's API (`public`, `failover`, `routing`, `state`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
@@ -14,6 +14,7 @@ mod operation;
 mod params;
 pub mod peer;
 pub mod public;
+pub mod routing;
 mod server;
 pub mod state;
 

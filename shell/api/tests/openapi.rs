@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use dwcp_api::{
-    Described, document, engine, failover, host, migration, peer, public, state,
+    Described, document, engine, failover, host, migration, peer, public, routing, state,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -27,6 +27,7 @@ fn the_operators_document_is_current() {
     described.extend(failover::described());
     described.extend(state::described());
     described.extend(migration::described());
+    described.extend(routing::described());
     compare("dwcp-v1.json", "DWCP Federation", &described);
 }
 

@@ -7,6 +7,7 @@ mod migrate;
 mod place;
 mod region;
 mod request;
+mod routing;
 mod state;
 mod status;
 mod vm;
@@ -44,6 +45,9 @@ pub(crate) async fn act(
         FederationCommand::Failover(args) => failover::failover(run, *args).await,
         FederationCommand::Drill(args) => drill::drill(&args),
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
+        FederationCommand::Routing(command) => {
+            Box::pin(routing::routing(run, *command)).await
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod failover;
 mod migrate;
 mod region;
 mod request;
+mod routing;
 mod state;
 mod vm;
 
@@ -23,6 +24,11 @@ pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
     ExplainArgs, LimitArgs, OnRegionLossArg, PlaceArgs, RequestArgs, SizeArgs,
     StrategyArg, TierArg, TypeArg,
+};
+pub(crate) use routing::{
+    AlgorithmCommand, ConfigCommand, EndpointArgs, EndpointCommand, LatencyCommand,
+    LimitsArgs, QuestionArgs, ReplayArgs, RoutingCommand, ScoresArgs, SetAlgorithmArgs,
+    SimulateArgs,
 };
 pub(crate) use state::{
     ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
@@ -154,6 +160,9 @@ pub(crate) enum FederationCommand {
     Drill(DrillArgs),
     /// Read and write replicated state; see how far regions are behind each other
     State(Box<StateArgs>),
+    /// See where requests go and why; choose how regions are ranked
+    #[command(subcommand)]
+    Routing(Box<RoutingCommand>),
 }
 
 /// Arguments of `drill`: the test bed's program reads them.

@@ -16,6 +16,7 @@ mod surroundings;
 mod table;
 mod terminal;
 mod text;
+mod traffic;
 mod view;
 
 pub use app::{command, run};

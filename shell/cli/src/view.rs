@@ -5,6 +5,7 @@ mod failover;
 mod migrate;
 mod place;
 mod region;
+mod routing;
 mod state;
 mod status;
 mod vm;
@@ -16,6 +17,10 @@ pub(crate) use failover::{
 pub(crate) use migrate::{begun, migration, migrations};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
+pub(crate) use routing::{
+    routing_config, routing_decision, routing_endpoints, routing_explained,
+    routing_factors, routing_latency, routing_replay, routing_scores,
+};
 pub(crate) use state::{
     conflicts, key, key_changes, key_written, keys, lag_matrix, latency_matrix, policies,
     queue_depth, replicas, rule,

@@ -58,6 +58,7 @@ use crate::records::{REGIONS_PREFIX, RegionRecord};
 use crate::region_records::RegionRecords;
 use crate::removal::Remover;
 use crate::reservations::Reservations;
+use crate::routing::Router;
 use crate::scrape::{self, Scrape};
 use crate::state::{self, Opening, Plane};
 use crate::status::Status;
@@ -303,6 +304,7 @@ struct Core {
     committer: Committer,
     reservations: Arc<Reservations>,
     inventory: Inventory,
+    router: Arc<Router>,
     status: Arc<Status>,
     moves_at_once: u32,
     board: Arc<Board>,
@@ -336,9 +338,11 @@ impl Core {
         };
         let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
         let guard = Guard::of(&federation);
+        let router = Router::new(&federation, &region, &inventory, &engine, &metrics);
         Ok(Self {
             policy: policy(&federation),
             reservations,
+            router,
             moves_at_once: federation.controller.max_concurrent_migrations,
             board: Arc::default(),
             status: Status::new(
@@ -377,6 +381,7 @@ impl Core {
         spawn(tasks, "the fleet", self.fleet.clone().run());
         spawn(tasks, "the roll-forward", self.committer.clone().roll_forward());
         spawn(tasks, "the status", self.status.clone().run());
+        spawn(tasks, "the router", self.router.clone().run());
         spawn(tasks, "the moves", self.migrations().run());
         spawn(tasks, "the replicas", self.replicator().run());
         spawn(tasks, "the keeper of copies", self.keeper().run());
@@ -495,6 +500,7 @@ impl Core {
             local: self.local_guests(),
             rescuer: self.rescuer(),
             migrations: self.migrations(),
+            router: self.router.clone(),
             peers: self.peers.clone(),
         });
         let peer = Arc::new(PeerApi {

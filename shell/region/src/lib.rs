@@ -34,6 +34,7 @@ pub mod removal;
 pub mod replicate;
 pub mod rescue;
 pub mod reservations;
+pub mod routing;
 mod scrape;
 pub mod selector;
 mod state;

@@ -22,6 +22,11 @@ use dwcp_api::public::{
     RegionList, RegionParams, SetEnabled, SetPower, StatusReply, VmDetail, VmItem,
     VmList, VmParams,
 };
+use dwcp_api::routing::{
+    ConfigureRouting, Endpoint, ExplainRouting, GetRouting, GetRoutingLatency,
+    PutRouting, PutRoutingEndpoint, ReplayReply, ReplayRequest, ReplayRouting,
+    RoutingAnswer, RoutingLatency, RoutingQuestion, RoutingReply,
+};
 use dwcp_api::{ApiError, Caller, Client, ErrorCode, NoParams, Routes};
 use dwcp_controller::placement::Explanation;
 use dwcp_runtime::tls::Identity;
@@ -38,6 +43,7 @@ use crate::migrate::Migrations;
 use crate::place::Placer;
 use crate::region_records::RegionRecords;
 use crate::rescue::Rescuer;
+use crate::routing::Router;
 use crate::status::Status;
 use crate::warden::Seen;
 
@@ -68,6 +74,8 @@ pub struct PublicApi {
     pub rescuer: Option<Arc<Rescuer>>,
     /// Moves VMs between regions.
     pub migrations: Arc<Migrations>,
+    /// Says where requests go.
+    pub router: Arc<Router>,
     /// The daemons of the other regions.
     pub peers: BTreeMap<RegionId, Client>,
 }
@@ -111,6 +119,12 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         ListMigrations => list_migrations;
         GetMigration => get_migration;
         CancelMigration => cancel_migration;
+        GetRouting => routing;
+        PutRouting => configure_routing;
+        PutRoutingEndpoint => set_routing_endpoint;
+        ExplainRouting => explain_routing;
+        GetRoutingLatency => routing_latency;
+        ReplayRouting => replay_routing;
     };
     // Who asks is kept with the log.
     routes.bind::<PostFailover, _, _>(move |caller, _, body| {
@@ -318,6 +332,54 @@ impl PublicApi {
         (): (),
     ) -> Result<MigrationItem, ApiError> {
         self.migrations.cancel(&params.migration).await
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn routing(&self, _: NoParams, (): ()) -> Result<RoutingReply, ApiError> {
+        Ok(self.router.reply())
+    }
+
+    async fn configure_routing(
+        &self,
+        _: NoParams,
+        body: ConfigureRouting,
+    ) -> Result<RoutingReply, ApiError> {
+        self.router.configure(body).await
+    }
+
+    async fn set_routing_endpoint(
+        &self,
+        params: RegionParams,
+        body: Endpoint,
+    ) -> Result<RoutingReply, ApiError> {
+        self.router.set_endpoint(&params, body).await
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn explain_routing(
+        &self,
+        _: NoParams,
+        body: RoutingQuestion,
+    ) -> Result<RoutingAnswer, ApiError> {
+        self.router.explain(&body)
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn routing_latency(
+        &self,
+        _: NoParams,
+        (): (),
+    ) -> Result<RoutingLatency, ApiError> {
+        self.router.latency()
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn replay_routing(
+        &self,
+        _: NoParams,
+        body: ReplayRequest,
+    ) -> Result<ReplayReply, ApiError> {
+        self.router.replay(&body)
     }
 
     fn owner(&self, vm: &VmId) -> Result<RegionId, ApiError> {

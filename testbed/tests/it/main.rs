@@ -18,6 +18,7 @@ mod moves;
 mod outages;
 mod placing;
 mod replicas;
+mod routing;
 mod starting;
 mod state;
 mod supervised;

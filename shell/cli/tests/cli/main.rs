@@ -14,6 +14,7 @@ mod fixtures;
 mod help;
 mod moves;
 mod refusals;
+mod routing;
 mod snapshot;
 mod stage;
 mod state;

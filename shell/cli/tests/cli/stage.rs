@@ -19,6 +19,10 @@ use dwcp_api::public::{
     GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListRegions,
     PutVmPower,
 };
+use dwcp_api::routing::{
+    ExplainRouting, GetRouting, GetRoutingLatency, PutRouting, PutRoutingEndpoint,
+    ReplayRouting,
+};
 use dwcp_api::state::{
     ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, ListStateKeys,
     PostStateKey, PutStatePolicy, WatchStateKeys,
@@ -271,7 +275,21 @@ fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = bind::<DeleteVm>(routes, script, count);
     let routes = bind::<GetConsole>(routes, script, count);
     let routes = bind::<GetEvents>(routes, script, count);
-    move_routes(state_routes(routes, script, count), script, count)
+    let routes = move_routes(state_routes(routes, script, count), script, count);
+    routing_routes(routes, script, count)
+}
+
+fn routing_routes(
+    routes: Routes,
+    script: &Arc<Mutex<Script>>,
+    count: &watch::Sender<usize>,
+) -> Routes {
+    let routes = bind::<GetRouting>(routes, script, count);
+    let routes = bind::<PutRouting>(routes, script, count);
+    let routes = bind::<PutRoutingEndpoint>(routes, script, count);
+    let routes = bind::<ExplainRouting>(routes, script, count);
+    let routes = bind::<ReplayRouting>(routes, script, count);
+    bind::<GetRoutingLatency>(routes, script, count)
 }
 
 fn move_routes(

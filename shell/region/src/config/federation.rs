@@ -15,6 +15,7 @@ use dwcp_types::{
 use serde::Serialize;
 
 use super::endpoint::Endpoint;
+use super::front::RoutingConfig;
 
 /// A whole federation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +32,8 @@ pub struct Federation {
     pub engine: EngineConfig,
     /// How its state is replicated.
     pub state: StateConfig,
+    /// How requests find their region.
+    pub routing: RoutingConfig,
 }
 
 impl Federation {

@@ -17,11 +17,14 @@ mod engine;
 mod failover;
 mod federation;
 mod field;
+mod front;
 mod names;
 mod place;
+mod prefix;
 mod problem;
 mod quantity;
 mod region;
+mod routing;
 mod section;
 mod state;
 mod suggest;
@@ -41,6 +44,8 @@ pub use federation::{
     FailoverTiming, Federation, HostSpec, NoVoters, RegionSpec, StateConfig, StateRule,
     StateTransport, UserZoneSpec, VoterSpec,
 };
+pub use front::{ClientPlace, ClientSpec, FrontSpec, RoutingConfig, ServiceSpec};
+pub use prefix::{Prefix, PrefixError};
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
 };
@@ -68,6 +73,7 @@ const KEYS: &[&str] = &[
     "failover",
     "engine",
     "state",
+    "routing",
 ];
 
 /// Why a file was not loaded.
@@ -165,6 +171,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let failover = failover::failover(&root, regions.as_deref(), &mut names, report);
     let engine = engine::engine(&root, regions.as_deref(), &mut names, report);
     let state = state::state(&root, &mut names, report);
+    let routing = routing::routing(&root, user_zones.as_deref(), &mut names, report);
     if let Some(regions) = &regions {
         region::check_host_count(regions, root.at, report);
     }
@@ -177,6 +184,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
         failover: failover?,
         engine: engine?,
         state: state?,
+        routing: routing?,
     };
     let at = root.get("failover").map_or(root.at, |field| field.key_at);
     failover::warn_of_elections(&federation, at, report);

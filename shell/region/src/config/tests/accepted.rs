@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dwcp_controller::placement::Admission;
+use dwcp_router::{Algorithm, Class, FailMode, Protocol, Requirement, Weights};
 use dwcp_types::{Micros, RegionId, RegionKind, Strategy, VmShape};
 
-use super::super::{EngineChoice, Federation, LoadError, Severity};
+use super::super::{
+    ClientPlace, EngineChoice, Federation, LoadError, RoutingConfig, Severity,
+};
 
 fn deployed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
@@ -267,4 +270,101 @@ fn more_problems_than_a_screen_holds_are_counted() {
     let json = refused.to_json();
     assert_eq!(json["problems"][0]["line"], 2);
     assert_eq!(json["problems"][0]["severity"], "error");
+}
+
+/// Every key of `routing` at once.
+const ROUTING: &str = r#"
+routing:
+  algorithm: latency
+  weight_factors: { latency: 0.5, cost: 0.25, health: 0.25 }
+  table_interval: 500ms
+  region_endpoints:
+    - region: us-east-1
+      ip: 203.0.113.10
+      ipv6: "2001:db8::1"
+      port: 8080
+      protocols: [tcp, quic]
+      capacity: 10000
+      weight: 50
+  services:
+    - id: api.example.com
+      regions: [us-east-1, eu-west-1]
+      residency: [Europe, US]
+      compliance: [gdpr]
+      protocol: quic
+      fail: static
+      sticky_sessions: true
+      ttl: 10s
+      qos:
+        realtime: { max_latency: 20ms, max_packet_loss: 0.01, require_encryption: true }
+      kb_per_request: 8
+      cpu_us_per_request: 500
+    - id: batch
+      algorithm: cost-optimized
+  clients:
+    - { cidr: 203.0.113.0/24, user_zone: chennai }
+    - { cidr: "2001:db8::/32", region: eu-west-1 }
+    - { cidr: 198.51.100.0/24, latitude: 51.5, longitude: -0.1 }
+"#;
+
+fn routing() -> RoutingConfig {
+    let t1 = std::fs::read_to_string(deployed("t1/federation.yaml")).unwrap();
+    let (federation, warnings) = Federation::parse(&(t1 + ROUTING), "f.yaml").unwrap();
+    assert_eq!(warnings, []);
+    federation.routing
+}
+
+#[test]
+fn how_requests_are_routed_is_read() {
+    let routing = routing();
+    assert_eq!(routing.algorithm, Algorithm::Latency);
+    assert_eq!(routing.weights, Some(Weights([5_000, 2_500, 0, 0, 2_500, 0])));
+    assert_eq!(routing.table_interval, Duration::from_millis(500));
+    let front = &routing.fronts[0];
+    assert_eq!((front.port, front.weight), (8_080, 50));
+    assert!(front.protocols.has(Protocol::Quic) && !front.protocols.has(Protocol::Udp));
+    let places: Vec<_> = routing.clients.iter().map(|client| &client.place).collect();
+    assert!(
+        matches!(places[0], ClientPlace::UserZone(zone) if zone.as_str() == "chennai")
+    );
+    assert!(
+        matches!(places[1], ClientPlace::Region(region) if *region == id("eu-west-1"))
+    );
+    assert!(matches!(places[2], ClientPlace::Spot(_)));
+}
+
+#[test]
+fn services_have_what_they_say_and_else_the_federation_s() {
+    let routing = routing();
+    let [api, batch] = &routing.services[..] else { panic!("two services") };
+    assert!(api.follows && !batch.follows);
+    assert_eq!(api.service.weights, routing.weights);
+    assert_eq!(api.service.fail, FailMode::Static);
+    assert!(api.service.sticky);
+    assert_eq!(api.service.ttl_s, 10);
+    assert_eq!(batch.service.algorithm, Algorithm::Cost);
+    assert_eq!(
+        batch.service.weights, None,
+        "an algorithm of its own has its own weights"
+    );
+    let [realtime, interactive, _] = api.service.requirements;
+    let wanted = Requirement {
+        latency_max: Some(Micros::from_millis(20)),
+        bandwidth_min: None,
+        loss_ppm_max: Some(100),
+        encryption: true,
+    };
+    assert_eq!(realtime, wanted, "what is not written is no limit");
+    assert_eq!(interactive, Class::Interactive.profile());
+}
+
+/// Whoever says nothing has one service everywhere, ranked by the recommended algorithm (R7).
+#[test]
+fn a_federation_that_says_nothing_of_routing_has_a_usual_service() {
+    let (t1, _) = Federation::load(&deployed("t1/federation.yaml")).unwrap();
+    assert_eq!(t1.routing.services.len(), 1);
+    let usual = &t1.routing.services[0];
+    assert_eq!(usual.service.id.as_str(), "default");
+    assert_eq!(usual.service.algorithm, Algorithm::Hybrid);
+    assert!(usual.service.regions.is_empty() && usual.follows);
 }

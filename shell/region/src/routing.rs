@@ -1,0 +1,159 @@
+//! The router: makes a routing table every second of what this daemon knows, and answers from
+//! it where a request would go.
+//!
+//! One task makes tables, each from the one before; readers take the `Arc` that is there. Inputs
+//! that would send requests nowhere make no table: the last good one stays, and is told of. What
+//! an operator chose while the federation runs is a record in the strong engine, followed by
+//! every daemon; without the engine the last that was read counts.
+
+mod answers;
+mod inputs;
+mod replays;
+mod settings;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use dwcp_router::{Problem, Table};
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::strong::StrongEngine;
+use dwcp_types::RegionId;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::config::{Federation, RoutingConfig, UserZoneSpec};
+use crate::inventory::Inventory;
+use crate::metrics::Metrics;
+
+use self::inputs::{Maker, Places};
+use self::settings::Settings;
+
+/// A table with what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Made {
+    table: Table,
+    /// Which cell is which place.
+    places: Places,
+    /// How long it took.
+    took: Duration,
+    /// When, by the monotonic clock.
+    at: Duration,
+}
+
+/// What a router is made of.
+#[derive(Debug)]
+struct Parts {
+    region: RegionId,
+    config: RoutingConfig,
+    zones: Vec<UserZoneSpec>,
+    inventory: Inventory,
+    engine: Arc<dyn StrongEngine>,
+    metrics: Arc<Metrics>,
+}
+
+/// Makes tables and answers from them.
+#[derive(Debug)]
+pub struct Router {
+    parts: Parts,
+    made: watch::Sender<Option<Arc<Made>>>,
+    settings: RwLock<Settings>,
+    /// Why the newest inputs made no table.
+    refused: RwLock<Vec<String>>,
+    changed: Notify,
+}
+
+impl Router {
+    pub(crate) fn new(
+        federation: &Federation,
+        region: &RegionId,
+        inventory: &Inventory,
+        engine: &Arc<dyn StrongEngine>,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
+        let parts = Parts {
+            region: region.clone(),
+            config: federation.routing.clone(),
+            zones: federation.user_zones.clone(),
+            inventory: inventory.clone(),
+            engine: engine.clone(),
+            metrics: metrics.clone(),
+        };
+        Arc::new(Self {
+            parts,
+            made: watch::Sender::new(None),
+            settings: RwLock::default(),
+            refused: RwLock::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.parts.inventory.clock.as_ref()
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what an operator chose, and makes a table of it at once.
+    fn choose(&self, settings: Settings) {
+        let mut now = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        if *now != settings {
+            *now = settings;
+            drop(now);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Makes tables and follows what operators choose, for ever.
+    pub async fn run(self: Arc<Self>) {
+        tokio::join!(self.make_tables(), self.follow());
+    }
+
+    async fn make_tables(&self) {
+        let mut tick = tokio::time::interval(self.parts.config.table_interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut maker = Maker::default();
+        let mut generation = 0;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.changed.notified() => {}
+            }
+            generation += 1;
+            self.make(&mut maker, generation);
+        }
+    }
+
+    fn make(&self, maker: &mut Maker, generation: u64) {
+        let start = self.clock().monotonic();
+        let settings = self.settings();
+        let (inputs, places) = maker.inputs(&self.parts, &settings);
+        // Before the regions' records are read there is nothing to route to.
+        if inputs.sites.is_empty() {
+            return;
+        }
+        let before = self.made.borrow().clone();
+        let made =
+            Table::build(inputs, generation, before.as_deref().map(|made| &made.table));
+        let problems = match made {
+            Ok(table) => {
+                let at = self.clock().monotonic();
+                let took = at.saturating_sub(start);
+                self.made.send_replace(Some(Arc::new(Made { table, places, took, at })));
+                Vec::new()
+            }
+            Err(problems) => problems.iter().map(Problem::to_string).collect(),
+        };
+        let mut refused = self.refused.write().unwrap_or_else(PoisonError::into_inner);
+        if *refused != problems {
+            match problems.first() {
+                Some(problem) => {
+                    warn!(%problem, problems = problems.len(), "no new routing table");
+                }
+                None => info!("routing tables are made again"),
+            }
+            *refused = problems;
+        }
+    }
+}
