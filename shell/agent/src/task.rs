@@ -504,7 +504,7 @@ impl Task {
         }
         match (deed, result) {
             (Deed::Guest(action), Ok(())) => {
-                if let Some(what) = told(action) {
+                if let Some(what) = report::told(action) {
                     entry.note(now, what.to_owned());
                 }
             }
@@ -545,16 +545,6 @@ impl Task {
         }
     }
 
-    /// Tells readers when something about the VM is news.
-    fn tell(&mut self, vm: &VmId) {
-        if let Some(entry) = self.entries.get_mut(vm)
-            && entry.has_news()
-        {
-            entry.seq = self.news.changed(vm.clone(), entry.seq);
-            self.seq.send_replace(entry.seq);
-        }
-    }
-
     fn take(&mut self, message: Message) {
         match message {
             Message::Put { vm, want, reply } => self.put(&vm, Put { want, reply }),
@@ -589,19 +579,5 @@ async fn turned(watched: &mut Option<watch::Receiver<bool>>) {
     };
     if gone {
         std::future::pending::<()>().await;
-    }
-}
-
-/// What is told of an action that succeeded; the quiet ones show in the phase.
-const fn told(action: Action) -> Option<&'static str> {
-    match action {
-        Action::CreateDisk => Some("its disk is made"),
-        Action::Start { .. } => Some("started"),
-        Action::Cont => Some("resumed"),
-        Action::Pause => Some("paused"),
-        Action::PowerDown => Some("asked to shut down"),
-        Action::Kill { .. } => Some("its process is ended"),
-        Action::DeleteDisk => Some("its disk is removed"),
-        Action::Adopt | Action::Bury | Action::Nothing => None,
     }
 }

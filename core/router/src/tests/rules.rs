@@ -133,8 +133,14 @@ fn every_filter_of_the_region_alone_turns_requests_away() {
         answer(two(|near| near.health.value.state = HealthState::Unknown)),
         "other"
     );
-    assert_eq!(answer(two(|near| near.load = busy(90))), "other");
-    assert_eq!(answer(two(|near| near.load = busy(89))), "near");
+    // Beside one that is as busy, so that only the limit tells them apart.
+    let near_at = |percent| {
+        let mut inputs = two(|near| near.load = busy(percent));
+        inputs.sites[1].load = busy(89);
+        answer(inputs)
+    };
+    assert_eq!(near_at(90), "other");
+    assert_eq!(near_at(89), "near");
     assert_eq!(answer(two(|near| near.weight = 0)), "other");
     assert_eq!(
         answer(two(|near| near.protocols = Protocols::NONE.with(Protocol::Udp))),

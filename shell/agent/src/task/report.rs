@@ -2,12 +2,23 @@
 
 use dwcp_api::host::HostReport;
 use dwcp_types::VmId;
+use dwcp_vm::Action;
 use tokio::sync::oneshot;
 
 use super::{PAGE_MAX, Task};
 use crate::news::Cursor;
 
 impl Task {
+    /// Tells readers when something about the VM is news.
+    pub(super) fn tell(&mut self, vm: &VmId) {
+        if let Some(entry) = self.entries.get_mut(vm)
+            && entry.has_news()
+        {
+            entry.seq = self.news.changed(vm.clone(), entry.seq);
+            self.seq.send_replace(entry.seq);
+        }
+    }
+
     pub(super) fn report(
         &self,
         incarnation: Option<u64>,
@@ -47,5 +58,19 @@ impl Task {
         };
         // Whoever asked may have given up.
         drop(reply.send(report));
+    }
+}
+
+/// What is told of an action that succeeded; the quiet ones show in the phase.
+pub(super) const fn told(action: Action) -> Option<&'static str> {
+    match action {
+        Action::CreateDisk => Some("its disk is made"),
+        Action::Start { .. } => Some("started"),
+        Action::Cont => Some("resumed"),
+        Action::Pause => Some("paused"),
+        Action::PowerDown => Some("asked to shut down"),
+        Action::Kill { .. } => Some("its process is ended"),
+        Action::DeleteDisk => Some("its disk is removed"),
+        Action::Adopt | Action::Bury | Action::Nothing => None,
     }
 }
