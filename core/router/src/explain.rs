@@ -125,7 +125,7 @@ impl Notes for Pad {
     }
 }
 
-/// Explains what [`crate::decide`] says to a key, or [`crate::decide_for`] when it has limits
+/// Explains what [`crate::decide()`] says to a key, or [`crate::decide_for`] when it has limits
 /// of its own. Nothing when there is no such cell or service.
 #[must_use]
 pub fn explain(

@@ -1,7 +1,7 @@
 //! Decides which region answers a request, by which path, and which come next. Performs nothing.
 //!
 //! What is known of regions, links, places and services ([`Inputs`]) is weighed off the hot path
-//! into a [`Table`] that never changes; [`decide`] looks one entry up and picks. [`explain`] is
+//! into a [`Table`] that never changes; [`decide()`] looks one entry up and picks. [`explain()`] is
 //! the same code, told to take notes.
 //!
 //! Filter, then score (R8): every limit is a filter with a named reason (F86), and what stands
