@@ -2,6 +2,8 @@
 //! its region, a copy that does not follow is never started from in silence, and nothing of it
 //! is left when nobody wants it any more.
 
+use std::ops::RangeInclusive;
+
 use dwcp_api::failover::{FailoverReply, GetFailover, PostFailover, StartFailover};
 use dwcp_api::public::VmDetail;
 use dwcp_api::{CallError, NoParams};
@@ -11,7 +13,7 @@ use dwcp_controller::ownership::Loss;
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::drill::last_after as last;
 use dwcp_testbed::{Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, until};
-use dwcp_types::{Capacity, CopyId, Epoch, Gib, Power, RegionId, VmPhase};
+use dwcp_types::{Capacity, Epoch, Gib, Power, RegionId, VmPhase};
 
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
@@ -30,12 +32,24 @@ async fn placed(federation: &Federation, vm: &str) {
 
 /// Waits until the record says that the copy of this number has every write.
 async fn in_sync(federation: &Federation, vm: &str, number: u32) -> VmDetail {
+    in_sync_from(federation, vm, number..=number).await
+}
+
+/// The same of any of these.
+async fn in_sync_from(
+    federation: &Federation,
+    vm: &str,
+    numbers: RangeInclusive<u32>,
+) -> VmDetail {
     let door = federation.at("home");
-    until(&format!("copy {number} of {vm} is in sync"), || async {
+    until(&format!("copy {numbers:?} of {vm} is in sync"), || async {
         let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
-        let copy = CopyId { epoch: seen.item.epoch, number };
+        let epoch = seen.item.epoch;
         let whole = seen.replica.as_ref().is_some_and(|it| {
-            it.is_in_sync() && it.copy == copy && it.at.region.as_str() == "middle"
+            it.is_in_sync()
+                && it.copy.epoch == epoch
+                && numbers.contains(&it.copy.number)
+                && it.at.region.as_str() == "middle"
         });
         if whole {
             Ok(seen)
@@ -264,6 +278,53 @@ async fn a_daemon_that_dies_while_a_copy_is_made_goes_on_with_it() {
     })
     .await;
     federation.end();
+}
+
+/// The host's agent dies while it begins a copy, and while it ends one because the host that keeps
+/// it is away: no copy is begun twice, and the guest goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_while_it_begins_or_ends_a_copy_makes_another() {
+    let mut federation = Federation::start(Plan::simulated(regions())).await;
+    for step in ["copy-before-begin", "copy-after-begin"] {
+        dies_at(&mut federation, step).await;
+        federation.place_by("home", "far", &[kept(step)]).await;
+        comes_back(&mut federation).await;
+        in_sync(&federation, step, 2).await;
+        federation.in_phase("home", step, VmPhase::Running).await;
+        federation.at("home").delete(step).await.unwrap();
+    }
+    placed(&federation, "vm-kept").await;
+    in_sync(&federation, "vm-kept", 1).await;
+    let mut number = 1;
+    for step in ["copy-before-end", "copy-after-end"] {
+        dies_at(&mut federation, step).await;
+        // The next agent of a simulated host does not know the copy: another is made.
+        let seen = in_sync_from(&federation, "vm-kept", number + 1..=u32::MAX).await;
+        number = seen.replica.unwrap().copy.number;
+        federation.process("middle-h1").kill_9();
+        comes_back(&mut federation).await;
+        federation.process("middle-h1").start();
+        federation.healthy().await;
+        let seen = in_sync_from(&federation, "vm-kept", number + 1..=u32::MAX).await;
+        number = seen.replica.unwrap().copy.number;
+        federation.in_phase("home", "vm-kept", VmPhase::Running).await;
+    }
+    let console = federation.at("home").console("vm-kept").await.unwrap().text;
+    assert_eq!(console.matches("READY").count(), 1, "it was never ended: {console}");
+    federation.end();
+}
+
+/// The agent of `far` is started so that it dies at a step.
+async fn dies_at(federation: &mut Federation, step: &str) {
+    federation.process("far-h1").kill_9();
+    federation.process("far-h1").start_with(&[(CRASH_AT, step)]);
+    federation.healthy().await;
+}
+
+/// It has died, and is started again.
+async fn comes_back(federation: &mut Federation) {
+    drop(federation.process("far-h1").ended().await);
+    federation.process("far-h1").start();
 }
 
 /// A VM whose copy no region may keep runs all the same, and says why it has none.
