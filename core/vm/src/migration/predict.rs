@@ -222,7 +222,8 @@ mod tests {
         let rate_ms = wish.bandwidth * 85 / 100 / 1000;
         let dirty_ms = wish.dirty_rate / 1000;
         let (mut queue, mut dirty, mut now) = (wish.memory, 0u64, 0u64);
-        for _ in 0..30 {
+        // The last round that counts is the halt.
+        for _ in 1..ROUNDS_MAX {
             while queue > 0 {
                 queue = queue.saturating_sub(rate_ms);
                 dirty = (dirty + dirty_ms).min(wish.memory);
