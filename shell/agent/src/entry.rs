@@ -98,6 +98,9 @@ pub(crate) struct CopyState {
     pub(crate) error: Option<String>,
     /// The last that was begun; this one is on disk.
     pub(crate) begun: Option<CopyId>,
+    /// It is being begun, and was not looked at since: over a long line that takes a while, in
+    /// which it is not lost.
+    pub(crate) beginning: bool,
 }
 
 impl CopyState {
@@ -106,7 +109,9 @@ impl CopyState {
         let ordered = self.order.as_ref().map(|order| order.copy);
         match &self.seen {
             Some(seen) if Some(seen.copy) == ordered => !seen.mirror.sound,
-            Some(_) | None => ordered.is_some() && self.begun == ordered,
+            Some(_) | None => {
+                ordered.is_some() && self.begun == ordered && !self.beginning
+            }
         }
     }
 }

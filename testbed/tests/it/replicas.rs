@@ -171,6 +171,7 @@ async fn a_guest_that_dies_starts_again_and_is_copied_anew() {
     let federation = Federation::start(Plan::qemu(regions(), image)).await;
     placed(&federation, "vm-kept").await;
     let seen = in_sync(&federation, "vm-kept", 1).await;
+    started(&federation, "vm-kept", 1).await;
     federation.kill_guest(seen.observed.and_then(|it| it.pid).unwrap());
     let again = in_sync(&federation, "vm-kept", 2).await;
     assert_eq!(again.item.epoch, Epoch::FIRST);

@@ -58,6 +58,8 @@ impl Task {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(vm) else { return (None, false) };
         entry.copy.seen = seen;
+        // Of one VM nothing is looked at while something is done.
+        entry.copy.beginning = false;
         if !entry.is_copied() {
             entry.copy.held = false;
             let left =
@@ -89,6 +91,7 @@ impl Task {
         if action == CopyAction::Begin {
             // On disk before it is begun: it is never begun twice.
             entry.copy.begun = ordered;
+            entry.copy.beginning = true;
             entry.unsaved = true;
         }
         (Some(Deed::Copy(action)), hold)
