@@ -1,12 +1,35 @@
 //! A request for a VM, a word at a time.
 
+use dwcp_api::migration::AskMigration;
 use dwcp_api::public::PlaceVm;
+use dwcp_controller::migration::Cause;
 use dwcp_controller::ownership::ClientToken;
 use dwcp_types::{
     Affinity, AffinityMode, ComplianceZone, Constraints, Gib, GroupId, Hardness, Mib,
     OnRegionLoss, PlacementRequest, RegionId, Scope, TenantId, Tier, VmId, VmShape,
     VmType,
 };
+
+/// A move of a VM to a region, and nothing else said of it.
+///
+/// # Panics
+///
+/// When a name is no identifier.
+#[must_use]
+pub fn wish(vm: &str, target: &str) -> AskMigration {
+    AskMigration {
+        vm: VmId::new(vm).expect("a name"),
+        source: None,
+        target: RegionId::new(target).expect("a name"),
+        cause: Cause::Rebalance,
+        priority: None,
+        downtime_ms_max: None,
+        bandwidth_mbps: None,
+        deadline: None,
+        cold: false,
+        dry_run: false,
+    }
+}
 
 /// A VM of one slot: 1 CPU, 1 GiB of memory, 10 GiB of storage, of tenant `acme`.
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! One region's API as a test uses it: the operations by their names, as an administrator.
 
+use dwcp_api::failover::{GetFailover, RegionLiveness};
+use dwcp_api::migration::{GetMigration, MigrationItem, MigrationParams};
 use dwcp_api::public::{
     ConsoleParams, ConsoleReply, CreateVm, DeleteVm, Event, EventParams, GetConsole,
     GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListVms,
@@ -7,7 +9,7 @@ use dwcp_api::public::{
     StatusReply, VmDetail, VmItem, VmList, VmParams,
 };
 use dwcp_api::{ApiError, CallError, Client, NoParams, Operation};
-use dwcp_types::{Power, RegionId, VmId};
+use dwcp_types::{MigrationId, Power, RegionId, VmId};
 
 use crate::{Ask, until};
 
@@ -108,6 +110,38 @@ impl Door {
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     pub async fn region(&self, region: &str) -> Result<RegionItem, CallError> {
         self.call::<GetRegion>(&region_params(region), &()).await
+    }
+
+    /// What is true of a region, as this one sees it.
+    ///
+    /// # Errors
+    ///
+    /// In words, to be waited with: the client's, or that the region is not listed.
+    pub async fn liveness(&self, region: &str) -> Result<RegionLiveness, String> {
+        let status = self.call::<GetFailover>(&NoParams {}, &()).await;
+        let status = status.map_err(|error| error.to_string())?;
+        let mut regions = status.regions.into_iter();
+        let found = regions.find(|it| it.verdict.region.as_str() == region);
+        found.ok_or_else(|| "it is not listed".to_owned())
+    }
+
+    /// Waits until a move is over.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn move_is_over(&self, id: &MigrationId) -> MigrationItem {
+        let params = MigrationParams { migration: id.clone() };
+        until(&format!("move {id} is over"), || async {
+            let item = self.call::<GetMigration>(&params, &()).await;
+            let item = item.map_err(|error| error.to_string())?;
+            if item.outcome.is_some() && item.ended_at.is_some() {
+                Ok(item)
+            } else {
+                Err(format!("{item:?}"))
+            }
+        })
+        .await
     }
 
     /// What a region can take.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dwcp_api::NoParams;
-use dwcp_api::failover::{GetFailover, ListFailovers};
+use dwcp_api::failover::ListFailovers;
 use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
 use dwcp_controller::failover::Log;
 use dwcp_controller::liveness::RegionState;
@@ -116,10 +116,7 @@ impl Drill<'_> {
             }
         }
         let before = self.guests(&door, vms).await;
-        until("the region is seen alive by all", || async {
-            self.is(&door, RegionState::Alive).await
-        })
-        .await;
+        federation.sees(self.observer, self.region, RegionState::Alive).await;
         match self.loss {
             Loss::Killed => federation.lose(self.region),
             Loss::CutOff => bed.isolate(self.region),
@@ -144,14 +141,8 @@ impl Drill<'_> {
     }
 
     async fn is(&self, door: &Door, wanted: RegionState) -> Result<(), String> {
-        let status = door.call::<GetFailover>(&NoParams {}, &()).await;
-        let status = status.map_err(|error| error.to_string())?;
-        let mut regions = status.regions.iter().map(|it| &it.verdict);
-        let found = regions.find(|it| it.region.as_str() == self.region);
-        match found {
-            Some(verdict) if verdict.state == wanted => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+        let seen = door.liveness(self.region).await?;
+        if seen.verdict.state == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
     }
 
     async fn watch(&self, federation: &Federation, door: &Door, before: &Before) -> Seen {

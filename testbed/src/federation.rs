@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dwcp_api::Client;
 use dwcp_api::public::VmDetail;
+use dwcp_controller::liveness::RegionState;
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::strong::etcd::command::{CLIENT_NAME, PEER_NAME};
 use dwcp_runtime::tls::{
@@ -370,6 +371,20 @@ impl Federation {
             if seen == phase { Ok(detail) } else { Err(format!("{seen:?} {:?}", why())) }
         })
         .await
+    }
+
+    /// Waits until one region sees another so.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn sees(&self, at: &str, region: &str, wanted: RegionState) {
+        let door = self.at(at);
+        until(&format!("{region} is {wanted} as seen from {at}"), || async {
+            let seen = door.liveness(region).await?;
+            if seen.verdict.state == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
     }
 
     /// Waits until a region's books hold nothing.

@@ -22,7 +22,7 @@ mod wait;
 pub mod wan;
 mod wire;
 
-pub use ask::Ask;
+pub use ask::{Ask, wish};
 pub use doors::{Door, refusal};
 pub use etcd::{EtcdCluster, etcd_program};
 pub use federation::Federation;

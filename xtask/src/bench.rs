@@ -13,6 +13,7 @@ mod inventory;
 mod latency;
 mod mesh;
 mod moves;
+mod nanos;
 mod placement;
 mod routing;
 mod scratch;

@@ -15,7 +15,6 @@ use dwcp_types::{CopyId, VmId, VmShape};
 use dwcp_vm::migration::{self, Incoming, Outgoing, Ports};
 use dwcp_vm::{Accelerator, Given, Grant, GuestSpec};
 
-use crate::copier::StandbyOrder;
 use crate::handle::{AgentHandle, ConsoleError, CopyRefused, PutError, Stopping};
 use crate::hypervisor::HypervisorError;
 use crate::lease;
@@ -248,10 +247,8 @@ pub async fn put_standby(
         return Err(ApiError::new(ErrorCode::Conflict, message)
             .with_remedy("keep its copy in another region"));
     }
-    let StandbyBody { copy, whole, exists, storage, from } = body;
-    let order = StandbyOrder { copy, whole, exists, storage, from };
     let refused = |error: &StandbyError| standby_error(&vm, error);
-    let port = agent.standbys().keep(&vm, order).await.map_err(|e| refused(&e))?;
+    let port = agent.standbys().keep(&vm, body).await.map_err(|e| refused(&e))?;
     let doorway = agent.hypervisor.doorway();
     let doorway = doorway.map_err(|error| refused(&error.into()))?;
     Ok(CopyPlace { address: doorway.address, port, name: doorway.name })
@@ -281,7 +278,7 @@ pub async fn list_standbys(agent: &AgentHandle) -> Result<StandbyList, ApiError>
         .standbys()
         .list()
         .map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))?;
-    let item = |(vm, order): (_, StandbyOrder)| StandbyItem {
+    let item = |(vm, order): (_, StandbyBody)| StandbyItem {
         vm,
         copy: order.copy,
         whole: order.whole,

@@ -7,11 +7,11 @@
 
 use std::fmt::Debug;
 
+use dwcp_api::host::StandbyBody;
 use dwcp_runtime::crash::crash_point;
-use dwcp_types::{CopyId, Gib, VmId};
+use dwcp_types::{CopyId, VmId};
 use dwcp_vm::{CopyAction, CopyOrder, CopyPlace, CopySeen};
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::{Done, Hypervisor, HypervisorError};
 
@@ -36,7 +36,7 @@ pub trait Copier: Send + Sync + Debug + 'static {
     fn keep_copy<'a>(
         &'a self,
         vm: &'a VmId,
-        order: &'a StandbyOrder,
+        order: &'a StandbyBody,
     ) -> BoxFuture<'a, Result<u16, HypervisorError>>;
 
     /// Closes the door and removes all copies of a VM.
@@ -76,21 +76,4 @@ pub(crate) async fn perform_copy(
         }
         (CopyAction::Nothing, _) | (CopyAction::Begin, None) => Ok(()),
     }
-}
-
-/// What a host keeps of a VM that runs elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StandbyOrder {
-    /// The copy that is written.
-    pub copy: CopyId,
-    /// A whole one beside it, to be kept until the other is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whole: Option<CopyId>,
-    /// It was made before: it is not made anew when its disk is gone.
-    #[serde(default)]
-    pub exists: bool,
-    /// The size of the disk.
-    pub storage: Gib,
-    /// The subject of the certificate of the host that writes it.
-    pub from: String,
 }

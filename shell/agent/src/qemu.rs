@@ -54,8 +54,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_AGAIN: Duration = Duration::from_millis(10);
 /// A process that was told to close its files syncs its disk first.
 const QUIT_LIMIT: Duration = Duration::from_secs(3);
-/// SIGKILL works at once unless the disk hangs.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Its events tell of changes at once; this is for what sends none, such as a killed process
 /// whose connection this agent does not hold.
 const SWEEP: Duration = Duration::from_secs(3);
@@ -252,7 +250,7 @@ impl Qemu {
         }
         remove_stale(&folder.join(launch::file::MONITOR))?;
         let log = folder.join(launch::file::LOG);
-        let mut child = Command::new("nice")
+        let child = Command::new("nice")
             .args(["-n", GUEST_NICE, "setsid"])
             .arg(&self.program)
             .args(arguments)
@@ -264,23 +262,17 @@ impl Qemu {
             .map_err(|error| HypervisorError::Launch {
                 reason: format!("nice (package coreutils) failed: {error}"),
             })?;
-        let ended = tokio::select! {
-            ended = child.wait() => ended.map_or_else(|e| e.to_string(), |s| s.to_string()),
-            () = self.connected(vm) => {
-                if let Some(process) = process::find(folder) {
-                    process.group_stands_back(GUEST_NICE);
-                }
-                tokio::spawn(reap(child, vm.clone(), self.changes.clone()));
-                return Ok(());
-            }
-            () = sleep(START_LIMIT) => {
-                if let Err(error) = child.kill().await {
-                    tracing::debug!(%vm, %error, "the process was gone already");
-                }
-                "its monitor did not answer within 30 s".to_owned()
-            }
-        };
-        Err(HypervisorError::Launch { reason: format!("{ended}: {}", said(&log)) })
+        let late = "its monitor did not answer within 30 s";
+        let started =
+            process::ready(child, self.connected(vm), (START_LIMIT, late)).await;
+        let child = started.map_err(|ended| HypervisorError::Launch {
+            reason: format!("{ended}: {}", said(&log)),
+        })?;
+        if let Some(process) = process::find(folder) {
+            process.group_stands_back(GUEST_NICE);
+        }
+        tokio::spawn(reap(child, vm.clone(), self.changes.clone()));
+        Ok(())
     }
 
     /// Waits until the monitor answers.
@@ -300,16 +292,9 @@ impl Qemu {
             self.disconnect(vm);
             return Ok(());
         }
-        process.kill();
-        let gone = process.gone_within(KILL_LIMIT).await;
+        let ended = process.end().await;
         self.disconnect(vm);
-        if gone {
-            return Ok(());
-        }
-        Err(HypervisorError::Unkillable {
-            pid: process.pid,
-            seconds: KILL_LIMIT.as_secs(),
-        })
+        ended
     }
 
     async fn quits(&self, vm: &VmId, process: &Process) -> bool {
@@ -495,7 +480,8 @@ fn said(log: &Path) -> String {
     String::from_utf8_lossy(&said).trim().chars().take(500).collect()
 }
 
-fn remove_folder(path: &Path) -> Result<(), HypervisorError> {
+/// Removes a folder with all in it; it may be gone already.
+pub(crate) fn remove_folder(path: &Path) -> Result<(), HypervisorError> {
     match fs::remove_dir_all(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(HypervisorError::File { what: "remove", path: path.to_owned(), source })

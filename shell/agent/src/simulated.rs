@@ -27,7 +27,7 @@ use crate::hypervisor::{
     CHANGES_MAX, ConsolePart, Done, DriverFacts, Hypervisor, HypervisorError, Sighting,
     Usage,
 };
-use crate::qemu::{list_folders, make_folder};
+use crate::qemu::{list_folders, make_folder, remove_folder};
 
 const STATE: &str = "simulated.json";
 /// Nothing changes by itself here, so looking is only for what a signal missed.
@@ -229,12 +229,7 @@ impl Simulated {
         }
         guests.remove(vm);
         let path = self.folder.join(vm.as_str());
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(HypervisorError::File { what: "remove", path, source })
-            }
-            _ => Ok(()),
-        }
+        remove_folder(&path)
     }
 }
 

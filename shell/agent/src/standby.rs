@@ -8,10 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dwcp_api::host::StandbyBody;
 use dwcp_types::{CopyId, VmId};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::copier::StandbyOrder;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::qemu::{list_folders, make_folder};
 use crate::store::{self, StoreError};
@@ -64,7 +64,7 @@ impl Standbys {
         self.folder.join(vm.as_str()).join(ORDER)
     }
 
-    fn order(&self, vm: &VmId) -> Result<Option<StandbyOrder>, StandbyError> {
+    fn order(&self, vm: &VmId) -> Result<Option<StandbyBody>, StandbyError> {
         let path = self.path(vm);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -84,11 +84,7 @@ impl Standbys {
     /// # Errors
     ///
     /// When a later copy is kept, or the disk or the door cannot be made.
-    pub async fn keep(
-        &self,
-        vm: &VmId,
-        order: StandbyOrder,
-    ) -> Result<u16, StandbyError> {
+    pub async fn keep(&self, vm: &VmId, order: StandbyBody) -> Result<u16, StandbyError> {
         let turn = self.turn(vm);
         let _turn = turn.lock().await;
         let kept = self.order(vm)?;
@@ -122,7 +118,7 @@ impl Standbys {
     /// # Errors
     ///
     /// When the folder cannot be read.
-    pub fn list(&self) -> Result<Vec<(VmId, StandbyOrder)>, StandbyError> {
+    pub fn list(&self) -> Result<Vec<(VmId, StandbyBody)>, StandbyError> {
         if !self.folder.is_dir() {
             return Ok(Vec::new());
         }
@@ -146,10 +142,10 @@ mod tests {
     use super::*;
     use crate::simulated::Simulated;
 
-    fn order(epoch: u64, number: u32) -> StandbyOrder {
+    fn order(epoch: u64, number: u32) -> StandbyBody {
         let copy = CopyId { epoch: Epoch::new(epoch), number };
         let from = "CN=h".to_owned();
-        StandbyOrder { copy, whole: None, exists: false, storage: Gib::new(1), from }
+        StandbyBody { copy, whole: None, exists: false, storage: Gib::new(1), from }
     }
 
     fn standbys(data: &Path) -> Standbys {

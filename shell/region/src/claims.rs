@@ -135,7 +135,8 @@ impl Claims {
         }
     }
 
-    /// Makes what is held the storage of a replica. Doing it twice is doing it once.
+    /// Makes what is held in another region the storage of a replica. Doing it twice is doing it
+    /// once.
     ///
     /// # Errors
     ///
@@ -145,9 +146,6 @@ impl Claims {
         region: &RegionId,
         id: &ReservationId,
     ) -> Result<(), CallError> {
-        if *region == self.region {
-            return self.own.keep_for_replica(id).await.map_err(CallError::Api);
-        }
         let params = ReservationParams { reservation: id.clone() };
         match self.peer(region) {
             Ok(peer) => peer.call::<KeepReplica>(&params, &()).await,

@@ -99,7 +99,11 @@ impl Replicator {
             let own = self.mirror.vms(None, usize::MAX, |record| self.cares_for(record));
             {
                 let mut cares = self.cares();
-                cares.retain(|vm, _| own.iter().any(|record| record.request.id == *vm));
+                // Both are in the order of names.
+                let cared_for = |vm: &VmId| {
+                    own.binary_search_by(|record| record.request.id.cmp(vm)).is_ok()
+                };
+                cares.retain(|vm, _| cared_for(vm));
             }
             let mut looks = futures_util::stream::iter(own)
                 .map(|record| self.look_after(record))

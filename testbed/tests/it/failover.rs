@@ -35,20 +35,9 @@ async fn seen(
     at: &str,
     region: &str,
 ) -> Result<(RegionState, Vec<Blocked>), String> {
-    let status = status(federation, at).await.map_err(|error| error.to_string())?;
-    let mut regions = status.regions.into_iter();
-    let found = regions.find(|it| it.verdict.region.as_str() == region);
-    let found = found.ok_or("it is not listed")?;
+    let found = federation.at(at).liveness(region).await?;
     let why = found.not_failed_over_because.into_iter().map(|why| why.condition);
     Ok((found.verdict.state, why.collect()))
-}
-
-async fn is_seen(federation: &Federation, at: &str, region: &str, wanted: RegionState) {
-    until(&format!("{region} is {wanted} as seen from {at}"), || async {
-        let (state, why) = seen(federation, at, region).await?;
-        if state == wanted { Ok(()) } else { Err(format!("{state} {why:?}")) }
-    })
-    .await;
 }
 
 fn ask(dry_run: bool, even_if_alive: bool, from: &str) -> StartFailover {
@@ -109,7 +98,7 @@ async fn comes_back(federation: &mut Federation, etcd: bool) {
     federation.process("far-h1").start();
     federation.process("far").start();
     federation.healthy().await;
-    is_seen(federation, "middle", "far", RegionState::Alive).await;
+    federation.sees("middle", "far", RegionState::Alive).await;
     federation.in_phase("home", "vm-own", VmPhase::Running).await;
     is_elsewhere(federation, "vm-moves").await;
     federation.reserved("far", 1).await;
@@ -121,7 +110,7 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
     let mut federation = Federation::start(plan()).await;
     let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
     federation.place_in("far", &asks).await;
-    is_seen(&federation, "middle", "far", RegionState::Alive).await;
+    federation.sees("middle", "far", RegionState::Alive).await;
 
     until("only its own life keeps it from being failed over", || async {
         let alive = refusal(command(&federation, ask_for("far")).await);
@@ -142,7 +131,7 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
     assert!(matches!(stays.why, Unrecovered::NotProtected { .. }));
 
     lose(&mut federation, "far", false);
-    is_seen(&federation, "middle", "far", RegionState::Dead).await;
+    federation.sees("middle", "far", RegionState::Dead).await;
     // Nothing does it by itself: the engine hangs on one region.
     until("only the engine keeps it from being failed over", || async {
         let (_, why) = seen(&federation, "middle", "far").await?;
@@ -167,7 +156,7 @@ async fn on_etcd_a_lost_region_is_failed_over_by_itself() {
     let mut federation = Federation::start(plan().on_etcd()).await;
     let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
     federation.place_in("far", &asks).await;
-    is_seen(&federation, "middle", "far", RegionState::Alive).await;
+    federation.sees("middle", "far", RegionState::Alive).await;
     lose(&mut federation, "far", true);
     is_elsewhere(&federation, "vm-moves").await;
     until("its log says that all of it runs", || async {
@@ -285,7 +274,7 @@ async fn killed_at(federation: &mut Federation, step: &str) {
     federation.process("middle").start_with(&[(CRASH_AT, step)]);
     federation.healthy().await;
     lose(federation, "far", false);
-    is_seen(federation, "middle", "far", RegionState::Dead).await;
+    federation.sees("middle", "far", RegionState::Dead).await;
     // Its answer may die with it.
     let _lost = command(federation, ask_for("far")).await;
     let ended = federation.process("middle").ended().await;
@@ -309,7 +298,7 @@ async fn killed_at(federation: &mut Federation, step: &str) {
     federation.process("far-h1").start();
     federation.process("far").start();
     federation.healthy().await;
-    is_seen(federation, "middle", "far", RegionState::Alive).await;
+    federation.sees("middle", "far", RegionState::Alive).await;
     federation.at("home").delete(&vm).await.unwrap();
     for region in REGIONS {
         federation.nothing_reserved(region).await;

@@ -3,38 +3,23 @@
 
 use dwcp_api::failover::{PostFailover, StartFailover};
 use dwcp_api::migration::{
-    AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
-    MigrationFilter, MigrationItem, MigrationParams,
+    AskMigration, CancelMigration, CreateMigration, ListMigrations, MigrationFilter,
+    MigrationItem, MigrationParams,
 };
 use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
 use dwcp_api::{ApiError, CallError, ErrorCode, NoParams};
-use dwcp_controller::migration::{Cause, Outcome};
+use dwcp_controller::migration::Outcome;
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{
-    Ask, Door, Federation, HostPlan, Plan, RegionPlan, guest_image, refusal, until,
+    Ask, Door, Federation, HostPlan, Plan, RegionPlan, guest_image, refusal, until, wish,
 };
-use dwcp_types::{Epoch, MigrationId, Power, RegionId, Timestamp, VmId, VmPhase};
+use dwcp_types::{Epoch, MigrationId, Power, RegionId, Timestamp, VmPhase};
 
 const REGIONS: [&str; 3] = ["engine", "here", "there"];
 
 fn plan() -> Vec<RegionPlan> {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
     REGIONS.map(region).to_vec()
-}
-
-fn wish(vm: &str, target: &str) -> AskMigration {
-    AskMigration {
-        vm: VmId::new(vm).unwrap(),
-        source: None,
-        target: RegionId::new(target).unwrap(),
-        cause: Cause::Rebalance,
-        priority: None,
-        downtime_ms_max: None,
-        bandwidth_mbps: None,
-        deadline: None,
-        cold: false,
-        dry_run: false,
-    }
 }
 
 async fn ask(door: &Door, wish: &AskMigration) -> Result<MigrationItem, CallError> {
@@ -44,21 +29,6 @@ async fn ask(door: &Door, wish: &AskMigration) -> Result<MigrationItem, CallErro
 
 async fn refused(door: &Door, wish: &AskMigration) -> ApiError {
     refusal(ask(door, wish).await)
-}
-
-/// Waits until a move is over.
-async fn over(door: &Door, id: &MigrationId) -> MigrationItem {
-    let params = MigrationParams { migration: id.clone() };
-    until(&format!("move {id} is over"), || async {
-        let item = door.call::<GetMigration>(&params, &()).await;
-        let item = item.map_err(|error| error.to_string())?;
-        if item.outcome.is_some() && item.ended_at.is_some() {
-            Ok(item)
-        } else {
-            Err(format!("{item:?}"))
-        }
-    })
-    .await
 }
 
 /// A VM that was placed in `here`.
@@ -76,7 +46,7 @@ async fn placed_as(federation: &Federation, ask: &Ask) {
     federation.in_phase("engine", vm, VmPhase::Running).await;
     if placed.region.as_str() != "here" {
         let moved = ask_until_fresh(&door, &wish(vm, "here")).await;
-        assert_eq!(over(&door, &moved).await.outcome, Some(Outcome::Moved));
+        assert_eq!(door.move_is_over(&moved).await.outcome, Some(Outcome::Moved));
         federation.in_phase("engine", vm, VmPhase::Running).await;
     }
 }
@@ -112,7 +82,7 @@ async fn a_vm_moves_by_a_daemon_that_is_neithers_and_leaves_nothing_behind() {
     assert!(dry.dry_run && dry.migration.foretold_ms.is_some());
 
     let moved = ask(&door, &wish("vm-1", "there")).await.unwrap();
-    let end = over(&door, &moved.id).await;
+    let end = door.move_is_over(&moved.id).await;
     assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
     assert!(end.downtime_ms.is_some(), "{end:?}");
     assert_eq!(is_at(&federation, "vm-1", "there").await, before.next());
@@ -173,7 +143,7 @@ async fn dies_in_a_move(federation: &mut Federation, who: &str, step: &str) -> b
     let asked = ask_until_fresh(&door, &wish(step, "there")).await;
     drop(federation.process(who).ended().await);
     federation.process(who).start();
-    let end = over(&door, &asked).await;
+    let end = door.move_is_over(&asked).await;
     let moved = end.outcome == Some(Outcome::Moved);
     let (at, other) = if moved { ("there", "here") } else { ("here", "there") };
     let epoch = is_at(federation, step, at).await;
@@ -242,7 +212,7 @@ async fn both_daemons_may_die_in_the_middle_of_a_move() {
         federation.process("here").kill_9();
         federation.process("there").start();
         federation.process("here").start();
-        let end = over(&door, &asked).await;
+        let end = door.move_is_over(&asked).await;
         assert_eq!(end.outcome, Some(Outcome::Moved), "{step}: {end:?}");
         is_at(&federation, step, "there").await;
     }
@@ -274,7 +244,7 @@ async fn a_move_that_is_called_off_is_undone_by_whichever_life_of_its_driver() {
     federation.process("there").start_with(&[(CRASH_AT, "move-after-undo")]);
     drop(federation.process("there").ended().await);
     federation.process("there").start();
-    let end = over(&door, &asked).await;
+    let end = door.move_is_over(&asked).await;
     assert_eq!(end.outcome, Some(Outcome::Cancelled), "{end:?}");
     assert_eq!(is_at(&federation, "vm-1", "here").await, before);
     federation.healthy().await;
@@ -284,7 +254,7 @@ async fn a_move_that_is_called_off_is_undone_by_whichever_life_of_its_driver() {
 
     // Nothing keeps it from moving now.
     let again = ask_until_fresh(&door, &wish("vm-1", "there")).await;
-    assert_eq!(over(&door, &again).await.outcome, Some(Outcome::Moved));
+    assert_eq!(door.move_is_over(&again).await.outcome, Some(Outcome::Moved));
     federation.end();
 }
 
@@ -331,7 +301,7 @@ async fn a_move_whose_target_is_failed_over_leaves_one_guest_and_ends() {
     assert_eq!(epoch, before.next().next());
     federation.process("there-h1").start();
     federation.process("there").start();
-    let end = over(&door, &asked).await;
+    let end = door.move_is_over(&asked).await;
     assert_eq!(end.outcome, Some(Outcome::Failed), "{end:?}");
     for region in ["here", "there"] {
         federation.nothing_reserved(region).await;
@@ -356,7 +326,7 @@ async fn a_vm_that_is_off_moves_cold_and_starts_at_its_target() {
 
     let cold = AskMigration { cold: true, ..wish("vm-1", "there") };
     let asked = ask_until_fresh(&door, &cold).await;
-    let end = over(&door, &asked).await;
+    let end = door.move_is_over(&asked).await;
     assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
     door.want("vm-1", Power::Running).await.unwrap();
     is_at(&federation, "vm-1", "there").await;
@@ -439,7 +409,7 @@ async fn moves_that_wait_go_by_urgency_and_all_arrive() {
     .await;
     federation.process("there").start();
     for id in &asked {
-        let end = over(&door, id).await;
+        let end = door.move_is_over(id).await;
         assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
     }
     for vm in vms {
@@ -490,7 +460,7 @@ async fn counts_on_after_a_move(federation: &Federation, ask: &Ask) {
     let counted = ticks(&says(&door, &vm, "tick 2").await);
     let before = is_at(federation, &vm, "here").await;
     let moved = ask_until_fresh(&door, &wish(&vm, "there")).await;
-    let end = over(&door, &moved).await;
+    let end = door.move_is_over(&moved).await;
     assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
     assert!(end.foretold_ms.is_some() && end.downtime_ms.is_some(), "{end:?}");
     assert_eq!(is_at(federation, &vm, "there").await, before.next());
@@ -552,7 +522,7 @@ async fn a_real_protected_guest_that_its_target_loses_runs_on_at_its_source() {
         drop(federation.process("there").ended().await);
     }
     federation.process("there").start();
-    let end = over(&door, &asked).await;
+    let end = door.move_is_over(&asked).await;
     assert_eq!(end.outcome, Some(Outcome::Failed), "{end:?}");
     assert_eq!(is_at(&federation, "vm-1", "here").await, before.next().next());
     assert_eq!(pid(&door, "vm-1").await, process, "it is the same process");

@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use dwcp_api::failover::{FailoverReply, GetFailover, PostFailover, StartFailover};
+use dwcp_api::failover::{FailoverReply, PostFailover, StartFailover};
 use dwcp_api::public::VmDetail;
 use dwcp_api::{CallError, NoParams};
 use dwcp_controller::failover::Unrecovered;
@@ -78,21 +78,6 @@ async fn command(
     federation.at("middle").call::<PostFailover>(&NoParams {}, &body).await
 }
 
-async fn is_dead(federation: &Federation) {
-    let door = federation.at("middle");
-    until("far is dead", || async {
-        let status = door.call::<GetFailover>(&NoParams {}, &()).await;
-        let status = status.map_err(|error| error.to_string())?;
-        let mut verdicts = status.regions.into_iter().map(|it| it.verdict);
-        let far = verdicts.find(|it| it.region.as_str() == "far");
-        match far {
-            Some(it) if it.state == RegionState::Dead => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-}
-
 async fn runs_in_middle(federation: &Federation, vm: &str) -> VmDetail {
     let door = federation.at("home");
     until(&format!("{vm} runs in middle"), || async {
@@ -149,7 +134,7 @@ async fn no_write_that_a_guest_was_told_of_is_lost_with_its_region() {
     .await;
     federation.lose("far");
     let acknowledged = federation.last_tick("far", "vm-kept").unwrap();
-    is_dead(&federation).await;
+    federation.sees("middle", "far", RegionState::Dead).await;
     let begun = command(&federation, ask(false, false)).await.unwrap();
     assert_eq!(begun.plan.moves[0].loss, Loss::Memory);
     let there = runs_in_middle(&federation, "vm-kept").await;
@@ -227,7 +212,7 @@ async fn a_copy_that_fell_behind_is_started_from_only_when_an_operator_says_so()
     })
     .await;
     federation.lose("far");
-    is_dead(&federation).await;
+    federation.sees("middle", "far", RegionState::Dead).await;
     let dry = command(&federation, ask(true, false)).await.unwrap();
     assert_eq!(dry.plan.down[0].why, Unrecovered::ReplicaBehind { since });
     federation.process("middle-h1").start();

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use dwcp_api::NoParams;
-use dwcp_api::migration::{
-    AskMigration, CreateMigration, GetMigration, MigrationItem, MigrationParams,
-};
-use dwcp_controller::migration::{Cause, Outcome};
+use dwcp_api::migration::CreateMigration;
+use dwcp_controller::migration::Outcome;
 use dwcp_sim::Rng;
-use dwcp_testbed::{Ask, Door, Federation, HostPlan, Plan, RegionPlan, until};
-use dwcp_types::{MigrationId, RegionId, VmId, VmPhase};
+use dwcp_testbed::{Ask, Door, Federation, HostPlan, Plan, RegionPlan, until, wish};
+use dwcp_types::{MigrationId, VmPhase};
 use tokio::time::Instant;
 
 use super::latency::Latencies;
@@ -121,7 +119,7 @@ async fn walk(count: u32) -> anyhow::Result<Sums> {
         let began = Instant::now();
         let id = asked(&door, target).await;
         strike(&mut federation, fault, (after, away)).await;
-        let end = over(&door, &id).await;
+        let end = door.move_is_over(&id).await;
         let took = began.elapsed();
         federation.healthy().await;
         let seen = federation.in_phase(ENGINE, "vm", VmPhase::Running).await;
@@ -150,18 +148,7 @@ async fn walk(count: u32) -> anyhow::Result<Sums> {
 }
 
 async fn asked(door: &Door, target: &str) -> MigrationId {
-    let wish = AskMigration {
-        vm: VmId::new("vm").expect("a name"),
-        source: None,
-        target: RegionId::new(target).expect("a name"),
-        cause: Cause::Rebalance,
-        priority: None,
-        downtime_ms_max: None,
-        bandwidth_mbps: None,
-        deadline: None,
-        cold: false,
-        dry_run: false,
-    };
+    let wish = wish("vm", target);
     let reply = until("the move is taken", || async {
         let asked = door.call::<CreateMigration>(&NoParams {}, &wish).await;
         asked.map_err(|error| error.to_string())
@@ -191,14 +178,4 @@ async fn strike(
             federation.process(who).thaw();
         }
     }
-}
-
-async fn over(door: &Door, id: &MigrationId) -> MigrationItem {
-    let params = MigrationParams { migration: id.clone() };
-    until(&format!("move {id} is over"), || async {
-        let item = door.call::<GetMigration>(&params, &()).await;
-        let item = item.map_err(|error| error.to_string())?;
-        if item.ended_at.is_some() { Ok(item) } else { Err(format!("{item:?}")) }
-    })
-    .await
 }

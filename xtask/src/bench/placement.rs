@@ -24,10 +24,11 @@ use dwcp_controller::placement::{
     ALTERNATIVES_MAX, Decision, Fleet, Policy, decide, explain, need, validate,
 };
 use dwcp_types::Strategy;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use self::load::Load;
 use self::random::Random;
+use super::nanos::{self, float};
 use super::{Measurement, Options, Peer};
 
 /// The fleet of the target: 1,000 regions of 100 hosts.
@@ -151,27 +152,13 @@ impl Samples {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a measured number, to be printed")]
-const fn float(number: u64) -> f64 {
-    number as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "an index within the samples"
-)]
 fn percentile_us(sorted: &[u64], share: f64) -> f64 {
-    let at = (float(sorted.len() as u64) * share) as usize;
-    let last = sorted.len().saturating_sub(1);
-    sorted.get(at.min(last)).map_or(0.0, |nanos| float(*nanos) / 1e3)
+    nanos::at(sorted, share) / 1e3
 }
 
 /// CPU time of this thread, in nanoseconds.
 fn cpu_now() -> u64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanos.unwrap_or(0))
+    nanos::now(ClockId::ThreadCPUTime)
 }
 
 fn time_decisions(load: &mut Load, decisions: usize) -> anyhow::Result<Samples> {

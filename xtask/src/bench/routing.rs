@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use dwcp_router::{Class, Inputs, Key, Standing, Table, decide, decide_for, explain};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use tokio::sync::watch;
 
 use self::world::{CELLS, Chance, METROS, SERVICES, world};
+use super::nanos::{at, float, now};
 use super::{Measurement, Options, Peer};
 
 /// Decisions of one round; several rounds, of which the best and the middle are told.
@@ -309,27 +310,4 @@ impl Bench {
             measured("explain", told, "one explanation of all regions"),
         ]
     }
-}
-
-/// A clock, in nanoseconds.
-fn now(clock: ClockId) -> u64 {
-    let now = clock_gettime(clock);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanos.unwrap_or(0))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a measured number, to be printed")]
-const fn float(number: u64) -> f64 {
-    number as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "an index within the samples"
-)]
-fn at(sorted: &[u64], share: f64) -> f64 {
-    let at = (float(sorted.len() as u64) * share) as usize;
-    let last = sorted.len().saturating_sub(1);
-    sorted.get(at.min(last)).map_or(0.0, |nanos| float(*nanos))
 }

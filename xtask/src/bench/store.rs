@@ -17,6 +17,7 @@ use dwcp_runtime::store::{Backend, Change, Journaled, LocalStore, Redb};
 use tokio::runtime::Runtime;
 
 use super::latency::Latencies;
+use super::nanos::float;
 use super::scratch::Scratch;
 use super::{Measurement, Options};
 
@@ -248,9 +249,4 @@ fn memory(name: &str) -> Result<f64> {
 
 fn count(took: &Latencies) -> u64 {
     u64::try_from(took.len()).unwrap_or(u64::MAX)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people to read")]
-const fn float(number: u64) -> f64 {
-    number as f64
 }

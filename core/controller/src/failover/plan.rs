@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Log;
-use crate::ownership::{Loss, Place, VmRecord, loss_of};
+use crate::ownership::{Loss, Place, Replica, VmRecord, loss_of};
 use crate::placement::{
     Alternative, Decision, Fleet, Policy, RefusalCount, place_elsewhere,
 };
@@ -134,6 +134,8 @@ struct Candidate<'a> {
     record: &'a VmRecord,
     /// As it is asked for elsewhere: in the region of its replica when it has one.
     request: Cow<'a, PlacementRequest>,
+    /// Where it must start; anywhere that is legal without one.
+    replica: Option<&'a Replica>,
     loss: Loss,
 }
 
@@ -164,12 +166,12 @@ pub fn plan(
     let mut decisions: BTreeMap<VmId, Decision> =
         decisions.map(|decision| (decision.request.clone(), decision)).collect();
     let mut moves = Vec::new();
-    for Candidate { record, loss, .. } in candidates {
+    for Candidate { record, replica, loss, .. } in candidates {
         let vm = record.request.id.clone();
         match decisions.remove(&vm) {
             Some(decision) if decision.chosen.is_some() => {
                 let priority = record.request.priority;
-                let to = at_replica(record, decision.places());
+                let to = at_replica(replica, decision.places());
                 moves.push(Move { vm, priority, to, loss });
             }
             refused => {
@@ -212,7 +214,7 @@ fn candidate<'a>(
         return Err(Unrecovered::ReplicaBehind { since });
     }
     let mut request = Cow::Borrowed(&record.request);
-    let replica = record.replica.as_ref().filter(|_| record.request.keeps_replica());
+    let replica = record.replica.as_deref();
     if let Some(replica) = replica {
         let only = BTreeSet::from([replica.at.region.clone()]);
         let allowed = &record.request.constraints.allowed_regions;
@@ -223,17 +225,13 @@ fn candidate<'a>(
             return Err(Unrecovered::NoLegalTarget { refusals: Vec::new() });
         }
     }
-    Ok(Candidate { record, request, loss })
+    Ok(Candidate { record, request, replica, loss })
 }
 
 /// The places that would do; for a VM with a replica the host that keeps it, whichever of that
 /// region's was chosen.
-fn at_replica(record: &VmRecord, places: Vec<Alternative>) -> Vec<Alternative> {
-    let Some(replica) =
-        record.replica.as_ref().filter(|_| record.request.keeps_replica())
-    else {
-        return places;
-    };
+fn at_replica(replica: Option<&Replica>, places: Vec<Alternative>) -> Vec<Alternative> {
+    let Some(replica) = replica else { return places };
     let Place { region, zone, host } = replica.at.clone();
     let score = places.first().map_or(dwcp_types::Bps::ZERO, |first| first.score);
     vec![Alternative { region, zone, host, score }]

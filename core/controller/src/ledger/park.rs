@@ -2,8 +2,9 @@
 //! its disk's storage, and takes it again when there is room (F32).
 //!
 //! Only what is confirmed can be parked: what is held or being committed has no guest yet. A
-//! replica of a VM that runs elsewhere is parked from its beginning. What a VM gives back goes to the reservation that awaits it (`room`), and a VM that has not given
-//! its room yet does not get it back before that reservation has it or has ended.
+//! replica of a VM that runs elsewhere is parked from its beginning. What a VM gives back goes
+//! to the reservation that awaits it (`room`), and a VM that has not given its room yet does not
+//! get it back before that reservation has it or has ended.
 
 use std::sync::Arc;
 

@@ -172,10 +172,10 @@ impl Ledger {
             return self.reparked(&row, true).changes;
         }
         if matches!(row.stage, Stage::Confirmed) {
-            // A VM that is not pre-empted holds all that it needs, whatever came between; but
-            // a list that is older than its parking says nothing about it.
-            let stands = record.preempted_by.is_none() && settled <= mark;
-            let stands = stands && !claim.is_replica;
+            // A VM that is here and not pre-empted holds all that it needs, whatever came
+            // between; but a list that is older than its parking says nothing about it.
+            let runs = record.preempted_by.is_none() && !claim.is_replica;
+            let stands = runs && settled <= mark;
             return if row.parked && stands {
                 self.reparked(&row, false).changes
             } else {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use dwcp_api::host::StandbyBody;
 use dwcp_types::{CopyId, Epoch, VmId};
 use dwcp_vm::migration::Mirror;
 use dwcp_vm::{CopyOrder, CopyPlace, CopySeen, Storage, launch};
@@ -23,12 +24,11 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use super::mover::{self, OPEN_SECONDS, PRIORITY, attempt, inet, job_ends, jobs};
-use super::process::{self, Process};
+use super::process;
 use super::{
-    KILL_LIMIT, QUIT_LIMIT, Qemu, find_program, make_folder, private_file, said, text,
-    write_disk,
+    QUIT_LIMIT, Qemu, find_program, make_folder, private_file, said, text, write_disk,
 };
-use crate::copier::{Copier, StandbyOrder};
+use crate::copier::Copier;
 use crate::hypervisor::{Done, HypervisorError};
 use crate::standby::STANDBYS;
 
@@ -153,11 +153,7 @@ impl Qemu {
         Ok(())
     }
 
-    async fn keep(
-        &self,
-        vm: &VmId,
-        order: &StandbyOrder,
-    ) -> Result<u16, HypervisorError> {
+    async fn keep(&self, vm: &VmId, order: &StandbyBody) -> Result<u16, HypervisorError> {
         let folder = self.standby_folder(vm);
         make_folder(&folder)?;
         for copy in copies_in(&folder) {
@@ -190,7 +186,7 @@ impl Qemu {
     async fn serve(
         &self,
         vm: &VmId,
-        order: &StandbyOrder,
+        order: &StandbyBody,
         files: &Files,
     ) -> Result<u16, HypervisorError> {
         let program = find_program(PROGRAM).ok_or_else(|| {
@@ -221,7 +217,7 @@ impl Qemu {
 
     fn arguments(
         &self,
-        order: &StandbyOrder,
+        order: &StandbyBody,
         files: &Files,
         port: u16,
     ) -> Result<Vec<String>, HypervisorError> {
@@ -330,7 +326,7 @@ async fn start(
     arguments: &[String],
     files: &Files,
 ) -> Result<(), HypervisorError> {
-    let mut child = Command::new("setsid")
+    let child = Command::new("setsid")
         .arg(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -345,19 +341,14 @@ async fn start(
             sleep(LOOK_AGAIN).await;
         }
     };
-    let ended = tokio::select! {
-        ended = child.wait() => ended.map_or_else(|e| e.to_string(), |s| s.to_string()),
-        () = open => {
-            tokio::spawn(async move { drop(child.wait().await) });
-            return Ok(());
-        }
-        () = sleep(SERVE_LIMIT) => {
-            drop(child.kill().await);
-            format!("its door was not open within {} s", SERVE_LIMIT.as_secs())
-        }
-    };
-    let reason = format!("{PROGRAM}: {ended}: {}", said(&files.log));
-    Err(HypervisorError::Launch { reason })
+    let late = "its door was not open within 10 s";
+    let started = process::ready(child, open, (SERVE_LIMIT, late)).await;
+    let mut child = started.map_err(|ended| {
+        let reason = format!("{PROGRAM}: {ended}: {}", said(&files.log));
+        HypervisorError::Launch { reason }
+    })?;
+    tokio::spawn(async move { drop(child.wait().await) });
+    Ok(())
 }
 
 /// Ends the storage daemon of a copy: it closes its file, and is killed when it does not.
@@ -367,12 +358,7 @@ async fn shut(files: &Files) -> Result<(), HypervisorError> {
     if process.gone_within(QUIT_LIMIT).await {
         return Ok(());
     }
-    process.kill();
-    if process.gone_within(KILL_LIMIT).await {
-        return Ok(());
-    }
-    let Process { pid, .. } = process;
-    Err(HypervisorError::Unkillable { pid, seconds: KILL_LIMIT.as_secs() })
+    process.end().await
 }
 
 fn remove(files: &Files) -> Result<(), HypervisorError> {
@@ -400,7 +386,7 @@ impl Copier for Qemu {
     fn keep_copy<'a>(
         &'a self,
         vm: &'a VmId,
-        order: &'a StandbyOrder,
+        order: &'a StandbyBody,
     ) -> BoxFuture<'a, Result<u16, HypervisorError>> {
         Box::pin(self.keep(vm, order))
     }

@@ -14,8 +14,13 @@ use dwcp_types::{Mib, VmId};
 use dwcp_vm::launch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::process::Child;
+use tokio::time::sleep;
 
-use crate::hypervisor::Usage;
+use crate::hypervisor::{HypervisorError, Usage};
+
+/// SIGKILL works at once unless the disk hangs.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A guest's process, surely.
 #[derive(Debug)]
@@ -41,6 +46,27 @@ pub(crate) fn of_pid_file(pid_file: &Path) -> Option<Process> {
     let own = pid_file.as_os_str().as_encoded_bytes();
     let ours = command_line.split(|byte| *byte == 0).any(|argument| argument == own);
     ours.then_some(Process { pid: u32::try_from(number).ok()?, descriptor })
+}
+
+/// Waits until a process that was just started is ready, for so long at most; else how it ended,
+/// or the words for one that is late, which is ended.
+pub(crate) async fn ready(
+    mut child: Child,
+    ready: impl Future<Output = ()> + Send,
+    (limit, late): (Duration, &str),
+) -> Result<Child, String> {
+    tokio::select! {
+        ended = child.wait() => {
+            Err(ended.map_or_else(|error| error.to_string(), |status| status.to_string()))
+        }
+        () = ready => Ok(child),
+        () = sleep(limit) => {
+            if let Err(error) = child.kill().await {
+                tracing::debug!(%error, "the process was gone already");
+            }
+            Err(late.to_owned())
+        }
+    }
 }
 
 /// The process of a guest of the agent with this data folder, if it lives.
@@ -76,6 +102,16 @@ impl Process {
         {
             tracing::debug!(pid = self.pid, %error, "its session does not stand back");
         }
+    }
+
+    /// Ends it at once and waits until it is gone.
+    pub(crate) async fn end(&self) -> Result<(), HypervisorError> {
+        self.kill();
+        if self.gone_within(KILL_LIMIT).await {
+            return Ok(());
+        }
+        let (pid, seconds) = (self.pid, KILL_LIMIT.as_secs());
+        Err(HypervisorError::Unkillable { pid, seconds })
     }
 
     /// Waits until it is gone, at most this long; says whether it is.

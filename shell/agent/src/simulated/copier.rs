@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dwcp_api::host::StandbyBody;
 use dwcp_types::{CopyId, VmId};
 use dwcp_vm::migration::Mirror;
 use dwcp_vm::{CopyOrder, CopyPlace, CopySeen};
 use futures_util::future::{BoxFuture, ready};
 
 use super::{Guest, Simulated};
-use crate::copier::{Copier, StandbyOrder};
+use crate::copier::Copier;
 use crate::hypervisor::{Done, HypervisorError};
-use crate::qemu::make_folder;
+use crate::qemu::{make_folder, remove_folder};
 use crate::standby::STANDBYS;
 
 /// Nobody listens there.
@@ -39,7 +40,7 @@ impl Simulated {
         data.join(STANDBYS).join(vm.as_str())
     }
 
-    fn keep_file(&self, vm: &VmId, order: &StandbyOrder) -> Result<u16, HypervisorError> {
+    fn keep_file(&self, vm: &VmId, order: &StandbyBody) -> Result<u16, HypervisorError> {
         let folder = self.standby(vm);
         make_folder(&folder)?;
         let path = folder.join(format!("copy-{}", order.copy));
@@ -53,13 +54,7 @@ impl Simulated {
     }
 
     fn drop_files(&self, vm: &VmId) -> Result<(), HypervisorError> {
-        let path = self.standby(vm);
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(HypervisorError::File { what: "remove", path, source })
-            }
-            _ => Ok(()),
-        }
+        remove_folder(&self.standby(vm))
     }
 
     fn take_file(&self, vm: &VmId, copy: CopyId) -> Result<(), HypervisorError> {
@@ -104,7 +99,7 @@ impl Copier for Simulated {
     fn keep_copy<'a>(
         &'a self,
         vm: &'a VmId,
-        order: &'a StandbyOrder,
+        order: &'a StandbyBody,
     ) -> BoxFuture<'a, Result<u16, HypervisorError>> {
         Box::pin(ready(self.keep_file(vm, order)))
     }

@@ -140,20 +140,16 @@ impl Reach {
         told.map_err(|error| away(error, &format!("host {host}")))
     }
 
-    /// Has a host keep a copy of a VM that runs elsewhere; says where it takes in writes.
+    /// Has a host of another region keep a copy of a VM of this one; says where it takes in
+    /// writes.
     pub(crate) async fn put_standby(
         &self,
         at: &Site,
         vm: &VmId,
         body: &StandbyBody,
     ) -> Result<CopyPlace, ApiError> {
-        let told = if at.region == self.region {
-            let params = InstanceParams { vm: vm.clone() };
-            self.host(&at.host)?.call::<PutStandby>(&params, body).await
-        } else {
-            let params = HostVmParams { host: at.host.clone(), vm: vm.clone() };
-            self.peer(&at.region)?.call::<PutPeerStandby>(&params, body).await
-        };
+        let params = HostVmParams { host: at.host.clone(), vm: vm.clone() };
+        let told = self.peer(&at.region)?.call::<PutPeerStandby>(&params, body).await;
         told.map_err(|error| away(error, &format!("host {}", at.host)))
     }
 

@@ -74,14 +74,9 @@ impl Router {
             change(&mut settings);
             let value = encoded(&settings)
                 .map_err(|message| ApiError::new(ErrorCode::Internal, message))?;
-            let key = KEY.to_owned();
-            let compare = match &found {
-                Some(kv) => Compare::unchanged(kv),
-                None => Compare::absent(key.clone()),
-            };
             let txn = Txn {
-                compare: vec![compare],
-                then: vec![Op::Put { key, value, lease: None }],
+                compare: vec![Compare::as_found(KEY, found.as_ref())],
+                then: vec![Op::Put { key: KEY.to_owned(), value, lease: None }],
                 op_id: Some(OpId::random()),
             };
             let outcome = self.parts.engine.txn(txn).await.map_err(failed)?;

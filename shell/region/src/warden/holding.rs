@@ -233,12 +233,8 @@ impl Tenure {
             }
         };
         let value = stored(&next)?;
-        let compare = match &found {
-            Some(kv) => Compare::unchanged(kv),
-            None => Compare::absent(key.clone()),
-        };
         let txn = Txn {
-            compare: vec![compare],
+            compare: vec![Compare::as_found(&key, found.as_ref())],
             then: vec![Op::Put { key, value, lease: None }],
             op_id: Some(OpId::random()),
         };

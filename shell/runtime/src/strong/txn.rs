@@ -103,6 +103,12 @@ impl Compare {
         Self::Revision { key: record.key.clone(), mod_revision: record.mod_revision }
     }
 
+    /// The key is as it was found: as this record says, or not there.
+    #[must_use]
+    pub fn as_found(key: &str, found: Option<&KeyValue>) -> Self {
+        found.map_or_else(|| Self::absent(key), Self::unchanged)
+    }
+
     /// The key it looks at.
     #[must_use]
     pub fn key(&self) -> &str {
