@@ -62,6 +62,7 @@ impl Daemon {
             image: String::new(),
             decision: DecisionSummary::default(),
             recovered: None,
+            home: None,
             replica: None,
             disk_from: None,
             created_at: step.now,

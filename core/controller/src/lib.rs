@@ -1,5 +1,6 @@
 //! Decides where VMs run. Performs nothing.
 
+pub mod evacuation;
 pub mod failover;
 mod host_fit;
 pub mod lease;

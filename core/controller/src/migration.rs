@@ -130,6 +130,10 @@ pub struct Ask {
     pub reservation: ReservationId,
     /// Only its disk moves; its guest is off.
     pub cold: bool,
+    /// Its disk has a copy in another region, which is let go before the disk leaves, and made
+    /// anew by the new owner.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replicated: bool,
     /// Why.
     pub cause: Cause,
     /// How urgent, 1 to 10.
@@ -230,6 +234,12 @@ impl Migration {
         self.step == Step::Done
     }
 
+    /// Whether its VM's disk is on its way, or about to be: no other copy of it is made then.
+    #[must_use]
+    pub const fn takes_disk(&self) -> bool {
+        matches!(self.step, Step::Preparing | Step::Moving)
+    }
+
     /// Whether it may still be given up: nothing is committed, and it is not given up yet.
     #[must_use]
     pub const fn is_free(&self) -> bool {
@@ -314,10 +324,9 @@ pub enum Unmovable {
         /// Where.
         region: RegionId,
     },
-    /// Its disk is mirrored already.
-    #[error(
-        "the VM's disk is mirrored to another region (`--on-region-loss sync-replica`), and such a VM cannot be moved yet"
-    )]
+    /// Its record still relies on the copy of its disk in another region: that has to be let go
+    /// before the disk leaves, because a disk has one mirror at a time.
+    #[error("the VM's record still relies on its replica")]
     Mirrored,
     /// It makes room for another.
     #[error("the VM is stopped for a more urgent one and has no capacity of its own")]
@@ -348,9 +357,6 @@ pub fn check_movable(
     if record.preempted_by.is_some() {
         return Err(Unmovable::Preempted);
     }
-    if record.request.keeps_replica() {
-        return Err(Unmovable::Mirrored);
-    }
     let fits = match record.power {
         Power::Running | Power::Paused => !cold,
         Power::Stopped => cold,
@@ -379,7 +385,12 @@ pub fn hand_over(
     if !same {
         return Err(Unmovable::Changed);
     }
-    Ok(owned(record, site, &migration.reservation, now))
+    if record.replica.as_ref().is_some_and(|replica| replica.is_in_sync()) {
+        return Err(Unmovable::Mirrored);
+    }
+    let driven_out = matches!(ask.cause, Cause::Maintenance | Cause::Failover);
+    let home = if driven_out { record.home_from(&site.region) } else { None };
+    Ok(VmRecord { home, ..owned(record, site, &migration.reservation, now) })
 }
 
 /// The record with its old owner again, under yet another epoch, because the guest never ran
@@ -399,7 +410,9 @@ pub fn take_back(
     if !same {
         return Err(Unmovable::Changed);
     }
-    Ok(owned(record, &migration.ask.source, &migration.ask.reservation, now))
+    let source = &migration.ask.source;
+    let home = record.home.clone().filter(|home| *home != source.region);
+    Ok(VmRecord { home, ..owned(record, source, &migration.ask.reservation, now) })
 }
 
 /// Whether others have decided about a VM since its target became its owner: it was deleted,
@@ -410,6 +423,8 @@ pub fn is_overtaken(record: Option<&VmRecord>, migration: &Migration) -> bool {
     record.is_none_or(|record| record.owner.epoch > committed)
 }
 
+/// The record with another owner. The disk that it had went along, so it is no copy of before
+/// any more; and a copy in the VM's own region would be lost with it.
 fn owned(
     record: &VmRecord,
     site: &Site,
@@ -425,6 +440,8 @@ fn owned(
         },
         generation: record.generation.next(),
         reservation: reservation.clone(),
+        disk_from: None,
+        replica: record.replica.clone().filter(|it| it.at.region != site.region),
         updated_at: now.max(record.updated_at),
         ..record.clone()
     }
@@ -460,6 +477,7 @@ mod tests {
             generation: Generation::FIRST,
             reservation: ReservationId::new("r-1").unwrap(),
             cold: false,
+            replicated: false,
             cause: Cause::Manual,
             priority: 5,
             downtime_ms_max: 5_000,

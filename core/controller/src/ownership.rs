@@ -92,6 +92,10 @@ pub struct VmRecord {
     /// How it came to its owner when that was not by being placed: another region was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered: Option<Box<Recovered>>,
+    /// The region that it goes back to (F18): the first that it was driven out of, because that was
+    /// lost or emptied. Whoever moves it for another reason gives it no other home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<RegionId>,
     /// The copy of its disk in another region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<Box<Replica>>,
@@ -135,6 +139,13 @@ impl VmRecord {
             tier: request.tier,
             groups: groups.collect(),
         }
+    }
+
+    /// The region that it goes back to once it was driven out of where it is.
+    #[must_use]
+    pub fn home_from(&self, to: &RegionId) -> Option<RegionId> {
+        let home = self.home.as_ref().unwrap_or(&self.owner.region);
+        (home != to).then(|| home.clone())
     }
 
     /// What orders two records of one VM.

@@ -32,6 +32,8 @@ pub struct Seen {
     pub host: Option<HostSeen>,
     /// For how long the standby has not answered; nothing when it does.
     pub standby_silent_for: Option<Duration>,
+    /// The VM moves to another region: its disk goes there, and a disk has one mirror at a time.
+    pub moves: bool,
 }
 
 /// What the guest's host says of the copy.
@@ -86,6 +88,8 @@ pub enum Parted {
     Lost,
     /// The standby does not answer.
     StandbySilent,
+    /// The VM moves.
+    Moves,
 }
 
 impl Parted {
@@ -96,6 +100,7 @@ impl Parted {
             Self::OtherOwner => "its VM has another owner",
             Self::Lost => "it is not written any more",
             Self::StandbySilent => "the host that keeps it does not answer",
+            Self::Moves => "its VM moves",
         }
     }
 }
@@ -109,6 +114,10 @@ pub fn next(record: &VmRecord, replica: &Replica, seen: &Seen) -> Next {
     }
     let silent_for = seen.standby_silent_for.unwrap_or_default();
     let host = seen.host.unwrap_or_default();
+    if seen.moves {
+        let held_to = replica.is_in_sync() || host.relies_on(copy);
+        return if held_to { Next::Part(Parted::Moves) } else { Next::Keep };
+    }
     // A guest that is off by its owner's wish has written nothing since.
     let stopped = record.power == Power::Stopped && host.ordered == Some(copy);
     if replica.is_in_sync() {
@@ -139,7 +148,8 @@ pub fn next(record: &VmRecord, replica: &Replica, seen: &Seen) -> Next {
 pub fn is_relied_on(replica: &Replica, seen: &Seen) -> bool {
     let host = seen.host.unwrap_or_default();
     let (copy, silent) = (replica.copy, seen.standby_silent_for.is_some());
-    replica.is_in_sync() || host.relies_on(copy) || (host.follows(copy) && !silent)
+    let may_be = host.follows(copy) && !silent && !seen.moves;
+    replica.is_in_sync() || host.relies_on(copy) || may_be
 }
 
 #[cfg(test)]
@@ -190,7 +200,7 @@ mod tests {
     }
 
     fn host(host: HostSeen) -> Seen {
-        Seen { host: Some(host), standby_silent_for: None }
+        Seen { host: Some(host), ..Seen::default() }
     }
 
     #[test]
@@ -235,6 +245,7 @@ mod tests {
         let silent = |record: &VmRecord, seconds| Seen {
             host: Some(HostSeen { relied_on: true, ..following(record) }),
             standby_silent_for: Some(Duration::from_secs(seconds)),
+            moves: false,
         };
         assert_eq!(judged(&vm, &silent(&vm, 9)), Next::Keep);
         assert_eq!(judged(&vm, &silent(&vm, 10)), Next::Part(Parted::StandbySilent));
@@ -242,9 +253,32 @@ mod tests {
         let waits = |seconds| Seen {
             host: None,
             standby_silent_for: Some(Duration::from_secs(seconds)),
+            moves: false,
         };
         assert_eq!(judged(&parted, &waits(299)), Next::Keep);
         assert_eq!(judged(&parted, &waits(300)), Next::Replace);
+    }
+
+    #[test]
+    fn a_copy_rests_while_its_vm_moves_and_the_record_lets_go_of_it_first() {
+        let vm = in_sync();
+        let moves = |host| Seen { host: Some(host), moves: true, ..Seen::default() };
+        let held_to = moves(HostSeen { relied_on: true, ..following(&vm) });
+        assert_eq!(judged(&vm, &held_to), Next::Part(Parted::Moves));
+        assert!(relied(&vm, &held_to), "until that is written");
+        let parted = part(&vm, NOW).unwrap();
+        assert_eq!(judged(&parted, &held_to), Next::Keep);
+        assert!(!relied(&parted, &held_to));
+        // One that is just being made is never relied on before the VM has moved.
+        let begun = begun();
+        let equal = moves(following(&begun));
+        assert_eq!(judged(&begun, &equal), Next::Keep);
+        assert!(!relied(&begun, &equal));
+        let held_to = moves(HostSeen { relied_on: true, ..following(&begun) });
+        assert_eq!(judged(&begun, &held_to), Next::Part(Parted::Moves));
+        // It stayed where it was: what was ended is begun under the next name.
+        let ended = HostSeen { written: None, equal: false, lost: true, ..following(&begun) };
+        assert_eq!(judged(&begun, &host(ended)), Next::Part(Parted::Lost));
     }
 
     #[test]
@@ -268,6 +302,7 @@ mod tests {
         ConnectionBreaks,
         ProcessDies,
         StandbySilent(bool),
+        Moves(bool),
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -279,6 +314,7 @@ mod tests {
             1 => Just(Event::ConnectionBreaks),
             1 => Just(Event::ProcessDies),
             1 => any::<bool>().prop_map(Event::StandbySilent),
+            1 => any::<bool>().prop_map(Event::Moves),
         ]
     }
 
@@ -310,16 +346,17 @@ mod tests {
             relied && self.written != Some((copy, true))
         }
 
-        fn take(&mut self, order: (CopyId, bool)) {
+        fn take(&mut self, order: (CopyId, bool), placed: bool) {
             let withdrawn = |old: (CopyId, bool)| order.0 == old.0 && old.1 && !order.1;
             if self.order.is_some_and(|old| order.0 < old.0 || withdrawn(old)) {
                 return;
             }
             self.order = Some(order);
-            if self.written.is_some_and(|(copy, _)| copy != order.0) {
+            let rests = !placed && !order.1;
+            if self.written.is_some_and(|(copy, _)| copy != order.0 || rests) {
                 self.written = None;
             }
-            if self.written.is_none() && !order.1 && self.begun != Some(order.0) {
+            if placed && self.written.is_none() && !order.1 && self.begun != Some(order.0) {
                 self.begun = Some(order.0);
                 self.written = Some((order.0, false));
             }
@@ -331,11 +368,16 @@ mod tests {
         fn what_is_in_sync_has_every_write_that_was_acknowledged(
             events in prop::collection::vec(event(), 1..80),
         ) {
-            let (mut vm, mut host, mut silent) = (begun(), Host::default(), None);
+            let (mut vm, mut host) = (begun(), Host::default());
+            let (mut silent, mut moves) = (None, false);
             // Writes acknowledged to the guest, and how many of them each copy has.
             let (mut writes, mut has) = (0_u32, std::collections::BTreeMap::new());
             for event in events {
-                let seen = Seen { host: Some(host.seen()), standby_silent_for: silent };
+                let seen = Seen {
+                    host: Some(host.seen()),
+                    standby_silent_for: silent,
+                    moves,
+                };
                 let replica = vm.replica.as_deref().unwrap();
                 match event {
                     Event::Decide => match next(&vm, replica, &seen) {
@@ -344,7 +386,7 @@ mod tests {
                         Next::Keep | Next::Replace => {}
                     },
                     Event::Tell => {
-                        host.take((replica.copy, is_relied_on(replica, &seen)));
+                        host.take((replica.copy, is_relied_on(replica, &seen)), !moves);
                     }
                     Event::Copied => {
                         if let Some((copy, whole)) = &mut host.written {
@@ -363,6 +405,7 @@ mod tests {
                     Event::StandbySilent(is) => {
                         silent = is.then_some(PART_AFTER);
                     }
+                    Event::Moves(is) => moves = is,
                 }
                 let replica = vm.replica.as_deref().unwrap();
                 if replica.is_in_sync() {

@@ -40,6 +40,13 @@ pub(crate) enum Want {
     Move(MoveOrder),
 }
 
+impl Want {
+    /// Whether it has the VM's disk leave this host.
+    pub(crate) const fn takes_disk_away(&self) -> bool {
+        matches!(self, Self::Move(MoveOrder::Out(_)))
+    }
+}
+
 /// What is wanted and waits until an earlier wish is on disk.
 #[derive(Debug)]
 pub(crate) struct Put {

@@ -1,11 +1,12 @@
 //! The HTTP API: operations, wire types, the OpenAPI document and the typed client.
 //!
-//! Three doors, one style: the operator's API (`public`, `failover`, `routing`, `state`), what daemons ask of each other
+//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `routing`, `state`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
 pub mod engine;
 mod error;
+pub mod evacuation;
 pub mod failover;
 pub mod host;
 pub mod migration;

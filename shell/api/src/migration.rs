@@ -117,6 +117,9 @@ pub struct MigrationItem {
     pub site: Option<Site>,
     /// Only the disk moves.
     pub cold: bool,
+    /// Its disk has a replica, which is let go before the disk leaves, and made anew after.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replicated: bool,
     /// Why.
     pub cause: Cause,
     /// How urgent.

@@ -13,6 +13,7 @@ use dwcp_types::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use dwcp_controller::evacuation::Evacuation;
 use dwcp_controller::ownership::{ClientToken, Replica};
 
 use crate::NoParams;
@@ -43,6 +44,9 @@ pub struct RegionItem {
     pub region: Region,
     /// Where its daemon answers, `host:port`.
     pub endpoint: String,
+    /// It is to be emptied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evacuation: Option<Evacuation>,
     /// Its health as this daemon sees it.
     pub health: Health,
     /// How old that knowledge is, in milliseconds; nothing when it was never heard from.
@@ -251,6 +255,9 @@ pub struct VmItem {
     pub priority: u8,
     /// How well guarded.
     pub tier: Tier,
+    /// The region that it goes back to, when it was driven out of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<RegionId>,
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use dwcp_api::{
-    Described, document, engine, failover, host, migration, peer, public, routing, state,
+    Described, document, engine, evacuation, failover, host, migration, peer, public, routing, state,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -27,6 +27,7 @@ fn the_operators_document_is_current() {
     described.extend(failover::described());
     described.extend(state::described());
     described.extend(migration::described());
+    described.extend(evacuation::described());
     described.extend(routing::described());
     compare("dwcp-v1.json", "DWCP Federation", &described);
 }

@@ -2,6 +2,7 @@
 
 mod console;
 mod drill;
+mod evacuate;
 mod failover;
 mod migrate;
 mod place;
@@ -43,6 +44,10 @@ pub(crate) async fn act(
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,
         FederationCommand::Failover(args) => failover::failover(run, *args).await,
+        FederationCommand::Evacuate(args) => evacuate::evacuate(run, *args).await,
+        FederationCommand::Failback(args) => {
+            Box::pin(evacuate::failback(run, args)).await
+        }
         FederationCommand::Drill(args) => drill::drill(&args),
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
         FederationCommand::Routing(command) => {

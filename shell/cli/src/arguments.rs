@@ -3,6 +3,7 @@
 //! Every federation command is reached with and without the word `federation` (F82), because
 //! the source uses both.
 
+mod evacuate;
 mod failover;
 mod migrate;
 mod region;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use evacuate::{EvacuateArgs, EvacuateCommand, FailbackArgs};
 pub(crate) use failover::{FailoverArgs, FailoverCommand};
 pub(crate) use migrate::{
     BeginArgs, MigrateArgs, MigrateCommand, QueueArgs, StatusOfArgs,
@@ -155,6 +157,10 @@ pub(crate) enum FederationCommand {
     Status(StatusArgs),
     /// Start a lost region's VMs elsewhere; see which regions live and who says so
     Failover(Box<FailoverArgs>),
+    /// Move all VMs out of a region that lives; see who stays and why; call it off
+    Evacuate(Box<EvacuateArgs>),
+    /// Move back to a region what was driven out of it
+    Failback(FailbackArgs),
     /// Lose a region of a test bed on this machine on purpose, with real guests, and report what
     /// became of its VMs
     Drill(DrillArgs),

@@ -1,5 +1,6 @@
 //! Replies as people read them. Pure: a reply and a [`Look`] in, text out.
 
+mod evacuate;
 mod event;
 mod failover;
 mod migrate;
@@ -10,6 +11,7 @@ mod state;
 mod status;
 mod vm;
 
+pub(crate) use evacuate::{evacuation, evacuation_cancelled, evacuations};
 pub(crate) use event::events;
 pub(crate) use failover::{
     failover_history, failover_log, failover_plan, failover_status,

@@ -30,7 +30,7 @@ use dwcp_types::{HostId, RegionId, VmId};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use self::background::{announce, show_books};
+use self::background::{announce, record, show_books};
 use self::guard::Guard;
 use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
@@ -383,6 +383,7 @@ impl Core {
         spawn(tasks, "the status", self.status.clone().run());
         spawn(tasks, "the router", self.router.clone().run());
         spawn(tasks, "the moves", self.migrations().run());
+        spawn(tasks, "the evacuator", self.evacuator().run());
         spawn(tasks, "the replicas", self.replicator().run());
         spawn(tasks, "the keeper of copies", self.keeper().run());
         let reconciler = Reconciler {
@@ -500,6 +501,7 @@ impl Core {
             local: self.local_guests(),
             rescuer: self.rescuer(),
             migrations: self.migrations(),
+            evacuator: self.evacuator(),
             router: self.router.clone(),
             peers: self.peers.clone(),
         });
@@ -580,14 +582,6 @@ fn peers(
 ) -> anyhow::Result<BTreeMap<RegionId, Client>> {
     let others = federation.regions.iter().filter(|spec| spec.region.id != *own);
     others.filter_map(|spec| net.region(spec).transpose()).collect()
-}
-
-fn record(spec: &RegionSpec) -> anyhow::Result<RegionRecord> {
-    let endpoint = spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&spec.region.id))?;
-    Ok(RegionRecord {
-        region: spec.region.as_ref().clone(),
-        endpoint: endpoint.to_string(),
-    })
 }
 
 fn policy(federation: &Federation) -> Policy {

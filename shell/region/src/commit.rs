@@ -350,6 +350,7 @@ fn draft(
         image: body.image,
         decision: body.decision,
         recovered: None,
+        home: None,
         replica: None,
         disk_from: None,
         created_at: now,

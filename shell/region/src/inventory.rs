@@ -46,6 +46,7 @@ impl Inventory {
         RegionItem {
             region: record.region.clone(),
             endpoint: record.endpoint.clone(),
+            evacuation: record.evacuation.clone(),
             health: self.fleet.health(id),
             age_ms: heard_at.map(|at| age_ms(now, at)),
             total: sum(|host| host.total),
@@ -103,6 +104,7 @@ impl Inventory {
             shape: request.shape,
             priority: request.priority,
             tier: request.tier,
+            home: record.home.clone(),
             labels: request.labels.clone(),
             created_at: record.created_at,
         }

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod commit;
 pub mod config;
 pub mod engine;
+pub mod evacuate;
 pub mod events;
 pub mod fleet;
 pub mod host_link;

@@ -102,6 +102,13 @@ impl Board {
         drop(going.wait_for(|going| going.contains(id)).await);
     }
 
+    /// The VMs whose disks are on their way.
+    pub(crate) fn disks_under_way(&self) -> BTreeSet<VmId> {
+        let known = self.known();
+        let going = known.all.values().filter(|it| it.takes_disk());
+        going.map(|it| it.ask.vm.clone()).collect()
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,7 +235,7 @@ impl Migrations {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Migration>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Migration>> {
         self.board.known().all.values().cloned().collect()
     }
 

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_api::evacuation::{
+    CancelEvacuation, EvacuationItem, EvacuationList, ListEvacuations, PostEvacuation,
+    StartEvacuation,
+};
 use dwcp_api::failover::{
     FailoverList, FailoverReply, FailoverStatus, GetFailover, ListFailovers,
     PostFailover, StartFailover,
@@ -36,6 +40,7 @@ use futures_util::future::join_all;
 use crate::bind::bind;
 use crate::capacity::CapacityPlanner;
 use crate::engine;
+use crate::evacuate::Evacuator;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, no_such_vm};
 use crate::local_guests::LocalGuests;
@@ -74,6 +79,8 @@ pub struct PublicApi {
     pub rescuer: Option<Arc<Rescuer>>,
     /// Moves VMs between regions.
     pub migrations: Arc<Migrations>,
+    /// Empties regions.
+    pub evacuator: Arc<Evacuator>,
     /// Says where requests go.
     pub router: Arc<Router>,
     /// The daemons of the other regions.
@@ -97,7 +104,7 @@ pub(crate) fn admit(caller: &Caller) -> Result<(), ApiError> {
 /// The operator's routes.
 #[must_use]
 pub fn routes(api: &Arc<PublicApi>) -> Routes {
-    let start = Arc::clone(api);
+    let (start, empty) = (Arc::clone(api), Arc::clone(api));
     let routes = bind! { api, admit,
         GetStatus => status;
         GetFailover => failover;
@@ -119,6 +126,8 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         ListMigrations => list_migrations;
         GetMigration => get_migration;
         CancelMigration => cancel_migration;
+        ListEvacuations => evacuations;
+        CancelEvacuation => cancel_evacuation;
         GetRouting => routing;
         PutRouting => configure_routing;
         PutRoutingEndpoint => set_routing_endpoint;
@@ -126,12 +135,19 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         GetRoutingLatency => routing_latency;
         ReplayRouting => replay_routing;
     };
-    // Who asks is kept with the log.
-    routes.bind::<PostFailover, _, _>(move |caller, _, body| {
+    // Who asks is kept with what is wanted.
+    let routes = routes.bind::<PostFailover, _, _>(move |caller, _, body| {
         let api = Arc::clone(&start);
         async move {
             admit(&caller)?;
             api.start_failover(caller, body).await
+        }
+    });
+    routes.bind::<PostEvacuation, _, _>(move |caller, _, body| {
+        let api = Arc::clone(&empty);
+        async move {
+            admit(&caller)?;
+            api.evacuator.start(caller.identity.to_string(), body).await
         }
     })
 }
@@ -332,6 +348,19 @@ impl PublicApi {
         (): (),
     ) -> Result<MigrationItem, ApiError> {
         self.migrations.cancel(&params.migration).await
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn evacuations(&self, _: NoParams, (): ()) -> Result<EvacuationList, ApiError> {
+        Ok(self.evacuator.list())
+    }
+
+    async fn cancel_evacuation(
+        &self,
+        params: RegionParams,
+        (): (),
+    ) -> Result<EvacuationItem, ApiError> {
+        self.evacuator.cancel(&params.region).await
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dwcp_api::public::AddRegion;
 use dwcp_api::{ApiError, ErrorCode};
+use dwcp_controller::evacuation::Evacuation;
 use dwcp_controller::ownership::region_key;
 use dwcp_runtime::strong::{
     Compare, KeyValue, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
@@ -48,7 +49,8 @@ impl RegionRecords {
     /// When there is one of this name, or what is said of it makes no sense.
     pub async fn add(&self, asked: AddRegion) -> Result<RegionRecord, ApiError> {
         check(&asked)?;
-        let record = RegionRecord { region: asked.region, endpoint: asked.endpoint };
+        let (region, endpoint) = (asked.region, asked.endpoint);
+        let record = RegionRecord { region, endpoint, evacuation: None };
         let key = region_key(&record.region.id);
         let txn = put(Compare::absent(key.clone()), key, &record)?;
         match self.engine.txn(txn).await.map_err(|e| engine::failed(&e))? {
@@ -66,17 +68,51 @@ impl RegionRecords {
     ///
     /// # Errors
     ///
-    /// When there is none of this name or the engine does not answer.
+    /// When there is none of this name, it is being emptied, or the engine does not answer.
     pub async fn set_enabled(
         &self,
         region: &RegionId,
         enabled: bool,
     ) -> Result<RegionRecord, ApiError> {
-        let changed = self.change(region, |record| record.region.enabled = enabled);
-        changed
-            .await
-            .map_err(|e| engine::failed(&e))?
-            .ok_or_else(|| no_such_region(region))
+        let emptied = |record: &RegionRecord| record.evacuation.is_some();
+        let changed = self.told(region, |record| {
+            record.region.enabled = enabled && !emptied(record);
+        });
+        let record = changed.await?;
+        if enabled && emptied(&record) {
+            let message = format!("region {region} is being emptied");
+            return Err(ApiError::new(ErrorCode::Conflict, message).with_remedy(format!(
+                "call that off first: dwcp-cli federation evacuate cancel {region}"
+            )));
+        }
+        Ok(record)
+    }
+
+    /// Closes a region for new VMs and has it emptied, or leaves those in it that are still
+    /// there. It stays closed until it is enabled again.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of this name or the engine does not answer.
+    pub async fn evacuate(
+        &self,
+        region: &RegionId,
+        evacuation: Option<&Evacuation>,
+    ) -> Result<RegionRecord, ApiError> {
+        let changed = self.told(region, |record| {
+            record.region.enabled &= evacuation.is_none();
+            record.evacuation = evacuation.cloned();
+        });
+        changed.await
+    }
+
+    async fn told(
+        &self,
+        region: &RegionId,
+        change: impl Fn(&mut RegionRecord),
+    ) -> Result<RegionRecord, ApiError> {
+        let changed = self.change(region, change).await;
+        changed.map_err(|e| engine::failed(&e))?.ok_or_else(|| no_such_region(region))
     }
 
     /// Writes this daemon's own region as its configuration file has it.
@@ -93,9 +129,10 @@ impl RegionRecords {
             return Ok(());
         }
         self.change(id, |record| {
-            let enabled = record.region.enabled;
+            let (enabled, evacuation) = (record.region.enabled, record.evacuation.take());
             *record = configured.clone();
             record.region.enabled = enabled;
+            record.evacuation = evacuation;
         })
         .await?;
         Ok(())
@@ -143,7 +180,7 @@ fn decoded(kv: &KeyValue) -> Result<RegionRecord, String> {
         .map_err(|reason| format!("the record {} cannot be read: {reason}", kv.key))
 }
 
-fn no_such_region(region: &RegionId) -> ApiError {
+pub(crate) fn no_such_region(region: &RegionId) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("there is no region {region}"))
         .with_remedy("`dwcp-cli federation region list` shows what there is")
 }

@@ -31,7 +31,7 @@ use crate::claims::{self, Claims, Missed};
 use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::lifecycle::Lifecycle;
-use crate::migrate::Reach;
+use crate::migrate::{Board, Reach};
 use crate::mirror::{Change, Mirror};
 use crate::world::World;
 
@@ -71,6 +71,8 @@ pub struct Replicator {
     pub events: Events,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// What is known of moves.
+    pub board: Arc<Board>,
     /// What is remembered of each VM.
     pub cares: Mutex<BTreeMap<VmId, Care>>,
 }
@@ -105,8 +107,12 @@ impl Replicator {
                 };
                 cares.retain(|vm, _| cared_for(vm));
             }
+            let moving = self.board.disks_under_way();
             let mut looks = futures_util::stream::iter(own)
-                .map(|record| self.look_after(record))
+                .map(|record| {
+                    let moves = moving.contains(&record.request.id);
+                    self.look_after(record, moves)
+                })
                 .buffer_unordered(AT_ONCE);
             while looks.next().await.is_some() {}
             drop(looks);
@@ -135,12 +141,14 @@ impl Replicator {
             && record.power != Power::Deleted
     }
 
-    async fn look_after(&self, record: Arc<VmRecord>) {
+    async fn look_after(&self, record: Arc<VmRecord>, moves: bool) {
         let vm = record.request.id.clone();
         let mut care = self.cares().get(&vm).cloned().unwrap_or_default();
         let looked = match record.replica.as_deref() {
+            // A place that is chosen now may be no place where the VM goes.
+            None if moves => self.rest(&record, &mut care).await,
             None => self.begin(&record, &mut care).await,
-            Some(replica) => self.carry_on(&record, replica, &mut care).await,
+            Some(replica) => self.carry_on(&record, (replica, moves), &mut care).await,
         };
         if let Err(error) = looked {
             let text = format!("its replica waits: {error}");
@@ -159,10 +167,15 @@ impl Replicator {
 
     /// Finds the first place. Until there is one the guest runs without.
     async fn begin(&self, record: &VmRecord, care: &mut Care) -> Result<(), ApiError> {
+        self.rest(record, care).await?;
+        self.choose(record, care).await
+    }
+
+    /// Has the guest run without a copy.
+    async fn rest(&self, record: &VmRecord, care: &mut Care) -> Result<(), ApiError> {
         let copy = CopyId::first_of(record.owner.epoch);
         let alone = CopyOrder { copy, relied_on: false, to: None };
-        self.tell_host(record, alone, care).await?;
-        self.choose(record, care).await
+        self.tell_host(record, alone, care).await
     }
 
     /// Chooses a place, holds its storage, and writes it into the record.
@@ -254,7 +267,7 @@ impl Replicator {
     async fn carry_on(
         &self,
         record: &VmRecord,
-        replica: &Replica,
+        (replica, moves): (&Replica, bool),
         care: &mut Care,
     ) -> Result<(), ApiError> {
         let host = self.host_seen(record);
@@ -276,6 +289,7 @@ impl Replicator {
         let seen = Seen {
             host,
             standby_silent_for: care.silent_since.map(|at| now.saturating_sub(at)),
+            moves,
         };
         match next(record, replica, &seen) {
             Next::Keep => {}
@@ -300,7 +314,7 @@ impl Replicator {
             }
             Next::Replace => return self.choose(record, care).await,
         }
-        let door = care.door.as_ref().filter(|(copy, _)| *copy == replica.copy);
+        let door = care.door.as_ref().filter(|(copy, _)| *copy == replica.copy && !moves);
         let order = CopyOrder {
             copy: replica.copy,
             relied_on: is_relied_on(replica, &seen),

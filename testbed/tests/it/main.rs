@@ -8,6 +8,7 @@ mod crashes;
 mod doorways;
 mod engine;
 mod examples;
+mod evacuation;
 mod failover;
 mod full_disk;
 mod guests;

@@ -51,7 +51,8 @@ async fn placed_as(federation: &Federation, ask: &Ask) {
     }
 }
 
-async fn ask_until_fresh(door: &Door, wish: &AskMigration) -> MigrationId {
+/// Asks for a move until the daemon that is asked has heard of the VM.
+pub(crate) async fn ask_until_fresh(door: &Door, wish: &AskMigration) -> MigrationId {
     until("the move is taken", || async {
         ask(door, wish).await.map(|item| item.id).map_err(|error| error.to_string())
     })

@@ -9,11 +9,16 @@ use dwcp_api::public::VmDetail;
 use dwcp_api::{CallError, NoParams};
 use dwcp_controller::failover::Unrecovered;
 use dwcp_controller::liveness::RegionState;
+use dwcp_controller::migration::Outcome;
 use dwcp_controller::ownership::Loss;
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::drill::last_after as last;
-use dwcp_testbed::{Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, until};
-use dwcp_types::{Capacity, Epoch, Gib, Power, RegionId, VmPhase};
+use dwcp_testbed::{
+    Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, until, wish,
+};
+use dwcp_types::{Capacity, CopyId, Epoch, Gib, Power, RegionId, VmPhase};
+
+use crate::moves::ask_until_fresh;
 
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
@@ -28,6 +33,30 @@ fn kept(vm: &str) -> Ask {
 
 async fn placed(federation: &Federation, vm: &str) {
     federation.place_in("far", &[kept(vm)]).await;
+}
+
+/// Moves a VM, which then runs in the region.
+async fn moves(federation: &Federation, vm: &str, to: &str) {
+    let door = federation.at("home");
+    let asked = ask_until_fresh(&door, &wish(vm, to)).await;
+    let end = door.move_is_over(&asked).await;
+    assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");
+    assert!(end.replicated, "{end:?}");
+    runs_in(federation, vm, to).await;
+}
+
+/// Waits until the first copy of an epoch has every write, in this region.
+async fn followed_in(federation: &Federation, vm: &str, region: &str, epoch: u64) {
+    let door = federation.at("home");
+    let first = CopyId::first_of(Epoch::new(epoch));
+    until(&format!("copy {first} of {vm} follows in {region}"), || async {
+        let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
+        let follows = seen.replica.as_ref().is_some_and(|it| {
+            it.is_in_sync() && it.copy >= first && it.at.region.as_str() == region
+        });
+        if follows { Ok(()) } else { Err(format!("{:?} {:?}", seen.replica, seen.observed)) }
+    })
+    .await;
 }
 
 /// Waits until the record says that the copy of this number has every write.
@@ -78,11 +107,11 @@ async fn command(
     federation.at("middle").call::<PostFailover>(&NoParams {}, &body).await
 }
 
-async fn runs_in_middle(federation: &Federation, vm: &str) -> VmDetail {
+async fn runs_in(federation: &Federation, vm: &str, region: &str) -> VmDetail {
     let door = federation.at("home");
-    until(&format!("{vm} runs in middle"), || async {
+    until(&format!("{vm} runs in {region}"), || async {
         let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
-        let there = seen.item.region.as_str() == "middle";
+        let there = seen.item.region.as_str() == region;
         if there && seen.item.phase == VmPhase::Running {
             Ok(seen)
         } else {
@@ -137,7 +166,7 @@ async fn no_write_that_a_guest_was_told_of_is_lost_with_its_region() {
     federation.sees("middle", "far", RegionState::Dead).await;
     let begun = command(&federation, ask(false, false)).await.unwrap();
     assert_eq!(begun.plan.moves[0].loss, Loss::Memory);
-    let there = runs_in_middle(&federation, "vm-kept").await;
+    let there = runs_in(&federation, "vm-kept", "middle").await;
     assert_eq!(there.item.epoch, Epoch::new(2));
     let console = started(&federation, "vm-kept", 1).await;
     let found = last(&console, "disk had tick ");
@@ -225,7 +254,7 @@ async fn a_copy_that_fell_behind_is_started_from_only_when_an_operator_says_so()
     let begun = command(&federation, ask(false, true)).await.unwrap();
     let loss = begun.plan.moves.first().map(|it| it.loss);
     assert_eq!(loss, Some(Loss::Latest { since }), "{:?}", begun.plan);
-    let there = runs_in_middle(&federation, "vm-kept").await;
+    let there = runs_in(&federation, "vm-kept", "middle").await;
     assert_eq!(there.item.epoch, Epoch::new(2));
     federation.end();
 }
@@ -333,5 +362,51 @@ async fn a_vm_whose_copy_nobody_may_keep_runs_and_says_so() {
     federation.in_phase("home", "vm-alone", VmPhase::Stopped).await;
     door.want("vm-alone", Power::Running).await.unwrap();
     federation.in_phase("home", "vm-alone", VmPhase::Running).await;
+    federation.end();
+}
+
+/// To the region of its copy and back: the copy is then where the VM came from, and no room is
+/// held twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_moves_to_where_its_copy_is_and_has_it_made_where_it_was() {
+    let federation = Federation::start(Plan::simulated(regions())).await;
+    placed(&federation, "vm-kept").await;
+    in_sync(&federation, "vm-kept", 1).await;
+    for (epoch, to, from) in [(2, "middle", "far"), (3, "far", "middle")] {
+        moves(&federation, "vm-kept", to).await;
+        followed_in(&federation, "vm-kept", from, epoch).await;
+        federation.reserved(to, 1).await;
+        stored(&federation, from, 10).await;
+    }
+    federation.at("home").delete("vm-kept").await.unwrap();
+    stored(&federation, "far", 0).await;
+    stored(&federation, "middle", 0).await;
+    federation.end();
+}
+
+/// Its copy rests while it moves and is made anew by its new owner where it was: whose region is
+/// then lost, with nothing that the guest was told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_guest_with_a_replica_moves_and_loses_nothing_with_its_new_region() {
+    let Some(image) = guest_image() else { return };
+    let mut federation = Federation::start(Plan::qemu(regions(), image)).await;
+    placed(&federation, "vm-kept").await;
+    in_sync(&federation, "vm-kept", 1).await;
+    moves(&federation, "vm-kept", "middle").await;
+    followed_in(&federation, "vm-kept", "far", 2).await;
+    let door = federation.at("home");
+    let console = door.console("vm-kept").await.unwrap().text;
+    assert!(!console.contains("READY"), "it did not boot again: {console}");
+    federation.lose("middle");
+    let acknowledged = federation.last_tick("middle", "vm-kept").unwrap();
+    federation.sees("far", "middle", RegionState::Dead).await;
+    let from_region = RegionId::new("middle").unwrap();
+    let body = StartFailover { from_region, ..ask(false, false) };
+    let begun = federation.at("far").call::<PostFailover>(&NoParams {}, &body).await;
+    assert_eq!(begun.unwrap().plan.moves[0].loss, Loss::Memory);
+    runs_in(&federation, "vm-kept", "far").await;
+    let console = started(&federation, "vm-kept", 1).await;
+    let found = last(&console, "disk had tick ");
+    assert!(found >= Some(acknowledged), "{acknowledged} were acknowledged: {console}");
     federation.end();
 }

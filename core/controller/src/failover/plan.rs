@@ -159,7 +159,7 @@ pub fn plan(
             Ok(candidate) => candidates.push(candidate),
         }
     }
-    candidates.sort_by(|a, b| order(&a.request).cmp(&order(&b.request)));
+    candidates.sort_by(|a, b| by_urgency(&a.request).cmp(&by_urgency(&b.request)));
     let requests: Vec<_> = candidates.iter().map(|it| it.request.as_ref()).collect();
     let decisions = place_elsewhere(fleet, region, &requests, leave.only, policy);
     let decisions = decisions.unwrap_or_default().into_iter();
@@ -238,7 +238,7 @@ fn at_replica(replica: Option<&Replica>, places: Vec<Alternative>) -> Vec<Altern
 }
 
 /// The most urgent first, then the largest, which finds room last.
-fn order(
+pub(crate) fn by_urgency(
     request: &PlacementRequest,
 ) -> (std::cmp::Reverse<(u8, dwcp_types::VmShape)>, &VmId) {
     (std::cmp::Reverse((request.priority, request.shape)), &request.id)

@@ -108,6 +108,7 @@ pub fn recover(record: &VmRecord, to: &Place, recovered: Recovered) -> VmRecord 
         recovered: Some(Box::new(recovered)),
         disk_from: record.replica.as_ref().and_then(|it| it.best()).map(|(copy, _)| copy),
         replica: None,
+        home: record.home_from(&to.region),
         ..record.clone()
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn record(vm: &str, reservation: &str) -> VmRecord {
         image: "debian-12".to_owned(),
         decision: DecisionSummary::default(),
         recovered: None,
+        home: None,
         replica: None,
         disk_from: None,
         created_at: Timestamp::from_millis(1_000),

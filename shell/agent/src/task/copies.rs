@@ -141,6 +141,14 @@ impl Entry {
         })
     }
 
+    /// Whether its disk is copied, or may be before its region was heard again: a disk has one
+    /// mirror at a time.
+    pub(super) fn is_being_copied(&self) -> bool {
+        let CopyState { order, seen, beginning, .. } = &self.copy;
+        let rests = order.as_ref().is_some_and(|it| !it.relied_on && it.to.is_none());
+        (self.is_copied() && !rests) || seen.is_some() || *beginning
+    }
+
     /// What is told about its copy.
     pub(crate) fn copy_report(&self) -> Option<CopyReport> {
         if !self.is_copied() && self.copy.seen.is_none() {

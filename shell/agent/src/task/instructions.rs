@@ -39,6 +39,10 @@ impl Task {
                 let what = "it is bound to its region's lease when that is granted here";
                 return self.answered(vm, put, Err(PutError::Busy { what }));
             }
+            Ok(Some(_)) if put.want.takes_disk_away() && entry.is_being_copied() => {
+                let what = "its disk is copied to another region, and leaves when that has ended";
+                return self.answered(vm, put, Err(PutError::Busy { what }));
+            }
             Ok(None) => return self.answered(vm, put, Ok(Taken { repeated: true })),
             Ok(Some(next)) => next,
         };

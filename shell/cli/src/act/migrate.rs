@@ -63,34 +63,48 @@ async fn begin(run: &mut Run<'_>, args: BeginArgs) -> Result<(), Failure> {
         None => meant(&session, &args, &target).await?,
     };
     let now = run.surroundings.clock.now();
+    let wish = |vm: VmId| AskMigration {
+        vm,
+        source: args.source.clone(),
+        target: target.clone(),
+        cause: args.reason.cause(),
+        priority: args.priority,
+        downtime_ms_max: u64::try_from(args.max_downtime.as_millis()).ok(),
+        bandwidth_mbps: args.bandwidth,
+        deadline: args.deadline.map(|within| now.plus(within)),
+        cold: args.cold,
+        dry_run: args.dry_run,
+    };
+    if many {
+        return ask_for(run, &session, vms.into_iter().map(wish).collect()).await;
+    }
     let mut list = MigrationList::default();
-    let mut failures = 0;
     for vm in vms {
-        let wish = AskMigration {
-            vm: vm.clone(),
-            source: args.source.clone(),
-            target: target.clone(),
-            cause: args.reason.cause(),
-            priority: args.priority,
-            downtime_ms_max: u64::try_from(args.max_downtime.as_millis()).ok(),
-            bandwidth_mbps: args.bandwidth,
-            deadline: args.deadline.map(|within| now.plus(within)),
-            cold: args.cold,
-            dry_run: args.dry_run,
-        };
+        let reply = session.call::<CreateMigration>(&NoParams {}, &wish(vm)).await?;
+        list.items.push(reply.migration);
+    }
+    show(run, &list, |list, _| view::begun(list, args.dry_run))
+}
+
+/// Asks for one move after the other and shows them; those that are refused are told, and stop
+/// none of the others.
+pub(super) async fn ask_for(
+    run: &mut Run<'_>,
+    session: &Session,
+    wishes: Vec<AskMigration>,
+) -> Result<(), Failure> {
+    let dry_run = wishes.iter().any(|wish| wish.dry_run);
+    let all = wishes.len();
+    let mut list = MigrationList::default();
+    for wish in wishes {
         match session.call::<CreateMigration>(&NoParams {}, &wish).await {
             Ok(reply) => list.items.push(reply.migration),
-            Err(failure) if many => {
-                tell(&failure, run.format(), run.terminal);
-                failures += 1;
-            }
-            Err(failure) => return Err(failure),
+            Err(failure) => tell(&failure, run.format(), run.terminal),
         }
     }
-    let dry_run = args.dry_run;
     show(run, &list, |list, _| view::begun(list, dry_run))?;
+    let failures = all - list.items.len();
     if failures > 0 {
-        let all = failures + list.items.len();
         let message = format!("{failures} of {all} VMs stay where they are; see above");
         return Err(Failure::new(Kind::Refused, message));
     }

@@ -49,11 +49,15 @@ pub(crate) fn begun(list: &MigrationList, dry_run: bool) -> String {
         let halt = span(item.foretold_downtime_ms);
         let (vm, target) = (&item.vm, &item.target);
         shown.push_str(&if dry_run {
-            format!("{vm} would move to {target} in {total} with a halt of {halt}\n")
+            format!("{vm} would move to {target} in {total} with a halt of {halt}")
         } else {
             let id = &item.id;
-            format!("{vm} moves to {target} ({id}): {total}, a halt of {halt} foretold\n")
+            format!("{vm} moves to {target} ({id}): {total}, a halt of {halt} foretold")
         });
+        if item.replicated {
+            shown.push_str("; it has no replica until the move is over and one is made anew");
+        }
+        shown.push('\n');
     }
     shown
 }

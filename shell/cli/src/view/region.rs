@@ -35,7 +35,7 @@ pub(crate) fn regions(list: &RegionList, look: Look) -> String {
             &at.name,
             &at.cloud_provider,
             text::word(&at.kind),
-            text::yes(at.enabled),
+            open(item),
             health(item.health),
             text::age_ms(item.age_ms),
             format!("{up}/{}", item.hosts.len()),
@@ -71,7 +71,7 @@ pub(crate) fn region(item: &RegionItem, look: Look) -> String {
         .line("location", location(item))
         .line("zones", text::listed(&at.availability_zones))
         .line("compliance", text::listed(&at.compliance_zones))
-        .line("enabled", text::yes(at.enabled))
+        .line("enabled", open(item))
         .line("priority", at.priority)
         .line("health", health(item.health))
         .line("last heard", heard(item.age_ms))
@@ -95,6 +95,14 @@ pub(crate) fn region(item: &RegionItem, look: Look) -> String {
         sheet.line("latency to", text::listed(others));
     }
     format!("{}\n{}", sheet.render(look.colored), hosts(item, look))
+}
+
+/// Whether it takes new VMs.
+fn open(item: &RegionItem) -> &'static str {
+    match &item.evacuation {
+        Some(_) => "no, is being emptied",
+        None => text::yes(item.region.enabled),
+    }
 }
 
 fn location(item: &RegionItem) -> String {

@@ -100,6 +100,10 @@ pub(crate) fn vm(detail: &VmDetail, look: Look) -> String {
         .line("expected latency", text::latency_or_unknown(detail.expected_latency))
         .line("limits", limits(&detail.constraints))
         .line("users", users(detail));
+    if let Some(home) = &item.home {
+        let back = format!("{home}; back: failback --region {home}");
+        sheet.line("driven out of", back);
+    }
     match &detail.observed {
         Some(observed) => observe(&mut sheet, observed, detail.observed_age_ms),
         None => {

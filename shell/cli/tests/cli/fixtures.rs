@@ -174,6 +174,7 @@ pub(crate) fn item() -> VmItem {
         shape: request().shape,
         priority: 5,
         tier: Tier::Standard,
+        home: None,
         labels: BTreeMap::from([("env".to_owned(), "production".to_owned())]),
         created_at: Timestamp::from_millis(
             now().as_millis() - Duration::from_mins(150).as_secs() * 1_000,
@@ -275,6 +276,7 @@ pub(crate) fn region(id: &str) -> RegionItem {
     };
     RegionItem {
         endpoint: "127.0.0.1:8443".to_owned(),
+        evacuation: None,
         health: healthy(97),
         age_ms: Some(800),
         hosts: vec![host("h1", true), host("h2", false)],

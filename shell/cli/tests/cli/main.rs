@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod evacuation;
 mod failover;
 mod fixtures;
 mod help;

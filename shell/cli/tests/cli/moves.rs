@@ -29,6 +29,7 @@ fn migration(step: Step) -> MigrationItem {
         target: "eu-west-1".parse().unwrap(),
         site: (step != Step::Queued).then(|| site("eu-west-1")),
         cold: false,
+        replicated: false,
         cause: Cause::CostOptimization,
         priority: 8,
         step,
@@ -76,8 +77,9 @@ fn moves() -> MigrationList {
     }
 }
 
-fn begun(dry_run: bool) -> Answer {
-    reply(&MigrationReply { migration: migration(Step::Queued), dry_run })
+pub(crate) fn begun(dry_run: bool) -> Answer {
+    let migration = MigrationItem { replicated: dry_run, ..migration(Step::Queued) };
+    reply(&MigrationReply { migration, dry_run })
 }
 
 fn vms(of: &[(&str, &str, u8)]) -> Answer {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dwcp_api::evacuation::{CancelEvacuation, ListEvacuations, PostEvacuation};
 use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
 use dwcp_api::migration::{
     CancelMigration, CreateMigration, GetMigration, ListMigrations,
@@ -300,7 +301,10 @@ fn move_routes(
     let routes = bind::<CreateMigration>(routes, script, count);
     let routes = bind::<ListMigrations>(routes, script, count);
     let routes = bind::<GetMigration>(routes, script, count);
-    bind::<CancelMigration>(routes, script, count)
+    let routes = bind::<CancelMigration>(routes, script, count);
+    let routes = bind::<PostEvacuation>(routes, script, count);
+    let routes = bind::<ListEvacuations>(routes, script, count);
+    bind::<CancelEvacuation>(routes, script, count)
 }
 
 fn state_routes(

@@ -7,7 +7,9 @@ use dwcp_types::RegionId;
 use tokio::sync::watch;
 use tracing::info;
 
+use super::no_endpoint;
 use crate::books::Shown;
+use crate::config::RegionSpec;
 use crate::records::RegionRecord;
 use crate::region_records::RegionRecords;
 use crate::world::World;
@@ -36,4 +38,14 @@ pub(super) async fn announce(regions: RegionRecords, record: RegionRecord) {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     std::future::pending::<()>().await;
+}
+
+/// The region as its configuration has it.
+pub(super) fn record(spec: &RegionSpec) -> anyhow::Result<RegionRecord> {
+    let endpoint = spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&spec.region.id))?;
+    Ok(RegionRecord {
+        region: spec.region.as_ref().clone(),
+        endpoint: endpoint.to_string(),
+        evacuation: None,
+    })
 }

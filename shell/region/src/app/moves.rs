@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::Core;
+use crate::evacuate::Evacuator;
 use crate::migrate::{Migrations, Reach};
 use crate::replicate::Replicator;
 use crate::replicate::keeper::Keeper;
@@ -27,6 +28,15 @@ impl Core {
         })
     }
 
+    /// Who empties regions. What it remembers may be another's: only one runs.
+    pub(super) fn evacuator(&self) -> Arc<Evacuator> {
+        Arc::new(Evacuator {
+            regions: self.region_records(),
+            migrations: self.migrations(),
+            refused: Mutex::default(),
+        })
+    }
+
     /// Who keeps copies of this region's disks elsewhere.
     pub(super) fn replicator(&self) -> Arc<Replicator> {
         Arc::new(Replicator {
@@ -40,6 +50,7 @@ impl Core {
             claims: self.claims(),
             events: self.events.clone(),
             clock: self.clock.clone(),
+            board: self.board.clone(),
             cares: Mutex::default(),
         })
     }

@@ -229,6 +229,9 @@ impl Migrations {
         let (zone, host) = (choice.zone.clone(), choice.host.clone());
         wanted.proposal = Proposal { zone: Some(zone), host: Some(host) };
         wanted.hold_for = HOLD_FOR_MAX;
+        // Its replica is here: the VM itself takes that one's room.
+        let kept_here = record.replica.as_ref().filter(|it| it.at.region == self.region);
+        wanted.replaces = kept_here.map(|replica| replica.reservation.clone());
         let row = self.books.reserve(wanted).await.map_err(not_stored)?;
         let row = row.map_err(|denied| refused(denied.to_string()))?;
         crash_point("move-after-reserve");

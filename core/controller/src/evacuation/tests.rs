@@ -1,0 +1,166 @@
+//! Who leaves, who waits, who stays; and where home is.
+
+use std::sync::Arc;
+
+use dwcp_types::{Epoch, Generation, HostId, ReservationId, Tier, ZoneId};
+
+use super::*;
+use crate::migration::{Ask, Cause, Site, Step, hand_over, take_back};
+use crate::ownership::tests::record;
+use crate::ownership::{Loss, Place, Proof, Recovered, recover};
+use crate::placement::tests::source;
+
+const NOW: Timestamp = Timestamp::from_millis(100_000);
+
+fn region(id: &str) -> RegionId {
+    RegionId::new(id).unwrap()
+}
+
+fn emptied() -> RegionId {
+    region("eu-west-1")
+}
+
+fn vm(id: &str) -> VmId {
+    VmId::new(id).unwrap()
+}
+
+fn site(id: &str) -> Site {
+    Site {
+        region: region(id),
+        zone: ZoneId::new("z").unwrap(),
+        host: HostId::new("h").unwrap(),
+    }
+}
+
+/// A move of a VM out of the region that is emptied.
+fn moving(id: &str, cause: Cause) -> Migration {
+    let owner = record(id, "r-1").owner;
+    let ask = Ask {
+        vm: vm(id),
+        source: Site { region: owner.region, zone: owner.zone, host: owner.host },
+        target: region("us-east-1"),
+        epoch: Epoch::FIRST,
+        generation: Generation::FIRST,
+        reservation: ReservationId::new("r-1").unwrap(),
+        cold: false,
+        replicated: false,
+        cause,
+        priority: 5,
+        downtime_ms_max: 5_000,
+        bandwidth: 1,
+        rtt_ms: 1,
+        deadline: None,
+        at: Timestamp::from_millis(1),
+    };
+    let id = MigrationId::new(&format!("m-{id}")).unwrap();
+    let begun = Migration::new(id, ask, ReservationId::new("r-2").unwrap());
+    Migration { site: Some(site("us-east-1")), ..begun }
+}
+
+fn failed_at(id: &str, at: Timestamp) -> Migration {
+    let failed = moving(id, Cause::Maintenance).abandon(at, "the link broke").unwrap();
+    failed.advance(Step::Done, at, "it stays").unwrap()
+}
+
+fn planned(records: &[VmRecord], moves: &[Migration]) -> Plan {
+    let mut view = source::fleet();
+    view.vms = records.iter().map(|record| Arc::new(record.placed())).collect();
+    let records: Vec<_> = records.iter().collect();
+    let moves: Vec<_> = moves.iter().collect();
+    plan(&Fleet::new(&view), &emptied(), &records, &moves, None, &Policy::default())
+}
+
+#[test]
+fn everyone_leaves_or_the_plan_says_why_not() {
+    let mut standard = record("standard", "r-1");
+    standard.request.tier = Tier::Standard;
+    let off = VmRecord { power: Power::Stopped, ..record("off", "r-1") };
+    let going = VmRecord { power: Power::Deleted, ..record("going", "r-1") };
+    let urgent = vm("urgent");
+    let parked = VmRecord { preempted_by: Some(urgent.clone()), ..record("parked", "r-1") };
+    let mut european = record("european", "r-1");
+    european.request.constraints.data_locality = Some("EU".to_owned());
+    let mut first = record("first", "r-1");
+    first.request.priority = 9;
+    let mut elsewhere = record("elsewhere", "r-1");
+    elsewhere.owner.region = region("us-east-1");
+    let on_the_way = record("on-the-way", "r-1");
+    let all = [standard, off, going, parked, european, first, elsewhere, on_the_way];
+    let plan = planned(&all, &[moving("on-the-way", Cause::Maintenance)]);
+    let leave: Vec<_> = plan.leave.iter().map(|it| (it.vm.as_str(), it.cold)).collect();
+    assert_eq!(leave, [("first", false), ("off", true), ("standard", false)]);
+    for it in &plan.leave {
+        assert!(!it.to.is_empty() && it.to.iter().all(|to| to.region != emptied()));
+    }
+    let moving: Vec<_> = plan.moving.iter().map(|it| it.vm.as_str()).collect();
+    assert_eq!(moving, ["on-the-way"]);
+    let stay: BTreeMap<_, _> =
+        plan.stay.iter().map(|it| (it.vm.as_str(), &it.why)).collect();
+    assert_eq!(stay["going"], &Why::BeingDeleted);
+    assert_eq!(stay["parked"], &Why::GaveWay { to: urgent });
+    // F11: the only region of the EU is the one that is emptied.
+    assert!(matches!(stay["european"], Why::NoLegalTarget { refusals } if !refusals.is_empty()));
+    assert_eq!(stay.len(), 3);
+    assert!(!plan.is_empty() && planned(&[], &[]).is_empty());
+}
+
+#[test]
+fn one_whose_move_failed_is_asked_for_again_after_a_while_and_others_at_once() {
+    let records = ["a", "b", "c"].map(|id| record(id, "r-1"));
+    // Its older move counts no more.
+    let before = failed_at("a", Timestamp::from_millis(1));
+    let plan = planned(&records, &[failed_at("a", NOW), before, moving("c", Cause::Manual)]);
+    let due_at = |at_once, now| -> Vec<_> {
+        due(&plan, at_once, now).map(|(it, _)| it.vm.as_str().to_owned()).collect()
+    };
+    assert_eq!(due_at(9, NOW), ["b"]);
+    assert_eq!(due_at(9, NOW.plus(AGAIN_AFTER)), ["a", "b"]);
+    assert_eq!(due_at(2, NOW.plus(AGAIN_AFTER)), ["a"], "one is on the way");
+    assert_eq!(due_at(1, NOW.plus(AGAIN_AFTER)), [] as [&str; 0]);
+    let failed = plan.leave[0].failed.as_ref().unwrap();
+    assert_eq!((failed.id.as_str(), failed.why.as_str()), ("m-a", "the link broke"));
+    // It failed before the VM came here.
+    let mut back = failed_at("b", NOW);
+    back.ask.source.region = region("us-east-1");
+    assert!(planned(&records, &[back]).leave.iter().all(|it| it.failed.is_none()));
+}
+
+#[test]
+fn a_vm_that_was_driven_out_knows_its_home_until_it_is_back_or_moved_on_purpose() {
+    let here = record("vm", "r-1");
+    let home = Some(emptied());
+    let out = hand_over(&here, &moving("vm", Cause::Maintenance), NOW).unwrap();
+    assert_eq!(out.home, home);
+    // Driven out again, it has the same home.
+    let again = |cause, record: &VmRecord, to: &str| {
+        let mut next = moving("vm", cause);
+        next.ask.source = Site {
+            region: record.owner.region.clone(),
+            zone: record.owner.zone.clone(),
+            host: record.owner.host.clone(),
+        };
+        next.ask.epoch = record.owner.epoch;
+        next.ask.generation = record.generation;
+        next.ask.reservation = record.reservation.clone();
+        next.site = Some(site(to));
+        hand_over(record, &next, NOW).unwrap()
+    };
+    let further = again(Cause::Maintenance, &out, "sa-east-1");
+    assert_eq!(further.home, home);
+    assert_eq!(again(Cause::Manual, &further, "eu-west-1").home, None, "it is back");
+    assert_eq!(again(Cause::CostOptimization, &out, "sa-east-1").home, None);
+    assert_eq!(again(Cause::Maintenance, &out, "eu-west-1").home, None);
+    // Its target lost it before it ran there.
+    let back = take_back(&out, &moving("vm", Cause::Maintenance), NOW).unwrap();
+    assert_eq!(back.home, None);
+    let lost = Recovered {
+        failover: "fo-1".to_owned(),
+        from: emptied(),
+        proof: Proof::LeaseLapsed { term: 3, watched_ms: 9_000 },
+        loss: Loss::Memory,
+        at: NOW,
+    };
+    let Site { region: there, zone, host } = site("us-east-1");
+    let place = Place { region: there, zone, host };
+    assert_eq!(recover(&here, &place, lost).home, home);
+}
