@@ -79,6 +79,10 @@ pub struct Drill<'a> {
     pub observer: &'a str,
 }
 
+/// How much longer than [`PATIENCE`] each guest may take: they start at the same time, and a
+/// machine without KVM needs seconds of a core for each.
+const PATIENCE_EACH: Duration = Duration::from_secs(10);
+
 /// Where a VM's guest was, and by which process.
 type Before = BTreeMap<String, u32>;
 
@@ -150,8 +154,10 @@ impl Drill<'_> {
         let vms = before.keys().map(|vm| (vm.clone(), VmSeen::default())).collect();
         let placed_in = Duration::ZERO;
         let mut seen = Seen { placed_in, dead: None, vms, log: None };
+        let count = u32::try_from(before.len()).unwrap_or(u32::MAX);
+        let patience = PATIENCE + PATIENCE_EACH.saturating_mul(count);
         while seen.vms.values().any(|vm| vm.ready.is_none()) {
-            assert!(lost.elapsed() < PATIENCE, "not all VMs are up: {seen:?}");
+            assert!(lost.elapsed() < patience, "not all VMs are up: {seen:?}");
             if seen.dead.is_none() && self.is(door, RegionState::Dead).await.is_ok() {
                 seen.dead = Some(lost.elapsed());
             }

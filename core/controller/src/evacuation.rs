@@ -145,8 +145,7 @@ impl fmt::Display for Why {
 pub fn plan(
     fleet: &Fleet,
     region: &RegionId,
-    records: &[&VmRecord],
-    moves: &[&Migration],
+    (records, moves): (&[&VmRecord], &[&Migration]),
     only: Option<&BTreeSet<RegionId>>,
     policy: &Policy,
 ) -> Plan {
@@ -167,9 +166,8 @@ pub fn plan(
             candidates.push((*record, last.and_then(|last| failed(last, record))));
         }
     }
-    candidates.sort_by(|(a, _), (b, _)| {
-        by_urgency(&a.request).cmp(&by_urgency(&b.request))
-    });
+    candidates
+        .sort_by(|(a, _), (b, _)| by_urgency(&a.request).cmp(&by_urgency(&b.request)));
     let requests: Vec<_> = candidates.iter().map(|(it, _)| &it.request).collect();
     let decisions = place_elsewhere(fleet, region, &requests, only, policy);
     let decisions = decisions.unwrap_or_default().into_iter();
@@ -204,7 +202,8 @@ pub fn due(
     at_once: usize,
     now: Timestamp,
 ) -> impl Iterator<Item = (&Leaves, &RegionId)> {
-    let rests = move |it: &&Leaves| it.failed.as_ref().is_none_or(|it| it.again_at <= now);
+    let rests =
+        move |it: &&Leaves| it.failed.as_ref().is_none_or(|it| it.again_at <= now);
     let room = at_once.saturating_sub(plan.moving.len());
     let first = |it| Some((it, &Leaves::first(it)?.region));
     plan.leave.iter().filter(rests).filter_map(first).take(room)

@@ -277,7 +277,8 @@ mod tests {
         let held_to = moves(HostSeen { relied_on: true, ..following(&begun) });
         assert_eq!(judged(&begun, &held_to), Next::Part(Parted::Moves));
         // It stayed where it was: what was ended is begun under the next name.
-        let ended = HostSeen { written: None, equal: false, lost: true, ..following(&begun) };
+        let ended =
+            HostSeen { written: None, equal: false, lost: true, ..following(&begun) };
         assert_eq!(judged(&begun, &host(ended)), Next::Part(Parted::Lost));
     }
 
@@ -356,7 +357,8 @@ mod tests {
             if self.written.is_some_and(|(copy, _)| copy != order.0 || rests) {
                 self.written = None;
             }
-            if placed && self.written.is_none() && !order.1 && self.begun != Some(order.0) {
+            if placed && self.written.is_none() && !order.1 && self.begun != Some(order.0)
+            {
                 self.begun = Some(order.0);
                 self.written = Some((order.0, false));
             }

@@ -101,7 +101,7 @@ impl Table {
             prices: prices(&inputs),
             plans,
             entries: Arc::default(),
-            salts: salts(&inputs),
+            salts: inputs.sites.iter().map(|site| salt(site.id.as_str())).collect(),
             memory: Memory::of(&inputs, before),
             inputs,
         };
@@ -121,14 +121,6 @@ impl Table {
         }
         entries.into()
     }
-}
-
-fn salts(inputs: &Inputs) -> [u64; REGIONS_MAX] {
-    let mut salts = [0; REGIONS_MAX];
-    for (slot, site) in salts.iter_mut().zip(&inputs.sites) {
-        *slot = salt(site.id.as_str());
-    }
-    salts
 }
 
 /// What was answered before, and how its numbers are those of today.

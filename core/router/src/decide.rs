@@ -30,6 +30,9 @@ impl RegionIx {
         self.0 as usize
     }
 
+    const fn of(site: u8) -> Option<Self> {
+        if site == NONE { None } else { Some(Self(site)) }
+    }
 }
 
 /// Which regions of a table are up at this moment, a bit for each.
@@ -161,36 +164,12 @@ pub struct Fallbacks {
     len: u8,
 }
 
-/// For each set of places of an entry, those that are in it, in order.
-const IN_ORDER: [[u8; RANKED_MAX]; 1 << RANKED_MAX] = {
-    let mut all = [[0; RANKED_MAX]; 1 << RANKED_MAX];
-    let mut set = 0;
-    while set < all.len() {
-        let (mut len, mut at) = (0, 0_u8);
-        while (at as usize) < RANKED_MAX {
-            if set >> at & 1 == 1 {
-                all[set][len] = at;
-                len += 1;
-            }
-            at += 1;
-        }
-        set += 1;
-    }
-    all
-};
-
 impl Fallbacks {
-    /// The regions at these places of an entry: at most all but one.
-    #[inline]
-    fn of(sites: [u8; RANKED_MAX], places: u8) -> Self {
-        let order = IN_ORDER[usize::from(places) & ((1 << RANKED_MAX) - 1)];
-        let len = places.count_ones() as usize;
-        let mut found = [NONE; RANKED_MAX - 1];
-        for (at, slot) in found.iter_mut().enumerate() {
-            let site = sites[usize::from(order[at]) & (RANKED_MAX - 1)];
-            *slot = if at < len { site } else { NONE };
+    fn push(&mut self, site: u8) {
+        if let Some(slot) = self.sites.get_mut(usize::from(self.len)) {
+            *slot = site;
+            self.len += 1;
         }
-        Self { sites: found, len: u8::try_from(len).unwrap_or(0) }
     }
 
     /// Each of them.
@@ -303,10 +282,6 @@ pub(crate) fn settled(table: &Table, plan: &Plan, entry: &Entry, key: &Key) -> D
 }
 
 /// Picks from an entry; nothing when all its regions are down.
-///
-/// No branch on the way of nearly every request depends on what the entry says: one that is
-/// guessed wrongly waits for the entry's cache line, and keeps the next request from asking for
-/// its own meanwhile, which was most of the time of a decision.
 #[inline]
 pub(crate) fn choose(
     table: &Table,
@@ -320,62 +295,58 @@ pub(crate) fn choose(
         let reasons = Reasons::of_entry(entry.flags);
         return Some(Decision::nowhere(table.generation(), reasons));
     }
-    let up = bits(entry.sites, |site| standing.has(site.into()));
-    let shares = entry.shares();
-    let sharing = bits(shares, |share| share > 0);
-    let seed = if plan.sticky { key.client } else { key.request };
-    let at = turn(table, entry.sites, shares, (up, sharing), seed)?;
+    let up = entry.sites.map(|site| standing.has(site.into()));
+    let at = turn(table, entry, up, if plan.sticky { key.client } else { key.request })?;
     let relay = entry.relays[at];
     // A relay that has just gone down is left out; the direct way is there.
     let relayed = relay != NONE && standing.has(relay.into());
     let failed = Refusals::of_soft(entry.failed[at]);
-    let stood_in = sharing & !up != 0;
-    let brief = stood_in | !failed.is_empty() | (entry.flags & flag::STATIC != 0);
+    let stood_in = up.iter().zip(entry.shares()).any(|(up, share)| !up && share > 0);
+    let brief = stood_in || !failed.is_empty() || entry.flags & flag::STATIC != 0;
+    let mut fallbacks = Fallbacks::default();
+    for (other, site) in entry.sites.into_iter().enumerate() {
+        if other != at && up[other] {
+            fallbacks.push(site);
+        }
+    }
     Some(Decision {
         generation: table.generation(),
-        region: Some(RegionIx(entry.sites[at])),
+        region: RegionIx::of(entry.sites[at]),
         path: if relayed { Path::Via(RegionIx(relay)) } else { Path::Direct },
-        fallbacks: Fallbacks::of(entry.sites, up & !(1 << at)),
+        fallbacks,
         ttl_s: if brief { plan.ttl_s.min(TTL_SHORT_S) } else { plan.ttl_s },
         failed,
         reasons: Reasons::of_entry(entry.flags)
-            .with_if(Reason::Shared, (shares[at] < u8::MAX) & !stood_in)
+            .with_if(Reason::Shared, entry.shares()[at] < u8::MAX && !stood_in)
             .with_if(Reason::Sticky, plan.sticky)
             .with_if(Reason::Relayed, relayed)
             .with_if(Reason::StoodIn, stood_in),
     })
 }
 
-/// A bit for each that is so.
-#[inline]
-fn bits(of: [u8; RANKED_MAX], is: impl Fn(u8) -> bool) -> u8 {
-    let bit = |(at, one): (usize, u8)| u8::from(is(one)) << at;
-    of.into_iter().enumerate().map(bit).fold(0, |all, bit| all | bit)
-}
-
 /// Whose turn it is among those that are up.
 #[inline]
 fn turn(
     table: &Table,
-    sites: [u8; RANKED_MAX],
-    shares: [u8; RANKED_MAX],
-    (up, sharing): (u8, u8),
+    entry: &Entry,
+    up: [bool; RANKED_MAX],
     seed: u64,
 ) -> Option<usize> {
-    // One that does not take part costs more than any that does.
-    let mut least = (u32::MAX, 1);
-    let mut best = 0;
-    for at in 0..RANKED_MAX {
-        let part = (up & sharing) >> at & 1 == 1;
-        let cost = draw(seed, table.salt(sites[at]));
-        let drawn = if part { (cost, shares[at]) } else { (u32::MAX, 1) };
-        let wins = before(drawn, least);
-        least = if wins { drawn } else { least };
-        best = if wins { at } else { best };
+    let shares = entry.shares();
+    // Most entries have one region for all, which needs no draw.
+    if shares[0] == u8::MAX && up[0] {
+        return Some(0);
     }
-    if up & sharing != 0 {
-        return Some(best);
+    let mut best: Option<(usize, (u32, u8))> = None;
+    for (at, (site, share)) in entry.sites.into_iter().zip(shares).enumerate() {
+        if !up[at] || share == 0 {
+            continue;
+        }
+        let drawn = (draw(seed, table.salt(site)), share);
+        if best.is_none_or(|(_, least)| before(drawn, least)) {
+            best = Some((at, drawn));
+        }
     }
-    // None that shares is up: the next in order has all.
-    (up != 0).then(|| up.trailing_zeros() as usize)
+    // When none that shares is up, the next in order has all.
+    best.map(|(at, _)| at).or_else(|| up.iter().position(|up| *up))
 }

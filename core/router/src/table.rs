@@ -11,7 +11,7 @@ use dwcp_types::{RegionId, ServiceId, Timestamp};
 
 use crate::build::Memory;
 use crate::decide::{Key, RegionIx, Standing};
-use crate::input::{Inputs, REGIONS_MAX};
+use crate::input::Inputs;
 use crate::near::Ways;
 use crate::plan::Plan;
 use crate::service::{CLASSES, Requirement, Service};
@@ -30,8 +30,7 @@ pub struct Table {
     pub(crate) plans: Vec<Plan>,
     /// By service, then by class, then by cell.
     pub(crate) entries: Arc<[Entry]>,
-    /// Of each region; of nobody for a place that is none.
-    pub(crate) salts: [u64; REGIONS_MAX],
+    pub(crate) salts: Vec<u64>,
     pub(crate) memory: Memory,
 }
 
@@ -87,7 +86,7 @@ impl Table {
 
     #[inline]
     pub(crate) fn salt(&self, site: u8) -> u64 {
-        self.salts[usize::from(site) % REGIONS_MAX]
+        self.salts[usize::from(site)]
     }
 
     #[inline]

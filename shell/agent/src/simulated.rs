@@ -47,6 +47,12 @@ struct Guest {
 }
 
 impl Guest {
+    /// As the next agent finds it. What was coming came to the agent that is gone: it never will.
+    fn after_its_agent(self) -> Self {
+        let state = self.state.filter(|state| *state != RunState::InMigrate);
+        Self { state, ..self }
+    }
+
     fn print(&mut self, line: &str) {
         if self.console.len() + line.len() > CONSOLE_MAX {
             self.console.clear();
@@ -82,9 +88,9 @@ impl Simulated {
             let path = folder.join(vm.as_str()).join(STATE);
             // Without a readable state it is a folder without a disk: `Partial`.
             if let Ok(bytes) = fs::read(&path)
-                && let Ok(guest) = serde_json::from_slice(&bytes)
+                && let Ok(guest) = serde_json::from_slice::<Guest>(&bytes)
             {
-                guests.insert(vm, guest);
+                guests.insert(vm, guest.after_its_agent());
             }
         }
         let (changes, _) = broadcast::channel(CHANGES_MAX);

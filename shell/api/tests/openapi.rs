@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use dwcp_api::{
-    Described, document, engine, evacuation, failover, host, migration, peer, public, routing, state,
+    Described, document, engine, evacuation, failover, host, migration, peer, public,
+    routing, state,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {

@@ -131,7 +131,9 @@ impl Evacuator {
             self.regions.get(to)?;
             if to == region {
                 let message = format!("region {region} cannot be emptied into itself");
-                return Err(ApiError::new(ErrorCode::Invalid, message).with_remedy(remedy));
+                return Err(
+                    ApiError::new(ErrorCode::Invalid, message).with_remedy(remedy)
+                );
             }
         }
         let takes = |record: &&Arc<RegionRecord>| {
@@ -201,7 +203,7 @@ impl Evacuator {
         let policy = &self.migrations.policy;
         self.migrations
             .fleet
-            .look(|fleet| plan(fleet, region, &records, &moves, only, policy))
+            .look(|fleet| plan(fleet, region, (&records, &moves), only, policy))
     }
 
     fn refused(&self) -> MutexGuard<'_, BTreeMap<VmId, Timestamp>> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use dwcp_api::evacuation::{
     CancelEvacuation, EvacuationItem, EvacuationList, ListEvacuations, PostEvacuation,
-    StartEvacuation,
 };
 use dwcp_api::failover::{
     FailoverList, FailoverReply, FailoverStatus, GetFailover, ListFailovers,

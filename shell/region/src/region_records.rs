@@ -81,9 +81,11 @@ impl RegionRecords {
         let record = changed.await?;
         if enabled && emptied(&record) {
             let message = format!("region {region} is being emptied");
-            return Err(ApiError::new(ErrorCode::Conflict, message).with_remedy(format!(
-                "call that off first: dwcp-cli federation evacuate cancel {region}"
-            )));
+            return Err(ApiError::new(ErrorCode::Conflict, message).with_remedy(
+                format!(
+                    "call that off first: dwcp-cli federation evacuate cancel {region}"
+                ),
+            ));
         }
         Ok(record)
     }

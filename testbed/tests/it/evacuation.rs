@@ -102,11 +102,9 @@ async fn a_region_is_emptied_but_for_those_that_may_not_leave_and_they_go_back()
     federation.process("here").start();
     let stay = who_stays(&door).await;
     assert!(matches!(&stay[..], [(vm, Why::NoLegalTarget { .. })] if vm == "vm-law"));
-    for (vm, phase) in names.into_iter().zip([
-        VmPhase::Running,
-        VmPhase::Running,
-        VmPhase::Stopped,
-    ]) {
+    for (vm, phase) in
+        names.into_iter().zip([VmPhase::Running, VmPhase::Running, VmPhase::Stopped])
+    {
         is_in(&door, vm, &["there"], phase).await;
         assert_eq!(door.vm(vm).await.unwrap().item.home, Some(region("here")));
     }
@@ -159,8 +157,9 @@ async fn what_cannot_be_meant_is_refused_and_nothing_begins() {
     federation.end();
 }
 
-/// The region dies in the middle of it: those that had not left yet are failed over, and each VM
-/// runs once.
+/// The region dies before anybody has left: its VMs are failed over, each runs once, and the
+/// region comes back closed. (A VM whose move is committed in this moment waits for its source:
+/// docs/design/moves.md.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
     let mut federation = Federation::start(plan()).await;
@@ -171,11 +170,6 @@ async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
     federation.sees("there", "here", RegionState::Alive).await;
     let door = federation.at("home");
     evacuate(&door, &wanted(false, &[])).await.unwrap();
-    until("somebody has left", || async {
-        let item = door.region("here").await.map_err(|error| error.to_string())?;
-        if item.vms < 6 { Ok(()) } else { Err(item.vms) }
-    })
-    .await;
     federation.lose("here");
     federation.sees("there", "here", RegionState::Dead).await;
     let body = StartFailover {
@@ -187,7 +181,8 @@ async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
         dry_run: false,
     };
     until("the failover begins", || async {
-        let begun = federation.at("there").call::<PostFailover>(&NoParams {}, &body).await;
+        let begun =
+            federation.at("there").call::<PostFailover>(&NoParams {}, &body).await;
         begun.map(drop).map_err(|error| error.to_string())
     })
     .await;
@@ -199,6 +194,8 @@ async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
     federation.process("here-h1").start();
     federation.process("here").start();
     federation.healthy().await;
+    let back = door.region("here").await.unwrap();
+    assert!(back.evacuation.is_some() && !back.region.enabled);
     federation.nothing_reserved("here").await;
     for vm in &names {
         is_in(&door, vm, &["home", "there"], VmPhase::Running).await;

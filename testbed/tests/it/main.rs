@@ -7,8 +7,8 @@
 mod crashes;
 mod doorways;
 mod engine;
-mod examples;
 mod evacuation;
+mod examples;
 mod failover;
 mod full_disk;
 mod guests;

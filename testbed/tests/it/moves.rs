@@ -422,6 +422,26 @@ async fn moves_that_wait_go_by_urgency_and_all_arrive() {
     federation.end();
 }
 
+/// Its host's agent dies after the commit and before the guest has come: the source has it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_whose_agent_dies_before_the_guest_has_come_gives_it_back() {
+    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    placed(&federation, "vm-1").await;
+    let before = is_at(&federation, "vm-1", "here").await;
+    dies_at(&mut federation, "there", "move-after-commit").await;
+    let door = federation.at("engine");
+    let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
+    drop(federation.process("there").ended().await);
+    federation.process("there-h1").kill_9();
+    federation.process("there-h1").start();
+    federation.process("there").start();
+    let end = door.move_is_over(&asked).await;
+    assert_eq!(end.outcome, Some(Outcome::Failed), "{end:?}");
+    assert_eq!(is_at(&federation, "vm-1", "here").await, before.next().next());
+    federation.nothing_reserved("there").await;
+    federation.end();
+}
+
 /// What a guest's console says, once it says this.
 async fn says(door: &Door, vm: &str, what: &str) -> String {
     until(&format!("the console of {vm} says {what}"), || async {

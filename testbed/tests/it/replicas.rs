@@ -54,7 +54,11 @@ async fn followed_in(federation: &Federation, vm: &str, region: &str, epoch: u64
         let follows = seen.replica.as_ref().is_some_and(|it| {
             it.is_in_sync() && it.copy >= first && it.at.region.as_str() == region
         });
-        if follows { Ok(()) } else { Err(format!("{:?} {:?}", seen.replica, seen.observed)) }
+        if follows {
+            Ok(())
+        } else {
+            Err(format!("{:?} {:?}", seen.replica, seen.observed))
+        }
     })
     .await;
 }

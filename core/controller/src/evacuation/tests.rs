@@ -67,7 +67,7 @@ fn planned(records: &[VmRecord], moves: &[Migration]) -> Plan {
     view.vms = records.iter().map(|record| Arc::new(record.placed())).collect();
     let records: Vec<_> = records.iter().collect();
     let moves: Vec<_> = moves.iter().collect();
-    plan(&Fleet::new(&view), &emptied(), &records, &moves, None, &Policy::default())
+    plan(&Fleet::new(&view), &emptied(), (&records, &moves), None, &Policy::default())
 }
 
 #[test]
@@ -77,7 +77,8 @@ fn everyone_leaves_or_the_plan_says_why_not() {
     let off = VmRecord { power: Power::Stopped, ..record("off", "r-1") };
     let going = VmRecord { power: Power::Deleted, ..record("going", "r-1") };
     let urgent = vm("urgent");
-    let parked = VmRecord { preempted_by: Some(urgent.clone()), ..record("parked", "r-1") };
+    let parked =
+        VmRecord { preempted_by: Some(urgent.clone()), ..record("parked", "r-1") };
     let mut european = record("european", "r-1");
     european.request.constraints.data_locality = Some("EU".to_owned());
     let mut first = record("first", "r-1");
@@ -99,7 +100,9 @@ fn everyone_leaves_or_the_plan_says_why_not() {
     assert_eq!(stay["going"], &Why::BeingDeleted);
     assert_eq!(stay["parked"], &Why::GaveWay { to: urgent });
     // F11: the only region of the EU is the one that is emptied.
-    assert!(matches!(stay["european"], Why::NoLegalTarget { refusals } if !refusals.is_empty()));
+    assert!(
+        matches!(stay["european"], Why::NoLegalTarget { refusals } if !refusals.is_empty())
+    );
     assert_eq!(stay.len(), 3);
     assert!(!plan.is_empty() && planned(&[], &[]).is_empty());
 }
@@ -109,7 +112,8 @@ fn one_whose_move_failed_is_asked_for_again_after_a_while_and_others_at_once() {
     let records = ["a", "b", "c"].map(|id| record(id, "r-1"));
     // Its older move counts no more.
     let before = failed_at("a", Timestamp::from_millis(1));
-    let plan = planned(&records, &[failed_at("a", NOW), before, moving("c", Cause::Manual)]);
+    let plan =
+        planned(&records, &[failed_at("a", NOW), before, moving("c", Cause::Manual)]);
     let due_at = |at_once, now| -> Vec<_> {
         due(&plan, at_once, now).map(|(it, _)| it.vm.as_str().to_owned()).collect()
     };

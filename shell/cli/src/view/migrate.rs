@@ -55,7 +55,9 @@ pub(crate) fn begun(list: &MigrationList, dry_run: bool) -> String {
             format!("{vm} moves to {target} ({id}): {total}, a halt of {halt} foretold")
         });
         if item.replicated {
-            shown.push_str("; it has no replica until the move is over and one is made anew");
+            shown.push_str(
+                "; it has no replica until the move is over and one is made anew",
+            );
         }
         shown.push('\n');
     }

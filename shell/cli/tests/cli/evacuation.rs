@@ -42,7 +42,7 @@ fn plan() -> Plan {
     let failed = FailedMove {
         id: "m-7".parse().unwrap(),
         why: "the source: the link broke".to_owned(),
-        again_at: now(),
+        again_at: Timestamp::from_millis(1),
     };
     Plan {
         region: region("us-east-1"),
@@ -109,8 +109,12 @@ async fn evacuations_are_shown_as_written() {
     }
     let body = &stage.sent("start_evacuation")[0];
     assert_eq!(body["dry_run"], true);
-    let to: BTreeSet<_> =
-        body["to_regions"].as_array().unwrap().iter().filter_map(|it| it.as_str()).collect();
+    let to: BTreeSet<_> = body["to_regions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|it| it.as_str())
+        .collect();
     assert_eq!(to, ["eu-west-1", "us-west-1"].into());
     let json = stage.run(&["evacuate", "cancel", "us-east-1", "-o", "json"]).await;
     let told: EvacuationItem = serde_json::from_str(&json.out).unwrap();
