@@ -19,6 +19,7 @@ mod outages;
 mod placing;
 mod replicas;
 mod routing;
+mod stand_ins;
 mod starting;
 mod state;
 mod supervised;
