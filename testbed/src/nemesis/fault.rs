@@ -169,7 +169,7 @@ impl Fault {
             Kind::Slow => self.shape(bed, links, slow),
             Kind::Disk => federation.disk(&who).fill(),
             Kind::Clock => {
-                step(federation, &who, if self.turned { -STEP_S } else { STEP_S })
+                step(federation, &who, if self.turned { -STEP_S } else { STEP_S });
             }
         }
     }

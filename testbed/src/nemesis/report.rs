@@ -44,8 +44,8 @@ pub struct PairReport {
     pub happened: Vec<String>,
     /// From the last healing until all was whole again; absent when that was not seen.
     pub whole_after: Option<Duration>,
-    /// What it was last waited for until then.
-    pub waited_for: Option<String>,
+    /// What was waited for longest until then, and how long.
+    pub waited_for: Option<(Duration, String)>,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
     /// Where logs and the journal of guests were put, if promises were broken.
@@ -67,13 +67,12 @@ impl PairReport {
             || "NOT whole".to_owned(),
             |after| format!("whole after {}", seconds(after)),
         );
-        let last = |why: &String| {
+        let longest = self.waited_for.as_ref().map_or_else(String::new, |(span, why)| {
             let why: String = why.chars().take(WAITED_FOR_MAX).collect();
-            format!(" (last {why})")
-        };
-        let last = self.waited_for.as_ref().map(last).unwrap_or_default();
+            format!(" ({} of it: {why})", seconds(*span))
+        });
         let mut line = format!(
-            "round {round}/{rounds} {}: {first}; {} later {second}; held {}; {happened}; {whole}{last}",
+            "round {round}/{rounds} {}: {first}; {} later {second}; held {}; {happened}; {whole}{longest}",
             pair.name(),
             seconds(pair.gap),
             seconds(pair.hold),

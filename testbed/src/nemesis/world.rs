@@ -89,12 +89,11 @@ impl World {
         };
         let begun = Instant::now();
         loop {
-            match world.look().await {
-                Look::Whole => return world,
-                look => {
-                    assert!(begun.elapsed() < PATIENCE, "with nothing struck: {look:?}")
-                }
+            let look = world.look().await;
+            if matches!(look, Look::Whole) {
+                return world;
             }
+            assert!(begun.elapsed() < PATIENCE, "with nothing struck: {look:?}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -225,6 +224,7 @@ impl World {
 
     async fn becomes_whole(&mut self, faults: &[&Fault], report: &mut PairReport) {
         let healed = Instant::now();
+        let mut waits = Waits::default();
         loop {
             self.judge(faults, report);
             if !report.violations.is_empty() {
@@ -234,6 +234,7 @@ impl World {
             match self.look().await {
                 Look::Whole => {
                     report.whole_after = Some(healed.elapsed());
+                    report.waited_for = waits.longest();
                     return;
                 }
                 Look::Broken(violation) => report.violations.push(violation),
@@ -243,7 +244,7 @@ impl World {
                     report.violations.push(Violation::new(promise, found));
                 }
                 Look::NotYet(why) => {
-                    report.waited_for = Some(why);
+                    waits.add(why, healed.elapsed());
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
             }
@@ -299,6 +300,28 @@ impl World {
     /// Ends it and checks that nothing is left.
     pub async fn end(self) {
         self.federation.end();
+    }
+}
+
+/// What was waited for, and how long, until now.
+#[derive(Debug, Default)]
+struct Waits {
+    /// By the words without their numbers, with the last such text.
+    sums: BTreeMap<String, (Duration, String)>,
+    last: Duration,
+}
+
+impl Waits {
+    fn add(&mut self, why: String, now: Duration) {
+        let words = why.chars().filter(|it| !it.is_ascii_digit()).collect();
+        let (sum, text) = self.sums.entry(words).or_default();
+        *sum += now.saturating_sub(self.last);
+        *text = why;
+        self.last = now;
+    }
+
+    fn longest(self) -> Option<(Duration, String)> {
+        self.sums.into_values().max_by_key(|(sum, _)| *sum)
     }
 }
 
