@@ -1,10 +1,12 @@
 //! A running federation: made from a plan, driven by a test, ended with it.
 
+mod ends;
+mod own;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,37 +16,44 @@ use dwcp_controller::liveness::RegionState;
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::strong::etcd::command::{CLIENT_NAME, PEER_NAME};
 use dwcp_runtime::tls::{
-    ClientTls, Credentials, DevelopmentCa, ExpectedServer, Identity, NODE_LIFETIME,
-    SubjectName,
+    ADMIN_LIFETIME_MAX, ClientTls, Credentials, DevelopmentCa, ExpectedServer, Identity,
+    NODE_LIFETIME, SubjectName,
 };
-use dwcp_types::{HealthState, HostId, RegionId, VmPhase};
-use rustix::process::Signal;
+use dwcp_types::{HealthState, HostId, RegionId, Timestamp, VmPhase};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::address::Claim;
+use crate::disk::SmallDisk;
 use crate::doors::Door;
 use crate::etcd::etcd_program;
 use crate::ground::Ground;
 use crate::layout::{Layout, program};
 use crate::plan::{HostPlan, Plan, RegionPlan, member};
 use crate::process::Process;
+use crate::stand_in;
 use crate::state_door::report_of;
+use crate::stepped::SteppedClock;
 use crate::wait::until;
 use crate::wan::Bed;
 
-/// Life of the administrator's credential: longer than any test.
-const ADMIN_LIFETIME: Duration = Duration::from_hours(1);
+/// Life of the administrator's credential, the longest that there is: a nemesis runs for hours.
+const ADMIN_LIFETIME: Duration = ADMIN_LIFETIME_MAX;
 
-/// How often, and how many times at most, it is looked whether all processes are gone.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-const LOOKS_MAX: u32 = 200;
+/// How old certificates are when a federation starts: older than any step back of a clock, as
+/// those of a federation that has run for a while. One whose clock is before their beginning
+/// can speak with nobody, which is right and another matter.
+const AGED_MS: u64 = 2 * 60 * 60 * 1_000;
 
 /// Daemons, agents, their files and their guests.
 #[derive(Debug)]
 pub struct Federation {
     // Processes first: they end before their folder goes.
     processes: BTreeMap<String, Process>,
+    /// Of whoever has a small one to itself; before the folder that they are in.
+    disks: BTreeMap<String, SmallDisk>,
+    /// Of whoever has one to itself.
+    clocks: BTreeMap<String, SteppedClock>,
     plan: Plan,
     sockets: BTreeMap<String, SocketAddr>,
     ca: DevelopmentCa,
@@ -100,11 +109,14 @@ impl Federation {
             (name, ground.socket(&region, n))
         };
         let sockets = plan.sockets().into_iter().zip(0..).map(socket).collect();
-        let ca = DevelopmentCa::create(&layout.ca(), SystemClock::new().now());
+        let ca = DevelopmentCa::create(&layout.ca(), issued_at());
         let ca = ca.expect("a CA can be made");
-        let processes = BTreeMap::new();
+        let (processes, disks, clocks) = Default::default();
         let mut federation =
-            Self { processes, plan, sockets, ca, layout, folder, ground };
+            Self { processes, disks, clocks, plan, sockets, ca, layout, folder, ground };
+        if federation.plan.qemu.is_some() {
+            federation.furnish_stand_ins();
+        }
         federation.write_files();
         federation
     }
@@ -140,7 +152,7 @@ impl Federation {
 
     /// Issues a certificate for the address of its region.
     fn issue(&self, who: &Identity, lifetime: Duration, into: &Path, name: &str) {
-        let now = SystemClock::new().now();
+        let now = issued_at();
         let names: Vec<_> = match who {
             Identity::Admin(_) | Identity::Monitor(_) => Vec::new(),
             Identity::Region(region)
@@ -180,12 +192,13 @@ impl Federation {
         self.ground.place(process.finding_in(folder), region)
     }
 
-    fn daemon_process(&self, region: &str) -> Process {
+    fn daemon_process(&mut self, region: &str) -> Process {
         let data = self.layout.data(region);
         fs::create_dir_all(&data).expect("the folder can be written");
         let log = self.layout.log(region);
         let args = self.daemon_args(region, &data);
         let process = Process::new(region, &program("dwcpd"), args, log);
+        let process = self.equip(process);
         self.ground.place(process, region)
     }
 
@@ -209,18 +222,24 @@ impl Federation {
         .to_vec()
     }
 
-    fn agent_process(&self, region: &str, host: &str) -> Process {
+    fn agent_process(&mut self, region: &str, host: &str) -> Process {
         let config = self.layout.agent_config(host).display().to_string();
         let args = ["run".to_owned(), "--config".to_owned(), config].to_vec();
         let log = self.layout.log(host);
+        let guests = self.guests_folder().into_os_string();
         let process = Process::new(host, &program("dwcp-agent"), args, log);
+        let process = process.with_env([(stand_in::GUESTS.to_owned(), guests)]);
+        let process = self.equip(process);
         self.ground.place(process, region)
     }
 
     fn agent_config(&self, region: &RegionPlan, host: &HostPlan, id: &str) -> Value {
         let tls = self.layout.tls(id);
+        let qemu = self.plan.qemu.as_deref();
+        let qemu = qemu.unwrap_or_else(|| Path::new("qemu-system-x86_64"));
         json!({
             "host": id,
+            "qemu": qemu,
             "region": region.id,
             "zone": region.zone_id(host),
             "capacity": host.capacity,
@@ -247,23 +266,32 @@ impl Federation {
     pub async fn healthy(&self) {
         for region in &self.plan.regions {
             let door = self.at(&region.id);
-            until(&format!("{} sees all regions healthy", region.id), || async {
-                let status = door.status().await.map_err(|error| error.to_string())?;
-                let healthy = |id: &str| {
-                    status.regions.iter().any(|region| {
-                        region.id.as_str() == id
-                            && region.health.state == HealthState::Healthy
-                            && region.hosts_up == region.hosts
-                    })
-                };
-                let all = self.plan.regions.iter().all(|region| healthy(&region.id));
-                if all && status.engine.reachable {
-                    return Ok(());
-                }
-                Err(format!("{:?}, {:?}", status.engine, status.regions))
+            until(&format!("{} sees all regions healthy", region.id), || {
+                self.all_healthy_at(&door)
             })
             .await;
         }
+    }
+
+    /// Whether a region's daemon sees every region healthy, and the engine.
+    ///
+    /// # Errors
+    ///
+    /// What it sees instead.
+    pub async fn all_healthy_at(&self, door: &Door) -> Result<(), String> {
+        let status = door.status().await.map_err(|error| error.to_string())?;
+        let healthy = |id: &str| {
+            status.regions.iter().any(|region| {
+                region.id.as_str() == id
+                    && region.health.state == HealthState::Healthy
+                    && region.hosts_up == region.hosts
+            })
+        };
+        let all = self.plan.regions.iter().all(|region| healthy(&region.id));
+        if all && status.engine.reachable {
+            return Ok(());
+        }
+        Err(format!("{:?}, {:?}", status.engine, status.regions))
     }
 
     /// Waits until the replicas of these regions hear each other.
@@ -416,62 +444,6 @@ impl Federation {
         .await;
     }
 
-    /// Process ids that have a file of this federation among their arguments, guests included.
-    ///
-    /// # Panics
-    ///
-    /// When /proc cannot be read.
-    #[must_use]
-    pub fn living(&self) -> Vec<u32> {
-        let mark = self.folder.path().display().to_string();
-        let all = fs::read_dir("/proc").expect("there is /proc").flatten();
-        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid: &u32| {
-            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&args).contains(&mark)
-        })
-        .collect()
-    }
-
-    /// `kill -9` of a guest's process.
-    ///
-    /// # Panics
-    ///
-    /// When it is none of this federation.
-    pub fn kill_guest(&self, pid: u32) {
-        assert!(self.living().contains(&pid), "process {pid} is not of this federation");
-        crate::process::kill(pid, Signal::KILL);
-    }
-
-    /// A region loses its power: `kill -9` of its daemon, its member of the engine, its agents
-    /// and whatever these started, guests included.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such region.
-    pub fn lose(&mut self, region: &str) {
-        let hosts: Vec<_> = self.plan.hosts_of(region).collect();
-        let member = Some(member(region)).filter(|it| self.processes.contains_key(it));
-        for name in member.iter().map(String::as_str).chain([region]) {
-            self.process(name).kill_9();
-        }
-        let marks: Vec<_> = hosts
-            .iter()
-            .flat_map(|host| [self.layout.data(host), self.layout.agent_config(host)])
-            .map(|path| path.display().to_string())
-            .collect();
-        for host in &hosts {
-            self.process(host).kill_9();
-        }
-        for pid in self.living() {
-            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let args = String::from_utf8_lossy(&args);
-            if marks.iter().any(|mark| args.contains(mark)) {
-                crate::process::kill(pid, Signal::KILL);
-            }
-        }
-    }
-
     /// The names of a region's hosts.
     #[must_use]
     pub fn hosts_of(&self, region: &str) -> Vec<String> {
@@ -481,65 +453,6 @@ impl Federation {
     /// The names of all regions.
     pub fn region_ids(&self) -> impl Iterator<Item = &str> {
         self.plan.regions.iter().map(|region| region.id.as_str())
-    }
-
-    /// Ends everything and checks that no process is left.
-    ///
-    /// # Panics
-    ///
-    /// When one is.
-    pub fn end(mut self) {
-        self.stop();
-        let mut left = self.living();
-        // A host's watchdog ends by itself once its agent and its guests are gone.
-        for _ in 0..LOOKS_MAX {
-            if left.is_empty() {
-                break;
-            }
-            std::thread::sleep(LOOK_EVERY);
-            left = self.living();
-        }
-        assert!(left.is_empty(), "processes are left: {left:?}");
-    }
-
-    fn stop(&mut self) {
-        self.processes.clear();
-        if self.plan.driver != "qemu" {
-            return;
-        }
-        for region in &self.plan.regions {
-            for index in 0..region.hosts.len() {
-                self.stop_guests(&region.host_id(index));
-            }
-        }
-    }
-
-    /// Real guests outlive their agent on purpose.
-    fn stop_guests(&self, host: &str) {
-        let stopped = Command::new(program("dwcp-agent"))
-            .arg("stop-guests")
-            .arg("--config")
-            .arg(self.layout.agent_config(host))
-            .output();
-        match stopped {
-            Ok(output) if output.status.success() => {}
-            other => complain(&format!("guests of {host} may be left: {other:?}")),
-        }
-    }
-
-    fn show_logs(&self) {
-        for process in self.processes.values() {
-            process.show_log();
-        }
-    }
-}
-
-impl Drop for Federation {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.show_logs();
-        }
-        self.stop();
     }
 }
 
@@ -552,15 +465,16 @@ const fn engine_name(who: &Identity) -> Option<&'static str> {
     }
 }
 
+/// When certificates are issued.
+fn issued_at() -> Timestamp {
+    let now = SystemClock::new().now().as_millis();
+    Timestamp::from_millis(now.saturating_sub(AGED_MS))
+}
+
 fn region_id(region: &str) -> RegionId {
     RegionId::new(region).expect("a name")
 }
 
 fn write_json(path: &Path, value: &Value) {
     fs::write(path, format!("{value:#}\n")).expect("the test's folder can be written");
-}
-
-#[expect(clippy::print_stderr, reason = "what the reader of a failed test needs")]
-fn complain(text: &str) {
-    eprintln!("{text}");
 }

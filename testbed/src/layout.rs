@@ -97,6 +97,14 @@ impl Layout {
         self.root.join(format!("{host}.yaml"))
     }
 
+    pub(crate) fn image(&self) -> PathBuf {
+        self.root.join("image")
+    }
+
+    pub(crate) fn clock(&self, who: &str) -> PathBuf {
+        self.root.join(format!("{who}.clock"))
+    }
+
     pub(crate) fn log(&self, who: &str) -> PathBuf {
         self.root.join(format!("{who}.log"))
     }

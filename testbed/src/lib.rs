@@ -9,20 +9,25 @@
 
 mod address;
 mod ask;
+mod disk;
 mod doors;
 pub mod drill;
 mod etcd;
 mod federation;
 mod ground;
 mod layout;
+pub mod nemesis;
 mod plan;
 mod process;
+pub mod stand_in;
 mod state_door;
+pub mod stepped;
 mod wait;
 pub mod wan;
 mod wire;
 
 pub use ask::{Ask, wish};
+pub use disk::SmallDisk;
 pub use doors::{Door, refusal};
 pub use etcd::{EtcdCluster, etcd_program};
 pub use federation::Federation;

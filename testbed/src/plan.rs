@@ -146,6 +146,12 @@ pub struct Plan {
     links: Option<Links>,
     /// How long leases last; none: as long as by default.
     lease_s: Option<u64>,
+    /// What runs in place of QEMU.
+    pub(crate) qemu: Option<std::path::PathBuf>,
+    /// Mebibytes of the small disk that every daemon and agent has; none: the machine's.
+    pub(crate) disk_mib: Option<u32>,
+    /// Daemons and agents have wall clocks of their own.
+    pub(crate) own_clocks: bool,
 }
 
 impl Plan {
@@ -177,7 +183,37 @@ impl Plan {
             voters,
             links: None,
             lease_s: None,
+            qemu: None,
+            disk_mib: None,
+            own_clocks: false,
         }
+    }
+
+    /// With guests that are processes and run nothing ([`crate::stand_in`]).
+    ///
+    /// # Panics
+    ///
+    /// When their program was not built.
+    #[must_use]
+    pub fn standing_in(regions: Vec<RegionPlan>) -> Self {
+        let qemu = Some(crate::layout::program("dwcp-stand-in"));
+        Self { qemu, ..Self::on(regions, "qemu", std::path::PathBuf::new()) }
+    }
+
+    /// Every daemon and agent has a disk of so many mebibytes to itself, which can be filled.
+    /// Needs root.
+    #[must_use]
+    pub const fn on_small_disks(mut self, mib: u32) -> Self {
+        self.disk_mib = Some(mib);
+        self
+    }
+
+    /// Every daemon and agent has a wall clock to itself, which can be stepped. Needs
+    /// libfaketime ([`crate::stepped`]).
+    #[must_use]
+    pub const fn with_own_clocks(mut self) -> Self {
+        self.own_clocks = true;
+        self
     }
 
     /// With pre-emption switched on.

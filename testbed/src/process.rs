@@ -61,6 +61,16 @@ impl Process {
         self
     }
 
+    /// Has these environment variables at every start.
+    #[must_use]
+    pub(crate) fn with_env(
+        mut self,
+        env: impl IntoIterator<Item = (String, OsString)>,
+    ) -> Self {
+        self.env.extend(env);
+        self
+    }
+
     /// Runs in a region of an emulated WAN.
     #[must_use]
     pub(crate) fn in_region(mut self, bed: &Arc<Bed>, region: &str) -> Self {
@@ -175,6 +185,22 @@ impl Process {
         Ended { status, log: self.log() }
     }
 
+    /// Whether it was started and nobody ended it since.
+    #[must_use]
+    pub const fn was_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Takes note that it has ended by itself: it can be started again.
+    ///
+    /// # Panics
+    ///
+    /// When it runs.
+    pub fn forget_ended(&mut self) {
+        assert!(self.has_ended() || !self.was_started(), "{} runs", self.name);
+        self.child = None;
+    }
+
     /// Whether it has ended without being asked to.
     pub fn has_ended(&mut self) -> bool {
         self.child
@@ -206,6 +232,13 @@ impl Process {
 pub(crate) fn kill(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process id"), signal).expect("the process is there");
+}
+
+/// Ends a process that is known to be the test's own, and may be gone.
+pub(crate) fn kill_if_there(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        kill_process(pid, Signal::KILL).ok();
+    }
 }
 
 impl Drop for Process {

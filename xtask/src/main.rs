@@ -13,6 +13,7 @@ mod dictionary;
 mod docs;
 mod files;
 mod layers;
+mod nemesis;
 mod shape;
 mod sim;
 mod specification;
@@ -40,6 +41,8 @@ enum Command {
     Check,
     /// Train the compression dictionary of the frames between regions.
     Dictionary(dictionary::Options),
+    /// Strike a whole federation with faults in pairs; exit 1 when a promise breaks.
+    Nemesis(nemesis::Options),
     /// Run the cores in seeded worlds with faults; exit 1 when an invariant breaks.
     Sim(sim::SimOptions),
     /// Write the example federations of deploy/ from tables of real inputs.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Check => check::run(),
         Command::Dictionary(options) => dictionary::run(&options),
+        Command::Nemesis(options) => nemesis::run(&options),
         Command::Sim(options) => sim::run_seeds(&options),
         Command::Topology(options) => topology::run(&options),
     };

@@ -2,7 +2,7 @@
 //!
 //! The promises are the rows of the tables of `SPECIFICATION.md` with the columns
 //! `promise | unit | value measured | how`. `how` names in backquotes `crate::path::test_name`,
-//! `cargo xtask bench NAME` or `cargo xtask sim`. A number without a measurement is an opinion.
+//! `cargo xtask bench NAME`, `cargo xtask sim` or `cargo xtask nemesis`. A number without a measurement is an opinion.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -78,7 +78,7 @@ fn unknown(named: &str, tests: &Tests, benches: &[&str]) -> Option<String> {
     if let Some(rest) = named.strip_prefix("cargo xtask ") {
         let mut words = rest.split_whitespace();
         return match (words.next(), words.next()) {
-            (Some("sim"), _) => None,
+            (Some("sim" | "nemesis"), _) => None,
             (Some("bench"), Some(name)) if benches.contains(&name) => None,
             _ => Some(format!("there is no `{named}`")),
         };

@@ -3,70 +3,28 @@
 //! The data of one daemon is put on a small file system of its own, which needs root; without
 //! it the reason is printed and there is nothing to do.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use dwcp_api::{CallError, ErrorCode};
-use dwcp_testbed::{Ask, Federation, HostPlan, Plan, RegionPlan, until};
+use dwcp_testbed::{Ask, Federation, HostPlan, Plan, RegionPlan, SmallDisk, until};
 use dwcp_types::VmPhase;
 
 /// Large enough for a daemon's empty data, small enough to be filled by some placements.
-const SIZE: &str = "size=16m";
+const SIZE_MIB: u32 = 16;
 /// Placements until a full disk must have been noticed: their records would fill the journal of
 /// the local store, 2 MiB that it has from the start, and nothing more is free.
 const PLACEMENTS_MAX: usize = 3_500;
 
-/// A file system in memory, there as long as this is.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: &Path) -> Option<Self> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", SIZE, "tmpfs"])
-            .arg(at)
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            other => {
-                eprintln!("skipped: no small file system can be mounted here: {other:?}");
-                None
-            }
-        }
-    }
-
-    /// Leaves nothing free; gives the file that takes it.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
-        let mut size = 1 << 20;
-        // Ever smaller pieces, because the last one does not fit as a whole.
-        while size >= 1 {
-            if append(&path, size).is_err() {
-                size /= 2;
-            }
-        }
-        path
-    }
-}
-
-fn append(path: &Path, size: usize) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
-    file.write_all(&vec![0u8; size])
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily: the daemon that uses it may end after this.
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
-    }
+fn small(at: &Path) -> Option<SmallDisk> {
+    let made = SmallDisk::over(at, SIZE_MIB);
+    made.map_err(|error| eprintln!("skipped: {error}")).ok()
 }
 
 async fn survives_a_full_disk_of(full: &str) {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(4_000));
     let plan = Plan::simulated(["engine", "owner"].map(region).to_vec());
     let mut federation = Federation::prepare(plan);
-    let Some(small) = Small::mount(&federation.data(full)) else { return };
+    let Some(small) = small(&federation.data(full)) else { return };
     for who in ["engine", "engine-h1", "owner", "owner-h1"] {
         federation.process(who).start();
     }
@@ -74,7 +32,7 @@ async fn survives_a_full_disk_of(full: &str) {
     let door = federation.at("engine");
     door.place(&Ask::new("before").only_in("owner")).await.unwrap();
 
-    let filler = small.fill();
+    small.fill();
     let mut acknowledged = vec!["before".to_owned()];
     let mut refused = None;
     for n in 0..PLACEMENTS_MAX {
@@ -100,7 +58,7 @@ async fn survives_a_full_disk_of(full: &str) {
     let told = format!("{} {}", error.message, error.remedy.unwrap_or_default());
     assert!(told.contains("space"), "{told}");
 
-    fs::remove_file(filler).unwrap();
+    small.empty();
     let ask = Ask::new(&name).only_in("owner");
     until("it is placed when there is space again", || door.place(&ask)).await;
     acknowledged.push(name);

@@ -20,6 +20,7 @@ mod outages;
 mod placing;
 mod replicas;
 mod routing;
+mod stand_ins;
 mod starting;
 mod state;
 mod supervised;

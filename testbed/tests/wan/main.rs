@@ -7,5 +7,6 @@ mod bed;
 mod drills;
 mod federations;
 mod load;
+mod nemesis;
 mod partitions;
 mod program;
