@@ -34,9 +34,10 @@ pub use world::World;
 pub const REGIONS: [&str; 5] =
     ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "au-southeast-1"];
 
-/// Pairs that take about a minute together: two ways to lose a region, a clock, and a disk.
-pub const QUICK: [(Kind, Kind); 3] =
-    [(Kind::Kill, Kind::TwoWay), (Kind::Freeze, Kind::Clock), (Kind::Slow, Kind::Disk)];
+/// Pairs for a test of every day: a region that is lost while another's process hangs, and a disk
+/// and a clock.
+pub const QUICK: [(Kind, Kind); 2] =
+    [(Kind::Freeze, Kind::TwoWay), (Kind::Disk, Kind::Clock)];
 
 /// What to run.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Only these pairs, such as kill+freeze; all 28 when absent.
     #[arg(long, value_delimiter = ',', value_parser = pair)]
     pairs: Vec<(Kind, Kind)>,
-    /// Three pairs, none of them held for long.
+    /// Two pairs, none of them held for long.
     #[arg(long)]
     quick: bool,
 }
