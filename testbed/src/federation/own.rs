@@ -44,7 +44,7 @@ impl Federation {
         }
     }
 
-    /// Where guests that stand in tell of themselves ([`stand_in::Journal`]).
+    /// Where guests that stand in tell of themselves ([`crate::stand_in::Journal`]).
     #[must_use]
     pub fn guests_folder(&self) -> PathBuf {
         self.folder.path().join("guests")
