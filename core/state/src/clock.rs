@@ -8,6 +8,7 @@ mod actor;
 mod dot;
 mod dotted_version;
 mod hlc;
+mod steady;
 mod token;
 mod version_vector;
 pub(crate) mod wire;
@@ -16,6 +17,7 @@ pub use actor::{Actor, ActorError, ReplicaId};
 pub use dot::Dot;
 pub use dotted_version::DottedVersion;
 pub use hlc::{AHEAD_MAX, Hlc, HlcClock, TooFarAhead};
+pub use steady::{STEP_MIN, STEP_TAKEN_AFTER, SteadyWall};
 pub use token::TokenError;
 pub use version_vector::VersionVector;
 

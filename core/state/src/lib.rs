@@ -24,7 +24,8 @@ pub mod shard;
 pub use bytes::Bytes;
 pub use clock::{
     AHEAD_MAX, Actor, ActorError, Causality, Dot, DottedVersion, Hlc, HlcClock,
-    ReplicaId, TokenError, TooFarAhead, VersionVector,
+    ReplicaId, STEP_MIN, STEP_TAKEN_AFTER, SteadyWall, TokenError, TooFarAhead,
+    VersionVector,
 };
 pub use codec::DecodeError;
 pub use crdt::{

@@ -22,7 +22,8 @@ use dwcp_runtime::clock::Clock;
 use dwcp_runtime::mesh::{MeshEvent, MeshEvents, MeshHandle};
 use dwcp_state::{
     Actor, BatchId, Command, Frame, Frontier, Input, Key, Membership, Notice, Now,
-    Outcome, Replica, ReplicaId, Request, RequestId, RowChange, Settled, Stats,
+    Outcome, Replica, ReplicaId, Request, RequestId, RowChange, STEP_TAKEN_AFTER,
+    Settled, Stats, SteadyWall,
 };
 use dwcp_types::RegionId;
 use futures_util::FutureExt;
@@ -178,8 +179,10 @@ impl Waiting {
                 None => return,
             },
         };
+        let steady = SteadyWall::new(parts.clock.now(), parts.clock.monotonic());
         let task = Task {
             replica,
+            steady,
             parts,
             asked,
             feed,
@@ -199,6 +202,7 @@ impl Waiting {
 #[derive(Debug)]
 struct Task {
     replica: Replica,
+    steady: SteadyWall,
     parts: Parts,
     asked: mpsc::Receiver<Ask>,
     feed: Arc<Feed>,
@@ -277,8 +281,19 @@ impl Task {
         self.asked.try_recv().ok().map(Woken::Asked)
     }
 
-    fn now(&self) -> Now {
-        Now { wall: self.parts.clock.now(), mono: self.parts.clock.monotonic() }
+    fn now(&mut self) -> Now {
+        let (shown, mono) = (self.parts.clock.now(), self.parts.clock.monotonic());
+        let was_stepped = self.steady.is_stepped();
+        let wall = self.steady.read(shown, mono);
+        if self.steady.is_stepped() && !was_stepped {
+            warn!(
+                shown_ms = shown.as_millis(),
+                steady_ms = wall.as_millis(),
+                "the wall clock has stepped; stamps follow it if it is there for {} s",
+                STEP_TAKEN_AFTER.as_secs()
+            );
+        }
+        Now { wall, mono }
     }
 
     fn input(&mut self, input: Input) {
