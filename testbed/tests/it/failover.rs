@@ -111,6 +111,8 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
     let asks = [Ask::new("vm-moves").protected(), Ask::new("vm-own")];
     federation.place_in("far", &asks).await;
     federation.sees("middle", "far", RegionState::Alive).await;
+    // Of what it never heard of it would say "pending" and not "unknown".
+    federation.in_phase("home", "vm-own", VmPhase::Running).await;
 
     until("only its own life keeps it from being failed over", || async {
         let alive = refusal(command(&federation, ask_for("far")).await);
