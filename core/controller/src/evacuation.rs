@@ -195,23 +195,31 @@ pub fn plan(
     Plan { region: region.clone(), leave, moving, stay }
 }
 
+/// VMs whose move was refused when it was asked for, and until when each rests.
+pub type Refused = BTreeMap<VmId, Timestamp>;
+
 /// Which of those that leave are asked for now: as many as may be on the way at a time, and none
-/// whose last move failed just now.
-pub fn due(
-    plan: &Plan,
+/// whose last move failed, or was refused, just now: others must not wait for these.
+pub fn due<'a>(
+    plan: &'a Plan,
+    refused: &Refused,
     at_once: usize,
     now: Timestamp,
-) -> impl Iterator<Item = (&Leaves, &RegionId)> {
-    let rests =
-        move |it: &&Leaves| it.failed.as_ref().is_none_or(|it| it.again_at <= now);
+) -> impl Iterator<Item = (&'a Leaves, &'a RegionId)> {
+    let rests = move |it: &&Leaves| {
+        let failed = it.failed.as_ref().map(|it| it.again_at);
+        failed.max(refused.get(&it.vm).copied()).is_some_and(|again_at| again_at > now)
+    };
     let room = at_once.saturating_sub(plan.moving.len());
-    let first = |it| Some((it, &Leaves::first(it)?.region));
-    plan.leave.iter().filter(rests).filter_map(first).take(room)
+    let first = |it: &'a Leaves| Some((it, it.first()?));
+    plan.leave.iter().filter(move |it| !rests(it)).filter_map(first).take(room)
 }
 
 impl Leaves {
-    fn first(&self) -> Option<&Alternative> {
-        self.to.first()
+    /// The region that it goes to.
+    #[must_use]
+    pub fn first(&self) -> Option<&RegionId> {
+        self.to.first().map(|to| &to.region)
     }
 }
 

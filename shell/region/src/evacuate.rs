@@ -2,17 +2,19 @@
 //! a move of each VM until none is left. A VM whose move fails is asked for again; what dies with
 //! its region meanwhile is a matter of failover, as if nobody had wanted it to leave.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::evacuation::{EvacuationItem, EvacuationList, StartEvacuation};
 use dwcp_api::migration::AskMigration;
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_controller::evacuation::{AGAIN_AFTER, Evacuation, Leaves, Plan, due, plan};
+use dwcp_controller::evacuation::{
+    AGAIN_AFTER, Evacuation, Leaves, Plan, Refused, due, plan,
+};
 use dwcp_controller::migration::{Cause, Migration, Step};
 use dwcp_controller::ownership::VmRecord;
-use dwcp_types::{RegionId, Timestamp, VmId};
+use dwcp_types::RegionId;
 use tracing::info;
 
 use crate::migrate::Migrations;
@@ -32,18 +34,17 @@ pub struct Evacuator {
     pub regions: RegionRecords,
     /// Who moves VMs.
     pub migrations: Arc<Migrations>,
-    /// VMs whose move was refused when it was asked for, and until when they rest.
-    pub refused: Mutex<BTreeMap<VmId, Timestamp>>,
 }
 
 impl Evacuator {
     /// Empties this daemon's own region whenever that is wanted, for ever.
     pub async fn run(self: Arc<Self>) {
         let mut told_empty = false;
+        let mut refused = Refused::new();
         loop {
             tokio::time::sleep(EVERY).await;
             let Some(wanted) = self.wanted(&self.migrations.region) else {
-                self.refused().clear();
+                refused.clear();
                 told_empty = false;
                 continue;
             };
@@ -54,22 +55,20 @@ impl Evacuator {
                 self.migrations.events.note(None, "the region is empty").await;
             }
             told_empty = is_empty;
-            self.ask_for_moves(&plan).await;
+            self.ask_for_moves(&plan, &mut refused).await;
         }
     }
 
-    async fn ask_for_moves(&self, plan: &Plan) {
+    async fn ask_for_moves(&self, plan: &Plan, refused: &mut Refused) {
         let now = self.migrations.clock.now();
-        self.refused().retain(|_, until| *until > now);
-        for (leaves, to) in due(plan, AT_ONCE, now) {
-            if self.refused().contains_key(&leaves.vm) {
-                continue;
-            }
+        refused.retain(|_, until| *until > now);
+        let due: Vec<_> = due(plan, refused, AT_ONCE, now).collect();
+        for (leaves, to) in due {
             if let Err(error) = self.ask(plan, leaves, to).await {
                 let text = format!("does not leave yet: {error}");
                 info!(vm = %leaves.vm, %error, "a VM does not leave yet");
                 self.migrations.events.note(Some(&leaves.vm), &text).await;
-                self.refused().insert(leaves.vm.clone(), now.plus(AGAIN_AFTER));
+                refused.insert(leaves.vm.clone(), now.plus(AGAIN_AFTER));
             }
         }
     }
@@ -204,9 +203,5 @@ impl Evacuator {
         self.migrations
             .fleet
             .look(|fleet| plan(fleet, region, (&records, &moves), only, policy))
-    }
-
-    fn refused(&self) -> MutexGuard<'_, BTreeMap<VmId, Timestamp>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -114,13 +114,19 @@ fn one_whose_move_failed_is_asked_for_again_after_a_while_and_others_at_once() {
     let before = failed_at("a", Timestamp::from_millis(1));
     let plan =
         planned(&records, &[failed_at("a", NOW), before, moving("c", Cause::Manual)]);
-    let due_at = |at_once, now| -> Vec<_> {
-        due(&plan, at_once, now).map(|(it, _)| it.vm.as_str().to_owned()).collect()
+    let due_to = |refused: &Refused, at_once, now| -> Vec<_> {
+        let due = due(&plan, refused, at_once, now);
+        due.map(|(it, _)| it.vm.as_str().to_owned()).collect()
     };
+    let due_at = |at_once, now| due_to(&Refused::new(), at_once, now);
     assert_eq!(due_at(9, NOW), ["b"]);
     assert_eq!(due_at(9, NOW.plus(AGAIN_AFTER)), ["a", "b"]);
     assert_eq!(due_at(2, NOW.plus(AGAIN_AFTER)), ["a"], "one is on the way");
     assert_eq!(due_at(1, NOW.plus(AGAIN_AFTER)), [] as [&str; 0]);
+    // One that was refused does not take the place of another.
+    let refused = Refused::from([(vm("a"), NOW.plus(2 * AGAIN_AFTER))]);
+    assert_eq!(due_to(&refused, 2, NOW.plus(AGAIN_AFTER)), ["b"]);
+    assert_eq!(due_to(&refused, 2, NOW.plus(2 * AGAIN_AFTER)), ["a"]);
     let failed = plan.leave[0].failed.as_ref().unwrap();
     assert_eq!((failed.id.as_str(), failed.why.as_str()), ("m-a", "the link broke"));
     // It failed before the VM came here.

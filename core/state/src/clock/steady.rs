@@ -19,8 +19,8 @@ pub const STEP_TAKEN_AFTER: Duration = Duration::from_mins(2);
 /// A wall clock without steps.
 #[derive(Clone, Copy, Debug)]
 pub struct SteadyWall {
-    /// What was shown, and when by the monotonic clock.
-    shown: (Timestamp, Duration),
+    /// The wall clock when it was followed last, and when that was by the monotonic one.
+    followed: (Timestamp, Duration),
     /// Since when the wall clock has been somewhere else.
     stepped_since: Option<Duration>,
 }
@@ -29,28 +29,23 @@ impl SteadyWall {
     /// One that shows the wall clock as it is at this moment of the monotonic one.
     #[must_use]
     pub const fn new(wall: Timestamp, mono: Duration) -> Self {
-        Self { shown: (wall, mono), stepped_since: None }
+        Self { followed: (wall, mono), stepped_since: None }
     }
 
     /// The time that stamps take.
     pub fn read(&mut self, wall: Timestamp, mono: Duration) -> Timestamp {
-        let (last, at) = self.shown;
+        let (last, at) = self.followed;
         let due = last.plus(mono.saturating_sub(at));
         let off = wall.since(due).max(due.since(wall));
-        let time = if off <= STEP_MIN {
-            self.stepped_since = None;
-            wall
-        } else {
+        if off > STEP_MIN {
             let since = *self.stepped_since.get_or_insert(mono);
             if mono.saturating_sub(since) < STEP_TAKEN_AFTER {
-                due
-            } else {
-                self.stepped_since = None;
-                wall
+                return due;
             }
-        };
-        self.shown = (time, mono.max(at));
-        time
+        }
+        self.stepped_since = None;
+        self.followed = (wall, mono);
+        wall
     }
 
     /// Whether the wall clock is somewhere else at the moment.
@@ -96,6 +91,19 @@ mod tests {
             assert_eq!(steady.read(wrong(101), secs(101)), true_time(101));
             assert_eq!(steady.read(wrong(200), secs(200)), true_time(200));
         }
+    }
+
+    /// Whoever looks more often than the clock counts must not make it stand still.
+    #[test]
+    fn time_goes_on_however_often_it_is_looked_at() {
+        let mut steady = SteadyWall::new(START, secs(0));
+        let mut time = START;
+        for micros in (0..20_000_000).step_by(300) {
+            let mono = Duration::from_micros(micros);
+            time = steady.read(START.plus(HOUR).plus(mono), mono);
+        }
+        assert_eq!(time, START.plus(Duration::from_millis(19_999)));
+        assert_eq!(steady.read(START.plus(secs(20)), secs(20)), START.plus(secs(20)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Regions that are emptied, for people.
 
 use dwcp_api::evacuation::{EvacuationItem, EvacuationList};
-use dwcp_controller::evacuation::{Leaves, Plan};
+use dwcp_controller::evacuation::Plan;
 
 use super::Look;
 use crate::table::{Cell, Table, row};
@@ -68,16 +68,13 @@ fn vms(plan: &Plan, look: Look) -> String {
                 (Cell::toned("leaves", Tone::Warn), why)
             }
         };
+        let to = it.first().map_or("-", |to| to.as_str());
         let how = if it.cold { "cold" } else { "live" };
-        table.push(row![&it.vm, state, first(it), how, why]);
+        table.push(row![&it.vm, state, to, how, why]);
     }
     for it in &plan.stay {
         let state = Cell::toned("stays", Tone::Bad);
         table.push(row![&it.vm, state, "-", "-", it.why.to_string()]);
     }
     table.render(look.colored)
-}
-
-fn first(leaves: &Leaves) -> &str {
-    leaves.to.first().map_or("-", |to| to.region.as_str())
 }

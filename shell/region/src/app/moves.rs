@@ -28,12 +28,11 @@ impl Core {
         })
     }
 
-    /// Who empties regions. What it remembers may be another's: only one runs.
+    /// Who empties regions.
     pub(super) fn evacuator(&self) -> Arc<Evacuator> {
         Arc::new(Evacuator {
             regions: self.region_records(),
             migrations: self.migrations(),
-            refused: Mutex::default(),
         })
     }
 
