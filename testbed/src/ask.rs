@@ -17,18 +17,9 @@ use dwcp_types::{
 /// When a name is no identifier.
 #[must_use]
 pub fn wish(vm: &str, target: &str) -> AskMigration {
-    AskMigration {
-        vm: VmId::new(vm).expect("a name"),
-        source: None,
-        target: RegionId::new(target).expect("a name"),
-        cause: Cause::Rebalance,
-        priority: None,
-        downtime_ms_max: None,
-        bandwidth_mbps: None,
-        deadline: None,
-        cold: false,
-        dry_run: false,
-    }
+    let vm = VmId::new(vm).expect("a name");
+    let target = RegionId::new(target).expect("a name");
+    AskMigration { cause: Cause::Rebalance, ..AskMigration::new(vm, target) }
 }
 
 /// A VM of one slot: 1 CPU, 1 GiB of memory, 10 GiB of storage, of tenant `acme`.

@@ -9,7 +9,7 @@ use dwcp_api::public::{
     StatusReply, VmDetail, VmItem, VmList, VmParams,
 };
 use dwcp_api::{ApiError, CallError, Client, NoParams, Operation};
-use dwcp_types::{MigrationId, Power, RegionId, VmId};
+use dwcp_types::{MigrationId, Power, RegionId, VmId, VmPhase};
 
 use crate::{Ask, until};
 
@@ -123,6 +123,24 @@ impl Door {
         let mut regions = status.regions.into_iter();
         let found = regions.find(|it| it.verdict.region.as_str() == region);
         found.ok_or_else(|| "it is not listed".to_owned())
+    }
+
+    /// Waits until a VM is seen in one of these regions in this phase, and gives it.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn is_in(&self, vm: &str, regions: &[&str], phase: VmPhase) -> VmDetail {
+        until(&format!("{vm} is {phase:?} in one of {regions:?}"), || async {
+            let seen = self.vm(vm).await.map_err(|error| error.to_string())?;
+            let there = regions.contains(&seen.item.region.as_str());
+            if there && seen.item.phase == phase {
+                Ok(seen)
+            } else {
+                Err(format!("{:?} {:?}", seen.item, seen.observed))
+            }
+        })
+        .await
     }
 
     /// Waits until a move is over.

@@ -16,9 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::failover::by_urgency;
 use crate::migration::{Migration, Outcome};
 use crate::ownership::VmRecord;
-use crate::placement::{
-    Alternative, Decision, Fleet, Policy, RefusalCount, place_elsewhere,
-};
+use crate::placement::{Alternative, Fleet, Policy, RefusalCount, places_elsewhere};
 
 /// After how long a move that failed is asked for again.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -169,23 +167,19 @@ pub fn plan(
     candidates
         .sort_by(|(a, _), (b, _)| by_urgency(&a.request).cmp(&by_urgency(&b.request)));
     let requests: Vec<_> = candidates.iter().map(|(it, _)| &it.request).collect();
-    let decisions = place_elsewhere(fleet, region, &requests, only, policy);
-    let decisions = decisions.unwrap_or_default().into_iter();
-    let mut decisions: BTreeMap<VmId, Decision> =
-        decisions.map(|decision| (decision.request.clone(), decision)).collect();
+    let mut places = places_elsewhere(fleet, region, &requests, only, policy);
     let mut leave = Vec::new();
     for (record, failed) in candidates {
         let vm = record.request.id.clone();
-        match decisions.remove(&vm) {
-            Some(decision) if decision.chosen.is_some() => leave.push(Leaves {
+        match places(&vm) {
+            Ok(to) => leave.push(Leaves {
                 vm,
                 priority: record.request.priority,
-                to: decision.places(),
+                to,
                 cold: record.power == Power::Stopped,
                 failed,
             }),
-            refused => {
-                let refusals = refused.map_or_else(Vec::new, |refused| refused.refusals);
+            Err(refusals) => {
                 stay.push(Stays { vm, why: Why::NoLegalTarget { refusals } });
             }
         }

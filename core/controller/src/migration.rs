@@ -460,10 +460,11 @@ pub fn moving_key(vm: &VmId) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn migration() -> Migration {
+    /// A move of `web` from `a` to `b` that waits.
+    pub(crate) fn migration() -> Migration {
         let site = |region: &str| Site {
             region: RegionId::new(region).unwrap(),
             zone: ZoneId::new("z").unwrap(),

@@ -86,6 +86,25 @@ pub struct AskMigration {
     pub dry_run: bool,
 }
 
+impl AskMigration {
+    /// A move of a VM to a region, and nothing else said of it.
+    #[must_use]
+    pub const fn new(vm: VmId, target: RegionId) -> Self {
+        Self {
+            vm,
+            source: None,
+            target,
+            cause: Cause::Manual,
+            priority: None,
+            downtime_ms_max: None,
+            bandwidth_mbps: None,
+            deadline: None,
+            cold: false,
+            dry_run: false,
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MigrationReply {

@@ -15,8 +15,10 @@ mod vm;
 mod wait;
 mod who;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
+use dwcp_types::RegionId;
 use serde::Serialize;
 
 use crate::app::{Run, tell};
@@ -135,6 +137,18 @@ fn answers_yes(run: &mut Run<'_>, question: &str) -> bool {
         answer.push(char::from(byte[0]));
     }
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+/// Why something is done, in the words of who wants it; only a rehearsal needs none.
+fn reason(said: Option<String>, dry_run: bool, needs: &str) -> Result<String, Failure> {
+    let missing =
+        || Failure::usage(needs).with_remedy("or `--dry-run` to see who would go where");
+    said.or_else(|| dry_run.then(String::new)).ok_or_else(missing)
+}
+
+/// The regions that were named; any when none was.
+fn some(regions: Vec<RegionId>) -> Option<BTreeSet<RegionId>> {
+    (!regions.is_empty()).then(|| regions.into_iter().collect())
 }
 
 /// Asks and shows once, or again and again until Ctrl-C.

@@ -80,16 +80,10 @@ impl Evacuator {
         to: &RegionId,
     ) -> Result<(), ApiError> {
         let wish = AskMigration {
-            vm: leaves.vm.clone(),
             source: Some(plan.region.clone()),
-            target: to.clone(),
             cause: Cause::Maintenance,
-            priority: None,
-            downtime_ms_max: None,
-            bandwidth_mbps: None,
-            deadline: None,
             cold: leaves.cold,
-            dry_run: false,
+            ..AskMigration::new(leaves.vm.clone(), to.clone())
         };
         self.migrations.ask(wish).await.map(drop)
     }

@@ -68,15 +68,6 @@ async fn who_stays(door: &Door) -> Vec<(String, Why)> {
     .await
 }
 
-async fn is_in(door: &Door, vm: &str, places: &[&str], phase: VmPhase) {
-    until(&format!("{vm} is {phase:?} in one of {places:?}"), || async {
-        let it = door.vm(vm).await.map_err(|error| error.to_string())?.item;
-        let there = places.contains(&it.region.as_str()) && it.phase == phase;
-        if there { Ok(()) } else { Err(format!("{it:?}")) }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_is_emptied_but_for_those_that_may_not_leave_and_they_go_back() {
     let mut federation = Federation::start(plan()).await;
@@ -93,7 +84,7 @@ async fn a_region_is_emptied_but_for_those_that_may_not_leave_and_they_go_back()
         dry.plan.leave.iter().map(|it| (it.vm.as_str(), it.cold)).collect();
     assert_eq!(leave, [("vm-a", false), ("vm-b", false), ("vm-off", true)].into());
     assert_eq!((dry.plan.stay.len(), dry.evacuation), (1, None));
-    is_in(&door, "vm-a", &["here"], VmPhase::Running).await;
+    door.is_in("vm-a", &["here"], VmPhase::Running).await;
 
     let begun = evacuate(&door, &wanted(false, &[])).await.unwrap();
     assert!(begun.evacuation.unwrap().by.contains("admin"));
@@ -105,7 +96,7 @@ async fn a_region_is_emptied_but_for_those_that_may_not_leave_and_they_go_back()
     for (vm, phase) in
         names.into_iter().zip([VmPhase::Running, VmPhase::Running, VmPhase::Stopped])
     {
-        is_in(&door, vm, &["there"], phase).await;
+        door.is_in(vm, &["there"], phase).await;
         assert_eq!(door.vm(vm).await.unwrap().item.home, Some(region("here")));
     }
     federation.reserved("here", 1).await;
@@ -187,7 +178,7 @@ async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
     })
     .await;
     for vm in &names {
-        is_in(&door, vm, &["home", "there"], VmPhase::Running).await;
+        door.is_in(vm, &["home", "there"], VmPhase::Running).await;
         assert_eq!(door.vm(vm).await.unwrap().item.home, Some(region("here")));
     }
     // It is back, closed as it was, and whatever it had of them is not its own.
@@ -198,7 +189,7 @@ async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
     assert!(back.evacuation.is_some() && !back.region.enabled);
     federation.nothing_reserved("here").await;
     for vm in &names {
-        is_in(&door, vm, &["home", "there"], VmPhase::Running).await;
+        door.is_in(vm, &["home", "there"], VmPhase::Running).await;
     }
     federation.end();
 }

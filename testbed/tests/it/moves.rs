@@ -60,14 +60,7 @@ pub(crate) async fn ask_until_fresh(door: &Door, wish: &AskMigration) -> Migrati
 }
 
 async fn is_at(federation: &Federation, vm: &str, region: &str) -> Epoch {
-    let door = federation.at("engine");
-    until(&format!("{vm} runs in {region}"), || async {
-        let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
-        let runs = seen.item.phase == VmPhase::Running;
-        let same = seen.item.region.as_str() == region;
-        if runs && same { Ok(seen.item.epoch) } else { Err(format!("{:?}", seen.item)) }
-    })
-    .await
+    federation.at("engine").is_in(vm, &[region], VmPhase::Running).await.item.epoch
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,6 +125,15 @@ async fn dies_at(federation: &mut Federation, who: &str, step: &str) {
     federation.process(who).kill_9();
     federation.process(who).start_with(&[(CRASH_AT, step)]);
     federation.healthy().await;
+}
+
+/// A move of `vm-1` whose driver died at this step, and the epoch that the VM had.
+async fn stopped_at(federation: &mut Federation, step: &str) -> (MigrationId, Epoch) {
+    let before = is_at(federation, "vm-1", "here").await;
+    dies_at(federation, "there", step).await;
+    let asked = ask_until_fresh(&federation.at("engine"), &wish("vm-1", "there")).await;
+    drop(federation.process("there").ended().await);
+    (asked, before)
 }
 
 /// A move of the VM with the step's name, in which a process dies at that step. Says whether
@@ -227,11 +229,8 @@ async fn both_daemons_may_die_in_the_middle_of_a_move() {
 async fn a_move_that_is_called_off_is_undone_by_whichever_life_of_its_driver() {
     let mut federation = Federation::start(Plan::simulated(plan())).await;
     placed(&federation, "vm-1").await;
-    let before = is_at(&federation, "vm-1", "here").await;
-    dies_at(&mut federation, "there", "move-after-begin").await;
+    let (asked, before) = stopped_at(&mut federation, "move-after-begin").await;
     let door = federation.at("engine");
-    let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
-    drop(federation.process("there").ended().await);
 
     let twice = refused(&door, &wish("vm-1", "there")).await;
     assert_eq!(twice.code, ErrorCode::Conflict);
@@ -276,11 +275,8 @@ fn rescue(dry_run: bool) -> StartFailover {
 async fn a_move_whose_target_is_failed_over_leaves_one_guest_and_ends() {
     let mut federation = Federation::start(Plan::simulated(plan())).await;
     placed_as(&federation, &Ask::new("vm-1").protected().only_in("engine")).await;
-    let before = is_at(&federation, "vm-1", "here").await;
-    dies_at(&mut federation, "there", "move-after-commit").await;
+    let (asked, before) = stopped_at(&mut federation, "move-after-commit").await;
     let door = federation.at("engine");
-    let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
-    drop(federation.process("there").ended().await);
     federation.process("there-h1").kill_9();
     let params = RegionParams { region: RegionId::new("here").unwrap() };
     let off = SetEnabled { enabled: false };
@@ -427,11 +423,8 @@ async fn moves_that_wait_go_by_urgency_and_all_arrive() {
 async fn a_target_whose_agent_dies_before_the_guest_has_come_gives_it_back() {
     let mut federation = Federation::start(Plan::simulated(plan())).await;
     placed(&federation, "vm-1").await;
-    let before = is_at(&federation, "vm-1", "here").await;
-    dies_at(&mut federation, "there", "move-after-commit").await;
+    let (asked, before) = stopped_at(&mut federation, "move-after-commit").await;
     let door = federation.at("engine");
-    let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
-    drop(federation.process("there").ended().await);
     federation.process("there-h1").kill_9();
     federation.process("there-h1").start();
     federation.process("there").start();

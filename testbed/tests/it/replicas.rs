@@ -16,7 +16,7 @@ use dwcp_testbed::drill::last_after as last;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, until, wish,
 };
-use dwcp_types::{Capacity, CopyId, Epoch, Gib, Power, RegionId, VmPhase};
+use dwcp_types::{Capacity, Epoch, Gib, Power, RegionId, VmPhase};
 
 use crate::moves::ask_until_fresh;
 
@@ -45,24 +45,6 @@ async fn moves(federation: &Federation, vm: &str, to: &str) {
     runs_in(federation, vm, to).await;
 }
 
-/// Waits until the first copy of an epoch has every write, in this region.
-async fn followed_in(federation: &Federation, vm: &str, region: &str, epoch: u64) {
-    let door = federation.at("home");
-    let first = CopyId::first_of(Epoch::new(epoch));
-    until(&format!("copy {first} of {vm} follows in {region}"), || async {
-        let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
-        let follows = seen.replica.as_ref().is_some_and(|it| {
-            it.is_in_sync() && it.copy >= first && it.at.region.as_str() == region
-        });
-        if follows {
-            Ok(())
-        } else {
-            Err(format!("{:?} {:?}", seen.replica, seen.observed))
-        }
-    })
-    .await;
-}
-
 /// Waits until the record says that the copy of this number has every write.
 async fn in_sync(federation: &Federation, vm: &str, number: u32) -> VmDetail {
     in_sync_from(federation, vm, number..=number).await
@@ -74,15 +56,25 @@ async fn in_sync_from(
     vm: &str,
     numbers: RangeInclusive<u32>,
 ) -> VmDetail {
+    in_sync_in(federation, vm, "middle", numbers).await
+}
+
+/// The same in a region.
+async fn in_sync_in(
+    federation: &Federation,
+    vm: &str,
+    region: &str,
+    numbers: RangeInclusive<u32>,
+) -> VmDetail {
     let door = federation.at("home");
-    until(&format!("copy {numbers:?} of {vm} is in sync"), || async {
+    until(&format!("copy {numbers:?} of {vm} is in sync in {region}"), || async {
         let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
         let epoch = seen.item.epoch;
         let whole = seen.replica.as_ref().is_some_and(|it| {
             it.is_in_sync()
                 && it.copy.epoch == epoch
                 && numbers.contains(&it.copy.number)
-                && it.at.region.as_str() == "middle"
+                && it.at.region.as_str() == region
         });
         if whole {
             Ok(seen)
@@ -91,6 +83,12 @@ async fn in_sync_from(
         }
     })
     .await
+}
+
+/// The same of the owner under an epoch.
+async fn followed_in(federation: &Federation, vm: &str, region: &str, epoch: u64) {
+    let seen = in_sync_in(federation, vm, region, 0..=u32::MAX).await;
+    assert_eq!(seen.item.epoch, Epoch::new(epoch));
 }
 
 fn ask(dry_run: bool, accept_data_loss: bool) -> StartFailover {
@@ -112,17 +110,7 @@ async fn command(
 }
 
 async fn runs_in(federation: &Federation, vm: &str, region: &str) -> VmDetail {
-    let door = federation.at("home");
-    until(&format!("{vm} runs in {region}"), || async {
-        let seen = door.vm(vm).await.map_err(|error| error.to_string())?;
-        let there = seen.item.region.as_str() == region;
-        if there && seen.item.phase == VmPhase::Running {
-            Ok(seen)
-        } else {
-            Err(format!("{:?} {:?}", seen.item, seen.observed))
-        }
-    })
-    .await
+    federation.at("home").is_in(vm, &[region], VmPhase::Running).await
 }
 
 /// What a guest printed, once it has said so often that it is up.

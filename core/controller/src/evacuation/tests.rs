@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use dwcp_types::{Epoch, Generation, HostId, ReservationId, Tier, ZoneId};
+use dwcp_types::{HostId, Tier, ZoneId};
 
 use super::*;
+use crate::migration::tests::migration;
 use crate::migration::{Ask, Cause, Site, Step, hand_over, take_back};
 use crate::ownership::tests::record;
 use crate::ownership::{Loss, Place, Proof, Recovered, recover};
@@ -34,27 +35,24 @@ fn site(id: &str) -> Site {
 
 /// A move of a VM out of the region that is emptied.
 fn moving(id: &str, cause: Cause) -> Migration {
-    let owner = record(id, "r-1").owner;
-    let ask = Ask {
-        vm: vm(id),
-        source: Site { region: owner.region, zone: owner.zone, host: owner.host },
-        target: region("us-east-1"),
-        epoch: Epoch::FIRST,
-        generation: Generation::FIRST,
-        reservation: ReservationId::new("r-1").unwrap(),
-        cold: false,
-        replicated: false,
-        cause,
-        priority: 5,
-        downtime_ms_max: 5_000,
-        bandwidth: 1,
-        rtt_ms: 1,
-        deadline: None,
-        at: Timestamp::from_millis(1),
-    };
+    let record = record(id, "r-1");
+    let begun = migration();
+    let ask = Ask { vm: vm(id), target: region("us-east-1"), cause, ..begun.ask };
     let id = MigrationId::new(&format!("m-{id}")).unwrap();
-    let begun = Migration::new(id, ask, ReservationId::new("r-2").unwrap());
-    Migration { site: Some(site("us-east-1")), ..begun }
+    from(&record, Migration { id, ask, site: Some(site("us-east-1")), ..begun })
+}
+
+/// The same as it is asked for of a VM that is as in this record.
+fn from(record: &VmRecord, migration: Migration) -> Migration {
+    let owner = record.owner.clone();
+    let ask = Ask {
+        source: Site { region: owner.region, zone: owner.zone, host: owner.host },
+        epoch: owner.epoch,
+        generation: record.generation,
+        reservation: record.reservation.clone(),
+        ..migration.ask
+    };
+    Migration { ask, ..migration }
 }
 
 fn failed_at(id: &str, at: Timestamp) -> Migration {
@@ -143,16 +141,8 @@ fn a_vm_that_was_driven_out_knows_its_home_until_it_is_back_or_moved_on_purpose(
     assert_eq!(out.home, home);
     // Driven out again, it has the same home.
     let again = |cause, record: &VmRecord, to: &str| {
-        let mut next = moving("vm", cause);
-        next.ask.source = Site {
-            region: record.owner.region.clone(),
-            zone: record.owner.zone.clone(),
-            host: record.owner.host.clone(),
-        };
-        next.ask.epoch = record.owner.epoch;
-        next.ask.generation = record.generation;
-        next.ask.reservation = record.reservation.clone();
-        next.site = Some(site(to));
+        let next = Migration { site: Some(site(to)), ..moving("vm", cause) };
+        let next = from(record, next);
         hand_over(record, &next, NOW).unwrap()
     };
     let further = again(Cause::Maintenance, &out, "sa-east-1");

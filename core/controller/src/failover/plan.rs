@@ -1,7 +1,7 @@
 //! Who goes where, and who stays down for which reason.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use dwcp_types::{
@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Log;
 use crate::ownership::{Loss, Place, Replica, VmRecord, loss_of};
-use crate::placement::{
-    Alternative, Decision, Fleet, Policy, RefusalCount, place_elsewhere,
-};
+use crate::placement::{Alternative, Fleet, Policy, RefusalCount, places_elsewhere};
 
 /// What becomes of every VM of a region that is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -161,21 +159,17 @@ pub fn plan(
     }
     candidates.sort_by(|a, b| by_urgency(&a.request).cmp(&by_urgency(&b.request)));
     let requests: Vec<_> = candidates.iter().map(|it| it.request.as_ref()).collect();
-    let decisions = place_elsewhere(fleet, region, &requests, leave.only, policy);
-    let decisions = decisions.unwrap_or_default().into_iter();
-    let mut decisions: BTreeMap<VmId, Decision> =
-        decisions.map(|decision| (decision.request.clone(), decision)).collect();
+    let mut places = places_elsewhere(fleet, region, &requests, leave.only, policy);
     let mut moves = Vec::new();
     for Candidate { record, replica, loss, .. } in candidates {
         let vm = record.request.id.clone();
-        match decisions.remove(&vm) {
-            Some(decision) if decision.chosen.is_some() => {
+        match places(&vm) {
+            Ok(to) => {
                 let priority = record.request.priority;
-                let to = at_replica(replica, decision.places());
+                let to = at_replica(replica, to);
                 moves.push(Move { vm, priority, to, loss });
             }
-            refused => {
-                let refusals = refused.map_or_else(Vec::new, |refused| refused.refusals);
+            Err(refusals) => {
                 down.push(StaysDown { vm, why: Unrecovered::NoLegalTarget { refusals } });
             }
         }

@@ -13,7 +13,7 @@ use dwcp_types::{Capacity, PlacedVm, PlacementRequest, RegionId, Tier, VmId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::decision::{Choice, Decision, RefusalCount, decide};
+use super::decision::{Alternative, Choice, Decision, RefusalCount, decide};
 use super::fleet::Fleet;
 use super::policy::{Admission, Policy};
 use super::query::need;
@@ -113,6 +113,25 @@ pub fn place_elsewhere(
         Some(place_again(&mut rest, vm, request, policy))
     });
     Some(decisions.collect())
+}
+
+/// What came of [`place_elsewhere`] for each VM: its places, best first, or why it has none. One
+/// that was left out has none, for no reason that is known.
+pub(crate) fn places_elsewhere(
+    fleet: &Fleet,
+    region: &RegionId,
+    requests: &[&PlacementRequest],
+    only: Option<&BTreeSet<RegionId>>,
+    policy: &Policy,
+) -> impl FnMut(&VmId) -> Result<Vec<Alternative>, Vec<RefusalCount>> + use<> {
+    let decisions = place_elsewhere(fleet, region, requests, only, policy);
+    let decisions = decisions.unwrap_or_default().into_iter();
+    let mut decisions: BTreeMap<VmId, Decision> =
+        decisions.map(|decision| (decision.request.clone(), decision)).collect();
+    move |vm| match decisions.remove(vm) {
+        Some(decision) if decision.chosen.is_some() => Ok(decision.places()),
+        refused => Err(refused.map_or_else(Vec::new, |refused| refused.refusals)),
+    }
 }
 
 fn place_again(

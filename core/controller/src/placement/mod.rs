@@ -36,6 +36,7 @@ pub use decision::{
 };
 pub use explanation::{Explanation, RegionVerdict, Verdict, explain};
 pub use fleet::Fleet;
+pub(crate) use loss::places_elsewhere;
 pub use loss::{
     RegionLoss, Requests, Stranded, Verdict as AdmissionVerdict, admit, is_judged,
     n_minus_1, place_elsewhere,

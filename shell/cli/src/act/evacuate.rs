@@ -7,10 +7,9 @@ use dwcp_api::evacuation::{
 };
 use dwcp_api::migration::AskMigration;
 use dwcp_api::public::{ListVms, RegionParams, VmItem};
-use dwcp_controller::migration::Cause;
 use dwcp_types::Power;
 
-use super::{migrate, show, show_or_watch, vm};
+use super::{migrate, reason, show, show_or_watch, some, vm};
 use crate::app::Run;
 use crate::arguments::{EvacuateArgs, EvacuateCommand, FailbackArgs};
 use crate::failure::Failure;
@@ -44,20 +43,11 @@ async fn start(run: &mut Run<'_>, args: EvacuateArgs) -> Result<(), Failure> {
         return Err(Failure::usage("`evacuate` needs `--region REGION`")
             .with_remedy("or `evacuate status` to see which regions are being emptied"));
     };
-    let reason = match args.reason {
-        Some(reason) => reason,
-        None if args.dry_run => String::new(),
-        None => {
-            return Err(Failure::usage(
-                "`evacuate` needs `--reason TEXT`, for others to see",
-            )
-            .with_remedy("or `--dry-run` to see who would go where"));
-        }
-    };
-    let named = !args.to_regions.is_empty();
+    let needs = "`evacuate` needs `--reason TEXT`, for others to see";
+    let reason = reason(args.reason, args.dry_run, needs)?;
     let body = StartEvacuation {
         region,
-        to_regions: named.then(|| args.to_regions.into_iter().collect()),
+        to_regions: some(args.to_regions),
         reason,
         dry_run: args.dry_run,
     };
@@ -81,16 +71,11 @@ pub(super) async fn failback(
             .with_remedy("move others there: `migrate VM --target REGION`"));
     }
     let back = |item: &&VmItem| AskMigration {
-        vm: item.id.clone(),
         source: Some(item.region.clone()),
-        target: region.clone(),
-        cause: Cause::Manual,
-        priority: None,
         downtime_ms_max: u64::try_from(args.max_downtime.as_millis()).ok(),
-        bandwidth_mbps: None,
-        deadline: None,
         cold: item.power == Power::Stopped,
         dry_run: args.dry_run,
+        ..AskMigration::new(item.id.clone(), region.clone())
     };
     let wishes = away.iter().map(back).collect();
     migrate::ask_for(run, &session, wishes).await

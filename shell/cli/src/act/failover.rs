@@ -3,7 +3,7 @@
 use dwcp_api::NoParams;
 use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover, StartFailover};
 
-use super::{answers_yes, show, show_or_watch};
+use super::{answers_yes, reason, show, show_or_watch, some};
 use crate::app::Run;
 use crate::arguments::{FailoverArgs, FailoverCommand};
 use crate::failure::{Failure, Kind};
@@ -44,20 +44,11 @@ async fn start(run: &mut Run<'_>, args: FailoverArgs) -> Result<(), Failure> {
         return Err(Failure::usage("`failover` needs `--from-region REGION`")
             .with_remedy("or `failover status` to see which regions live"));
     };
-    let reason = match args.reason {
-        Some(reason) => reason,
-        None if args.dry_run => String::new(),
-        None => {
-            return Err(Failure::usage(
-                "`failover` needs `--reason TEXT`, kept in its log",
-            )
-            .with_remedy("or `--dry-run` to see who would go where"));
-        }
-    };
-    let named = !args.to_regions.is_empty();
+    let needs = "`failover` needs `--reason TEXT`, kept in its log";
+    let reason = reason(args.reason, args.dry_run, needs)?;
     let body = StartFailover {
         from_region,
-        to_regions: named.then(|| args.to_regions.into_iter().collect()),
+        to_regions: some(args.to_regions),
         reason,
         even_if_alive: args.even_if_alive,
         accept_data_loss: args.accept_data_loss,

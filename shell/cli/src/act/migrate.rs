@@ -57,11 +57,6 @@ async fn begin(run: &mut Run<'_>, args: BeginArgs) -> Result<(), Failure> {
     };
     let session = run.session()?;
     let one = args.vm.clone().or_else(|| args.vm_flag.clone());
-    let many = one.is_none();
-    let vms = match one {
-        Some(vm) => vec![vm],
-        None => meant(&session, &args, &target).await?,
-    };
     let now = run.surroundings.clock.now();
     let wish = |vm: VmId| AskMigration {
         vm,
@@ -75,14 +70,12 @@ async fn begin(run: &mut Run<'_>, args: BeginArgs) -> Result<(), Failure> {
         cold: args.cold,
         dry_run: args.dry_run,
     };
-    if many {
+    let Some(vm) = one else {
+        let vms = meant(&session, &args, &target).await?;
         return ask_for(run, &session, vms.into_iter().map(wish).collect()).await;
-    }
-    let mut list = MigrationList::default();
-    for vm in vms {
-        let reply = session.call::<CreateMigration>(&NoParams {}, &wish(vm)).await?;
-        list.items.push(reply.migration);
-    }
+    };
+    let reply = session.call::<CreateMigration>(&NoParams {}, &wish(vm)).await?;
+    let list = MigrationList { items: vec![reply.migration] };
     show(run, &list, |list, _| view::begun(list, args.dry_run))
 }
 
