@@ -33,7 +33,7 @@ pub use etcd::{EtcdCluster, etcd_program};
 pub use federation::Federation;
 pub use layout::{guest_image, program, workspace};
 pub use plan::{HostPlan, Plan, RegionPlan};
-pub use process::{Ended, Process};
+pub use process::{Ended, Process, arguments_of};
 pub use state_door::{add, content, elements, increment, remove, report_of, set};
 pub use wait::{PATIENCE, until};
 pub use wire::{Knock, knock_without_certificate};

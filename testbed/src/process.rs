@@ -1,7 +1,7 @@
 //! One daemon or agent as a child process: killed, frozen, thawed and restarted by its id.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -211,7 +211,7 @@ impl Process {
     /// All it wrote so far, over all its starts.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Shows the end of what it wrote, for the reader of a failed test.
@@ -232,6 +232,13 @@ impl Process {
 pub(crate) fn kill(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process id"), signal).expect("the process is there");
+}
+
+/// What a process was started with, a NUL after each; nothing of one that is gone.
+#[must_use]
+pub fn arguments_of(pid: u32) -> String {
+    let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&args).into_owned()
 }
 
 /// Ends a process that is known to be the test's own, and may be gone.

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use super::Federation;
 use crate::layout::program;
 use crate::plan::member;
+use crate::process::arguments_of;
 
 /// How often, and how many times at most, it is looked whether all processes are gone.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -26,11 +27,7 @@ impl Federation {
         let mark = self.folder.path().display().to_string();
         let all = fs::read_dir("/proc").expect("there is /proc").flatten();
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid: &u32| {
-            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&args).contains(&mark)
-        })
-        .collect()
+        pids.filter(|pid: &u32| arguments_of(*pid).contains(&mark)).collect()
     }
 
     /// `kill -9` of a guest's process.
@@ -64,8 +61,7 @@ impl Federation {
             self.process(host).kill_9();
         }
         for pid in self.living() {
-            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let args = String::from_utf8_lossy(&args);
+            let args = arguments_of(pid);
             if marks.iter().any(|mark| args.contains(mark)) {
                 crate::process::kill(pid, Signal::KILL);
             }

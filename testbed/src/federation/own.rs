@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Federation;
 use crate::disk::SmallDisk;
-use crate::process::Process;
+use crate::process::{Process, arguments_of};
 use crate::stepped::{self, SteppedClock};
 
 impl Federation {
@@ -85,8 +85,7 @@ impl Federation {
     pub fn stand_ins(&self) -> BTreeMap<String, Vec<String>> {
         let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for pid in self.living() {
-            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let args = String::from_utf8_lossy(&args);
+            let args = arguments_of(pid);
             let after = |flag: &str| args.split('\0').skip_while(|it| *it != flag).nth(1);
             let vm = after("-name").and_then(|name| name.strip_prefix("guest="));
             // DATA/HOST/guests/VM/PID

@@ -11,7 +11,8 @@ use dwcp_api::{ApiError, CallError, ErrorCode, NoParams};
 use dwcp_controller::migration::Outcome;
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{
-    Ask, Door, Federation, HostPlan, Plan, RegionPlan, guest_image, refusal, until, wish,
+    Ask, Door, Federation, HostPlan, Plan, RegionPlan, arguments_of, guest_image,
+    refusal, until, wish,
 };
 use dwcp_types::{Epoch, MigrationId, Power, RegionId, Timestamp, VmPhase};
 
@@ -505,10 +506,7 @@ async fn a_real_protected_guest_moves_between_regions_and_counts_on() {
 /// Ends the process in which the target's host waits for the guest.
 fn kill_what_came(federation: &Federation) {
     let folder = federation.data("there-h1").join("guests").display().to_string();
-    let waits = |pid: &u32| {
-        let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&args).contains(&folder)
-    };
+    let waits = |pid: &u32| arguments_of(*pid).contains(&folder);
     let waiting: Vec<u32> = federation.living().into_iter().filter(waits).collect();
     assert_eq!(waiting.len(), 1, "one waits: {waiting:?}");
     federation.kill_guest(waiting[0]);

@@ -14,7 +14,7 @@ use dwcp_controller::ownership::Loss;
 use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::drill::last_after as last;
 use dwcp_testbed::{
-    Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, until, wish,
+    Ask, Federation, HostPlan, Plan, RegionPlan, arguments_of, guest_image, until, wish,
 };
 use dwcp_types::{Capacity, Epoch, Gib, Power, RegionId, VmPhase};
 
@@ -209,8 +209,7 @@ async fn a_copy_that_fell_behind_is_started_from_only_when_an_operator_says_so()
     federation.process("middle-h1").kill_9();
     let mark = federation.data("middle-h1").join("standbys");
     for pid in federation.living() {
-        let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&args).contains(&*mark.to_string_lossy()) {
+        if arguments_of(pid).contains(&*mark.to_string_lossy()) {
             federation.kill_guest(pid);
         }
     }
