@@ -142,10 +142,19 @@ impl LeaseRecord {
         Self { state: LeaseState::Fenced { by: by.to_owned() }, ..self.clone() }
     }
 
+    /// The failover that took it, if nobody has taken it back.
+    #[must_use]
+    pub fn fenced_by(&self) -> Option<&str> {
+        match &self.state {
+            LeaseState::Fenced { by } => Some(by),
+            LeaseState::Held { .. } => None,
+        }
+    }
+
     /// Whether this failover took it and nobody has taken it back.
     #[must_use]
     pub fn is_fenced_by(&self, failover: &str) -> bool {
-        matches!(&self.state, LeaseState::Fenced { by } if by == failover)
+        self.fenced_by() == Some(failover)
     }
 }
 

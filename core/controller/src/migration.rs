@@ -76,6 +76,9 @@ pub enum Step {
     Moving,
     /// The target owns the VM: what is left is handed over.
     Committed,
+    /// The source is lost with what was left: the target, whose disk is whole, starts the guest
+    /// anew from it.
+    SourceLost,
     /// The guest runs at the target; the source is cleaned.
     Arrived,
     /// The target lost the guest before it ran there: the source has it again.
@@ -262,7 +265,8 @@ impl Migration {
             (Step::Queued, Step::Preparing | Step::Abandoning)
                 | (Step::Preparing, Step::Moving | Step::Abandoning)
                 | (Step::Moving, Step::Committed | Step::Abandoning)
-                | (Step::Committed, Step::Arrived | Step::TakingBack)
+                | (Step::Committed, Step::SourceLost)
+                | (Step::Committed | Step::SourceLost, Step::Arrived | Step::TakingBack)
                 | (Step::Arrived | Step::TakingBack | Step::Abandoning, Step::Done)
         );
         if !follows {
@@ -491,11 +495,12 @@ pub(crate) mod tests {
         Migration::new(MigrationId::new("m").unwrap(), ask, reservation)
     }
 
-    const STEPS: [Step; 8] = [
+    const STEPS: [Step; 9] = [
         Step::Queued,
         Step::Preparing,
         Step::Moving,
         Step::Committed,
+        Step::SourceLost,
         Step::Arrived,
         Step::TakingBack,
         Step::Abandoning,
@@ -525,9 +530,8 @@ pub(crate) mod tests {
                     paths.push([path.clone(), vec![next]].concat());
                 }
             }
-            let committed =
-                matches!(here.step, Step::Committed | Step::Arrived | Step::TakingBack)
-                    || here.outcome == Some(Outcome::Moved);
+            let committed = here.step >= Step::Committed && here.step < Step::Abandoning
+                || here.outcome == Some(Outcome::Moved);
             assert_eq!(here.cancel(now).is_ok(), here.is_free());
             if let Ok(next) = here.cancel(now) {
                 assert!(!committed);

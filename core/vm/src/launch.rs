@@ -278,7 +278,7 @@ mod tests {
     fn a_paused_kvm_guest_with_a_tap() {
         let vm = VmId::new("web").unwrap();
         let link = Link::Tap {
-            device: GuestName::of(&vm).tap(),
+            device: "dwcp0".to_owned(),
             address: Some((Ipv4Addr::new(10, 9, 0, 7), 24)),
             gateway: Some(Ipv4Addr::new(10, 9, 0, 1)),
         };

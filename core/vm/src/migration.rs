@@ -25,6 +25,9 @@
 //!   holds an instruction of the new epoch and has put on disk that the guest arrived. So "it
 //!   never ran here" can be known, and only then does the region give the epoch back.
 //! * Ownership that comes back is an instruction with an epoch above E at the source.
+//! * A source that is surely gone for good takes the rest of the memory with it. The target that
+//!   owns the VM by then has its whole disk, because a source promises only when both are equal:
+//!   it is told that the source is lost, and starts the guest anew.
 //!
 //! Both sides are level-triggered like [`crate::Instance`]: they look at what the processes
 //! say, so an agent that was killed goes on or undoes from what it sees and the little it
@@ -179,6 +182,8 @@ pub enum MoveAction {
     Pause,
     /// End the process.
     Kill,
+    /// Have the process write what it holds of the disk, and end.
+    Quit,
     /// Remove disk and folder.
     DeleteDisk,
 }

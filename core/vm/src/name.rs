@@ -1,5 +1,6 @@
-//! Names that are derived from a VM's id, the same on every host and after every restart:
-//! its UUID, its MAC address, the name of its tap device.
+//! Names that are derived from a VM's id, the same after every restart: its UUID and its MAC
+//! address on every host, the name of its tap device on each host another, because a VM that
+//! moves between two hosts of one machine has a tap of each at the same time.
 //!
 //! All three are cut from one 128-bit FNV-1a hash of the id. Two VMs share a UUID with a
 //! chance of n^2 / 2^128, a tap name (52 bits) on one host of 1,000 VMs with about 1 in 10^10.
@@ -8,7 +9,7 @@
 
 use std::fmt::Write as _;
 
-use dwcp_types::VmId;
+use dwcp_types::{HostId, RegionId, VmId};
 
 const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
@@ -21,9 +22,14 @@ impl GuestName {
     /// The names of this VM's parts.
     #[must_use]
     pub fn of(vm: &VmId) -> Self {
-        let hash = vm.as_str().bytes().fold(FNV_OFFSET, |hash, byte| {
-            (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME)
-        });
+        Self(FNV_OFFSET).followed_by(vm.as_str())
+    }
+
+    /// The hash of what was hashed so far and of this.
+    fn followed_by(self, text: &str) -> Self {
+        let hash = text
+            .bytes()
+            .fold(self.0, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME));
         Self(hash)
     }
 
@@ -56,10 +62,14 @@ impl GuestName {
         text
     }
 
-    /// The name of its tap device: 15 bytes, the longest that Linux takes.
+    /// The name of its tap device on a host: 15 bytes, the longest that Linux takes.
     #[must_use]
-    pub fn tap(self) -> String {
-        let bytes = self.0.to_be_bytes();
+    pub fn tap(self, (region, host): (&RegionId, &HostId)) -> String {
+        // The byte between is in no id: "a" and "bc" are not "ab" and "c".
+        let name = [region.as_str(), host.as_str()];
+        let name =
+            name.iter().fold(self, |name, id| name.followed_by("/").followed_by(id));
+        let bytes = name.0.to_be_bytes();
         let mut text = String::from("dw");
         for byte in &bytes[..7] {
             push_hex(&mut text, *byte);
@@ -89,6 +99,10 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    fn tap(name: GuestName, region: &str, host: &str) -> String {
+        name.tap((&RegionId::new(region).unwrap(), &HostId::new(host).unwrap()))
+    }
+
     #[test]
     fn the_hash_is_fnv_1a_as_published() {
         // "foobar" of the reference vectors of FNV-1a 128.
@@ -99,18 +113,30 @@ mod tests {
     #[test]
     fn names_have_the_form_that_their_users_take() {
         let name = GuestName::of(&VmId::new("vm-web-001").unwrap());
+        let tap = tap(name, "r1", "h1");
         let uuid = name.uuid();
         assert_eq!(uuid.len(), 36);
         assert_eq!(uuid.as_bytes()[14], b'8');
         assert!(name.mac().starts_with("52:54:00:") && name.mac().len() == 17);
-        assert!(name.tap().len() == 15 && name.tap().starts_with("dw"));
+        assert!(tap.len() == 15 && tap.starts_with("dw"));
+    }
+
+    /// Two hosts of one machine hold it while it moves from one to the other.
+    #[test]
+    fn a_tap_has_another_name_on_another_host() {
+        let name = |vm| GuestName::of(&VmId::new(vm).unwrap());
+        let here = tap(name("vm-1"), "r1", "h1");
+        assert_ne!(here, tap(name("vm-1"), "r1", "h2"));
+        assert_ne!(here, tap(name("vm-1"), "r2", "h1"));
+        assert_ne!(here, tap(name("vm-1"), "r1h", "1"));
     }
 
     #[test]
     fn ten_thousand_vms_in_a_row_have_their_own_names() {
         let ids = (0..10_000).map(|n| VmId::new(&format!("vm-{n}")).unwrap());
         let names: Vec<GuestName> = ids.map(|id| GuestName::of(&id)).collect();
-        let taps: BTreeSet<String> = names.iter().map(|name| name.tap()).collect();
+        let taps: BTreeSet<String> =
+            names.iter().map(|name| tap(*name, "r1", "h1")).collect();
         let uuids: BTreeSet<String> = names.iter().map(|name| name.uuid()).collect();
         assert_eq!((taps.len(), uuids.len()), (10_000, 10_000));
     }

@@ -120,6 +120,7 @@ fn order_of(body: MoveOrder) -> Result<migration::MoveOrder, ApiError> {
         })),
         MoveOrder::HandOver { id } => migration::MoveOrder::HandOver(id),
         MoveOrder::Abandon { id } => migration::MoveOrder::Abandon(id),
+        MoveOrder::SourceLost { id } => migration::MoveOrder::SourceLost(id),
     })
 }
 

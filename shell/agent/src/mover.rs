@@ -121,6 +121,7 @@ pub async fn perform_move(
         (_, MoveAction::Cont) => hypervisor.resume(vm).await,
         (_, MoveAction::Pause) => hypervisor.pause(vm).await,
         (_, MoveAction::Kill) => hypervisor.kill(vm, false).await,
+        (_, MoveAction::Quit) => hypervisor.kill(vm, true).await,
         (_, MoveAction::DeleteDisk) => hypervisor.delete(vm).await,
         (_, MoveAction::CreateDisk) => hypervisor.create_disk(vm, guest).await,
         (_, MoveAction::StartHalted) => hypervisor.start(vm, guest, true).await,
@@ -160,6 +161,7 @@ const fn points(action: MoveAction) -> (&'static str, &'static str) {
         MoveAction::Listen => ("move-before-listen", "move-after-listen"),
         MoveAction::Cont => ("move-before-cont", "move-after-cont"),
         MoveAction::Settle => ("move-before-settle", "move-after-settle"),
+        MoveAction::Quit => ("move-before-quit", "move-after-quit"),
         MoveAction::Nothing
         | MoveAction::Adopt
         | MoveAction::StartHalted

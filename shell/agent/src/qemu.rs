@@ -107,7 +107,7 @@ impl Qemu {
         make_folder(&guests)?;
         let accelerator =
             accel::choose(&program, &version, &default, &config.data_dir).await;
-        let wiring = Wiring::open(&config.network).await?;
+        let wiring = Wiring::open(config).await?;
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         Ok(Self {
             program,

@@ -414,6 +414,12 @@ pub enum MoveOrder {
         /// The move.
         id: MigrationId,
     },
+    /// The source surely runs nothing any more and will send nothing: the target, which owns the
+    /// VM, starts it anew from its disk.
+    SourceLost {
+        /// The move.
+        id: MigrationId,
+    },
 }
 
 /// Where and how a VM is sent.

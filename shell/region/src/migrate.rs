@@ -10,6 +10,7 @@
 //! Rejected: a coordinator with a lease on the move. It would have to talk to the target's
 //! daemon for every step, and two regions could stop a move instead of one.
 
+mod committed;
 mod drive;
 mod reach;
 mod request;
@@ -33,6 +34,7 @@ use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, read_pages};
+use crate::warden::Seen;
 
 pub use reach::Reach;
 
@@ -73,6 +75,8 @@ pub struct Migrations {
     pub at_once: usize,
     /// What is known of all moves.
     pub board: Arc<Board>,
+    /// What the warden sees of the regions' leases.
+    pub seen: watch::Receiver<Arc<Seen>>,
 }
 
 /// What one daemon knows of all moves, and whose turn it is.

@@ -148,9 +148,8 @@ async fn what_cannot_be_meant_is_refused_and_nothing_begins() {
     federation.end();
 }
 
-/// The region dies before anybody has left: its VMs are failed over, each runs once, and the
-/// region comes back closed. (A VM whose move is committed in this moment waits for its source:
-/// docs/design/moves.md.)
+/// The region dies while its VMs are to leave: each runs once elsewhere, by failover or because it
+/// had left already, and the region comes back closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
     let mut federation = Federation::start(plan()).await;

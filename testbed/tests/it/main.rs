@@ -14,6 +14,7 @@ mod full_disk;
 mod guests;
 mod lifecycle;
 mod local;
+mod lost_source;
 mod metrics;
 mod moves;
 mod outages;

@@ -18,7 +18,7 @@ use dwcp_types::{Epoch, MigrationId, Power, RegionId, Timestamp, VmPhase};
 
 const REGIONS: [&str; 3] = ["engine", "here", "there"];
 
-fn plan() -> Vec<RegionPlan> {
+pub(crate) fn plan() -> Vec<RegionPlan> {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
     REGIONS.map(region).to_vec()
 }
@@ -37,7 +37,7 @@ async fn placed(federation: &Federation, vm: &str) {
     placed_as(federation, &Ask::new(vm)).await;
 }
 
-async fn placed_as(federation: &Federation, ask: &Ask) {
+pub(crate) async fn placed_as(federation: &Federation, ask: &Ask) {
     let ask = ask.clone().only_in("here").only_in("there");
     let vm = ask.body().request.id.to_string();
     let vm = vm.as_str();
@@ -60,7 +60,7 @@ pub(crate) async fn ask_until_fresh(door: &Door, wish: &AskMigration) -> Migrati
     .await
 }
 
-async fn is_at(federation: &Federation, vm: &str, region: &str) -> Epoch {
+pub(crate) async fn is_at(federation: &Federation, vm: &str, region: &str) -> Epoch {
     federation.at("engine").is_in(vm, &[region], VmPhase::Running).await.item.epoch
 }
 
@@ -122,14 +122,17 @@ async fn a_vm_moves_by_a_daemon_that_is_neithers_and_leaves_nothing_behind() {
 }
 
 /// Starts a process so that it dies at a step.
-async fn dies_at(federation: &mut Federation, who: &str, step: &str) {
+pub(crate) async fn dies_at(federation: &mut Federation, who: &str, step: &str) {
     federation.process(who).kill_9();
     federation.process(who).start_with(&[(CRASH_AT, step)]);
     federation.healthy().await;
 }
 
 /// A move of `vm-1` whose driver died at this step, and the epoch that the VM had.
-async fn stopped_at(federation: &mut Federation, step: &str) -> (MigrationId, Epoch) {
+pub(crate) async fn stopped_at(
+    federation: &mut Federation,
+    step: &str,
+) -> (MigrationId, Epoch) {
     let before = is_at(federation, "vm-1", "here").await;
     dies_at(federation, "there", step).await;
     let asked = ask_until_fresh(&federation.at("engine"), &wish("vm-1", "there")).await;
@@ -437,7 +440,7 @@ async fn a_target_whose_agent_dies_before_the_guest_has_come_gives_it_back() {
 }
 
 /// What a guest's console says, once it says this.
-async fn says(door: &Door, vm: &str, what: &str) -> String {
+pub(crate) async fn says(door: &Door, vm: &str, what: &str) -> String {
     until(&format!("the console of {vm} says {what}"), || async {
         let console = door.console(vm).await.map_err(|e| e.to_string())?.text;
         if console.contains(what) { Ok(console) } else { Err(console) }

@@ -41,11 +41,13 @@ pub struct Entrant {
 }
 
 impl Entrant {
-    /// A move by its log; nothing for one that is over.
+    /// A move by its log; nothing for one that is over, or whose guest has arrived: what is left
+    /// to be removed at a source that is lost would keep others waiting until that one is back.
     #[must_use]
     pub fn of(migration: &Migration) -> Option<Self> {
         let ask = &migration.ask;
-        (!migration.is_done()).then(|| Self {
+        let goes = !migration.is_done() && migration.step != Step::Arrived;
+        goes.then(|| Self {
             id: migration.id.clone(),
             priority: ask.priority,
             at: ask.at,

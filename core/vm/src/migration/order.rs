@@ -21,6 +21,9 @@ pub enum MoveOrder {
     HandOver(MigrationId),
     /// It is off: run on at the source, leave nothing at the target.
     Abandon(MigrationId),
+    /// The source surely runs nothing any more and will send nothing: the target, which owns the
+    /// VM, starts it anew from its disk.
+    SourceLost(MigrationId),
 }
 
 /// A move as a host keeps it on disk.
@@ -202,6 +205,7 @@ pub fn take(
         MoveOrder::In(order) => take_in(record, moving, order),
         MoveOrder::HandOver(id) => hand_over(moving, id),
         MoveOrder::Abandon(id) => abandon(record, moving, id),
+        MoveOrder::SourceLost(id) => lose_source(record, moving, id),
     }
 }
 
@@ -307,6 +311,35 @@ fn abandon(
             let mut target = target.clone();
             target.drop_it();
             Ok(new(Moving::In(target)))
+        }
+    }
+}
+
+fn lose_source(
+    record: Option<&Record>,
+    moving: Option<&Moving>,
+    id: &MigrationId,
+) -> Result<Taken, Refused> {
+    // What came and is over is not waited for any more.
+    let Some(moving) = moving.filter(|moving| moving.id() == id) else {
+        return Ok(Taken::Same);
+    };
+    let Moving::In(target) = moving else {
+        return Err(Refused::Unknown { id: id.clone() });
+    };
+    if !is_committed(record, target) {
+        return Err(Refused::NotOwner { epoch: target.order().epoch });
+    }
+    match target.step() {
+        TargetStep::Started => {
+            let mut target = target.clone();
+            target.lose_source();
+            Ok(new(Moving::In(target)))
+        }
+        TargetStep::Arrived | TargetStep::SourceLost => Ok(Taken::Same),
+        // Nothing was promised to it, so its disk is not known to be whole.
+        TargetStep::Preparing | TargetStep::Dropped => {
+            Err(Refused::Unknown { id: id.clone() })
         }
     }
 }

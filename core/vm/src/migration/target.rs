@@ -47,6 +47,9 @@ pub enum TargetStep {
     Started,
     /// The guest is whole here and may have run.
     Arrived,
+    /// The source is lost with the rest of the guest's memory. The disk is whole, because all of
+    /// it was here before the source promised: the guest is started anew from it.
+    SourceLost,
     /// Given up: nothing is to be left.
     Dropped,
 }
@@ -105,7 +108,15 @@ impl Target {
     }
 
     pub(super) fn drop_it(&mut self) {
-        self.step = TargetStep::Dropped;
+        self.go(TargetStep::Dropped);
+    }
+
+    pub(super) fn lose_source(&mut self) {
+        self.go(TargetStep::SourceLost);
+    }
+
+    fn go(&mut self, step: TargetStep) {
+        self.step = step;
         self.memory = Memory::default();
     }
 
@@ -135,6 +146,7 @@ impl Target {
         self.memory.traffic = traffic.clone();
         let decision = match self.step {
             TargetStep::Dropped => Self::dropping(seen),
+            TargetStep::SourceLost => Self::starting_anew(seen),
             _ if self.memory.lost.is_some() => wait(now),
             TargetStep::Preparing => self.preparing(seen),
             TargetStep::Started => self.started(now, seen, traffic, (committed, runs)),
@@ -198,6 +210,15 @@ impl Target {
             Process::Alive(Monitor::Silent) => wait(now),
             Process::Alive(Monitor::Says(_)) if self.memory.settled => over,
             Process::Alive(Monitor::Says(_)) => MoveDecision::act(MoveAction::Settle),
+        }
+    }
+
+    /// What waited for the memory is ended, cleanly, so that the disk is as it was written; the
+    /// record starts the guest then.
+    fn starting_anew(seen: &Observation) -> MoveDecision {
+        match seen.process {
+            Process::Gone => MoveDecision::over().persisted(),
+            Process::Alive(_) => MoveDecision::act(MoveAction::Quit),
         }
     }
 

@@ -58,6 +58,8 @@ struct World {
     faults: u8,
     /// Where the guest's memory is after the switch; never in two places.
     ran_at_target: bool,
+    /// The source's region is lost, and fenced: nothing runs there, nobody can be told anything.
+    lost: bool,
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -118,6 +120,7 @@ impl World {
             linked: true,
             faults: 0,
             ran_at_target: false,
+            lost: false,
         }
     }
 
@@ -138,6 +141,7 @@ impl World {
             for fault in [
                 Self::cut,
                 Self::source_dies,
+                Self::source_is_lost,
                 Self::target_dies,
                 Self::region_gives_up,
                 // The agent wrote its step and died before the action.
@@ -177,6 +181,18 @@ impl World {
         (self.source != Qemu::Gone).then(|| world.torn()).map(|mut world| {
             world.stream = StreamStatus::None;
             world
+        })
+    }
+
+    /// In silence: the target's process hears of no end of the stream and waits.
+    fn source_is_lost(&self) -> Option<Self> {
+        (!self.lost).then(|| Self {
+            lost: true,
+            linked: false,
+            source: Qemu::Gone,
+            mirror: false,
+            stream: StreamStatus::None,
+            ..self.clone()
         })
     }
 
@@ -226,6 +242,9 @@ impl World {
     }
 
     fn tell_source(&mut self, order: &MoveOrder) -> bool {
+        if self.lost {
+            return false;
+        }
         let next = Self::order(Some(&self.source_record), &self.out, order);
         next.map(|next| self.out = next).is_some()
     }
@@ -294,7 +313,9 @@ impl World {
             }
             Region::Committed => {
                 let arrived = self.target_arrived();
-                if self.target_lost() && self.target_committed() {
+                if self.lost && !arrived && self.target_committed() {
+                    world.tell_target(&MoveOrder::SourceLost(id()))
+                } else if self.target_lost() && self.target_committed() {
                     world.region = Region::TakenBack;
                     true
                 } else {
@@ -308,7 +329,8 @@ impl World {
                 let back = instruction(3, Power::Running);
                 let gone = instruction(3, Power::Deleted);
                 let mut record = Some(world.source_record.clone());
-                let told = Self::instruct(&mut record, &mut world.out, back);
+                let told =
+                    !self.lost && Self::instruct(&mut record, &mut world.out, back);
                 world.source_record = record?;
                 told || Self::instruct(&mut world.target_record, &mut world.into, gone)
             }
@@ -330,6 +352,9 @@ impl World {
     }
 
     fn release_source(&mut self) -> bool {
+        if self.lost {
+            return false;
+        }
         let mut record = Some(self.source_record.clone());
         let gone = instruction(2, Power::Deleted);
         let told = Self::instruct(&mut record, &mut self.out, gone);
@@ -338,6 +363,9 @@ impl World {
     }
 
     fn source_turn(&self, acts: bool) -> Option<Self> {
+        if self.lost {
+            return None;
+        }
         let mut world = self.clone();
         let Some(Moving::Out(source)) = &self.out else {
             return acts.then(|| world.plain_source()).flatten();
@@ -468,7 +496,7 @@ impl World {
                     world.listens = false;
                     over = true;
                 }
-                MoveAction::Kill => {
+                MoveAction::Kill | MoveAction::Quit => {
                     world = world.target_dies().unwrap_or(world);
                 }
                 MoveAction::DeleteDisk => world.disk = false,
@@ -499,6 +527,8 @@ impl World {
         let running =
             [self.source, self.target].into_iter().filter(|it| *it == Qemu::Running);
         assert!(running.count() <= 1, "two run: {self:#?}");
+        let without_disk = self.target == Qemu::Running && !self.disk;
+        assert!(!without_disk, "its disk is gone: {self:#?}");
         // Whoever took it back knows that it never ran there.
         assert!(
             !(self.region == Region::TakenBack && self.ran_at_target),
@@ -533,8 +563,22 @@ const fn says(state: RunState) -> Process {
 /// Lets everybody take turns without faults until nothing changes; a region whose move cannot
 /// go on gives up, as it does when its patience ends.
 fn settle(mut world: World) -> World {
+    if world.lost {
+        world = rest(world);
+        // The VM that the target owns does not wait for a region that may never come back.
+        let owned = world.region == Region::Committed;
+        let runs = world.target == Qemu::Running && world.into.is_none();
+        assert!(!owned || runs, "it waits for who is gone: {world:#?}");
+        world.lost = false;
+    }
     world.linked = true;
-    for turn in 0..200 {
+    let end = rest(world);
+    assert!(end.is_settled(), "stuck: {end:#?}");
+    end
+}
+
+fn rest(mut world: World) -> World {
+    for _ in 0..200 {
         let mut next = world.clone();
         for step in [World::region_step, World::by_itself] {
             next = step(&next).unwrap_or(next);
@@ -548,9 +592,8 @@ fn settle(mut world: World) -> World {
             if next.is_settled() {
                 return next;
             }
-            let impatient = next.region_gives_up();
-            assert!(impatient.is_some(), "stuck after {turn}: {next:#?}");
-            next = impatient.unwrap();
+            let Some(impatient) = next.region_gives_up() else { return next };
+            next = impatient;
         }
         world = next;
     }

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use dwcp_types::VmId;
+use dwcp_types::{HostId, RegionId, VmId};
 use dwcp_vm::{GuestName, GuestSpec, Link};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::config::{Network, NetworkMode};
+use crate::config::{Config, Network, NetworkMode};
 use crate::hypervisor::{HypervisorError, Prefix};
 
 /// `ip` takes milliseconds; longer means that the kernel's network lock is stuck.
@@ -23,7 +23,7 @@ const IP_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Wiring {
     None,
     User,
-    Taps { bridge: String, prefix: Prefix },
+    Taps { bridge: String, prefix: Prefix, at: (RegionId, HostId) },
 }
 
 impl Wiring {
@@ -32,12 +32,12 @@ impl Wiring {
     /// # Errors
     ///
     /// When taps are demanded and cannot be had.
-    pub(crate) async fn open(network: &Network) -> Result<Self, HypervisorError> {
-        match network.mode {
+    pub(crate) async fn open(config: &Config) -> Result<Self, HypervisorError> {
+        match config.network.mode {
             NetworkMode::None => Ok(Self::None),
             NetworkMode::User => Ok(Self::User),
-            NetworkMode::Tap => Self::taps(network).await,
-            NetworkMode::Auto => match Self::taps(network).await {
+            NetworkMode::Tap => Self::taps(config).await,
+            NetworkMode::Auto => match Self::taps(config).await {
                 Ok(wiring) => Ok(wiring),
                 Err(error) => {
                     let reason = error.told();
@@ -48,8 +48,8 @@ impl Wiring {
         }
     }
 
-    async fn taps(network: &Network) -> Result<Self, HypervisorError> {
-        let (bridge, prefix) = (network.bridge.clone(), network.prefix);
+    async fn taps(config: &Config) -> Result<Self, HypervisorError> {
+        let Network { bridge, prefix, .. } = config.network.clone();
         if !Path::new("/dev/net/tun").exists() {
             let reason = "/dev/net/tun is missing; load the module tun".to_owned();
             return Err(HypervisorError::Network {
@@ -63,7 +63,8 @@ impl Wiring {
         let address = format!("{}/{}", prefix.gateway(), prefix.length);
         ip(&["address", "replace", &address, "dev", &bridge]).await?;
         ip(&["link", "set", "dev", &bridge, "up"]).await?;
-        Ok(Self::Taps { bridge, prefix })
+        let at = (config.region.clone(), config.host.clone());
+        Ok(Self::Taps { bridge, prefix, at })
     }
 
     pub(crate) const fn prefix(&self) -> Option<Prefix> {
@@ -79,12 +80,12 @@ impl Wiring {
         vm: &VmId,
         guest: &GuestSpec,
     ) -> Result<Link, HypervisorError> {
-        let (bridge, prefix) = match self {
+        let (bridge, prefix, at) = match self {
             Self::None => return Ok(Link::None),
             Self::User => return Ok(Link::User),
-            Self::Taps { bridge, prefix } => (bridge, *prefix),
+            Self::Taps { bridge, prefix, at } => (bridge, *prefix, at),
         };
-        let device = GuestName::of(vm).tap();
+        let device = GuestName::of(vm).tap((&at.0, &at.1));
         if ip(&["link", "show", "dev", &device]).await.is_err() {
             ip(&["tuntap", "add", "dev", &device, "mode", "tap"]).await?;
         }
@@ -98,10 +99,8 @@ impl Wiring {
 
     /// Removes the guest's device, if there is one.
     pub(crate) async fn disconnect(&self, vm: &VmId) -> Result<(), HypervisorError> {
-        if !matches!(self, Self::Taps { .. }) {
-            return Ok(());
-        }
-        let device = GuestName::of(vm).tap();
+        let Self::Taps { at, .. } = self else { return Ok(()) };
+        let device = GuestName::of(vm).tap((&at.0, &at.1));
         if ip(&["link", "show", "dev", &device]).await.is_err() {
             return Ok(());
         }

@@ -223,5 +223,8 @@ fn move_text(order: &MoveOrder) -> String {
         MoveOrder::In(order) => format!("comes from {} (move {})", order.from, order.id),
         MoveOrder::HandOver(id) => format!("handed over (move {id})"),
         MoveOrder::Abandon(id) => format!("stays (move {id} is off)"),
+        MoveOrder::SourceLost(id) => {
+            format!("starts anew from its disk: the source is lost (move {id})")
+        }
     }
 }

@@ -126,7 +126,7 @@ impl Entry {
                 SourceStep::TakingBack => MoveStage::Undoing,
             },
             Some(Moving::In(target)) => match target.step() {
-                TargetStep::Dropped => MoveStage::Undoing,
+                TargetStep::Dropped | TargetStep::SourceLost => MoveStage::Undoing,
                 TargetStep::Arrived => MoveStage::Arrived,
                 _ if target.failure().is_some() => MoveStage::Failed,
                 TargetStep::Started if target.traffic().ports.is_some() => {

@@ -25,6 +25,7 @@ impl Core {
             clock: self.clock.clone(),
             at_once: usize::try_from(self.moves_at_once).unwrap_or(usize::MAX),
             board: self.board.clone(),
+            seen: self.guard.seen.subscribe(),
         })
     }
 

@@ -11,8 +11,7 @@ use dwcp_api::peer::LetGoBody;
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::{HOLD_FOR_MAX, Proposal, Reserve};
 use dwcp_controller::migration::{
-    Ask, Migration, Outcome, Site, Step, Unmovable, hand_over, is_overtaken,
-    migration_key, take_back,
+    Ask, Migration, Outcome, Site, Step, Unmovable, hand_over, migration_key,
 };
 use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_runtime::crash::crash_point;
@@ -22,7 +21,7 @@ use dwcp_vm::migration::Forecast;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::request::{is_late, millis, site_of};
+use super::request::{is_late, site_of};
 use super::{Migrations, RETRY_PAUSE};
 use crate::commit::encoded;
 use crate::engine;
@@ -33,16 +32,16 @@ use crate::reservations::not_stored;
 /// given up: three times the longest restart of a daemon that was measured.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a host holds its answer back while nothing changes.
-const WATCH: Duration = Duration::from_secs(2);
+pub(super) const WATCH: Duration = Duration::from_secs(2);
 /// Pause between two looks at what takes milliseconds.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How often what is held for a move is held for longer: five times before it would lapse.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
 /// A target that does not come to listen within this will not.
 const LISTEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// What came of one step.
-enum Turn {
+pub(super) enum Turn {
     /// The log goes on.
     Next(Box<Migration>),
     /// It went on already, or has to be looked at again.
@@ -51,13 +50,13 @@ enum Turn {
 
 /// What one life of a driver remembers; none of it is needed to go on.
 #[derive(Debug, Default)]
-struct Life {
+pub(super) struct Life {
     failing_since: Option<Duration>,
     told: Option<String>,
     renewed_at: Option<Duration>,
-    stage: Option<MoveStage>,
-    promised_at: Option<Duration>,
-    handed_over: bool,
+    pub(super) stage: Option<MoveStage>,
+    pub(super) promised_at: Option<Duration>,
+    pub(super) handed_over: bool,
 }
 
 fn refused(message: impl Into<String>) -> ApiError {
@@ -130,7 +129,7 @@ impl Migrations {
         }
     }
 
-    async fn tell(&self, next: &Migration) {
+    pub(super) async fn tell(&self, next: &Migration) {
         let (vm, id) = (&next.ask.vm, &next.id);
         let what = next.log.last().map_or("", |line| line.what.as_str());
         info!(%vm, %id, step = ?next.step, what, "a move goes on");
@@ -189,6 +188,7 @@ impl Migrations {
             Step::Preparing => self.prepare(migration).await,
             Step::Moving => self.watch(kv, migration, life).await,
             Step::Committed => self.hand_on(kv, migration, life).await,
+            Step::SourceLost => self.start_anew(migration, life).await,
             Step::Arrived => self.clean_source(migration).await,
             Step::TakingBack => self.clean_target(migration).await,
             Step::Abandoning => self.undo(migration).await,
@@ -196,7 +196,7 @@ impl Migrations {
         }
     }
 
-    fn next(
+    pub(super) fn next(
         &self,
         migration: &Migration,
         to: Step,
@@ -207,7 +207,10 @@ impl Migrations {
             .map_err(|reason| ApiError::new(ErrorCode::Internal, reason.to_string()))
     }
 
-    async fn vm(&self, migration: &Migration) -> Result<(KeyValue, VmRecord), ApiError> {
+    pub(super) async fn vm(
+        &self,
+        migration: &Migration,
+    ) -> Result<(KeyValue, VmRecord), ApiError> {
         let vm = &migration.ask.vm;
         let stored = self.read::<VmRecord>(&vm_key(vm)).await?;
         stored.ok_or_else(|| no_such_vm(vm))
@@ -244,7 +247,10 @@ impl Migrations {
         Ok(Turn::Next(next))
     }
 
-    fn site<'a>(&self, migration: &'a Migration) -> Result<&'a Site, ApiError> {
+    pub(super) fn site<'a>(
+        &self,
+        migration: &'a Migration,
+    ) -> Result<&'a Site, ApiError> {
         migration.site.as_ref().ok_or_else(|| refused("the move has no target host"))
     }
 
@@ -365,7 +371,7 @@ impl Migrations {
     }
 
     /// Puts a VM's owner and the log of its move, if both are as they were read.
-    async fn swap(
+    pub(super) async fn swap(
         &self,
         (vm_kv, record): (&KeyValue, &VmRecord),
         (kv, next): (&KeyValue, &Migration),
@@ -383,97 +389,6 @@ impl Migrations {
         };
         let done = self.engine.txn(txn).await.map_err(|e| engine::failed(&e))?;
         Ok(matches!(done, TxnOutcome::Committed { .. }))
-    }
-
-    /// Lets the source send the rest, until the guest is whole at the target. The target's
-    /// agent hears of its ownership by the record, as of any other VM.
-    async fn hand_on(
-        &self,
-        kv: &KeyValue,
-        migration: &Migration,
-        life: &mut Life,
-    ) -> Result<Turn, ApiError> {
-        let ask = &migration.ask;
-        let site = self.site(migration)?;
-        if !life.handed_over {
-            let confirmed = self.books.confirm(migration.reservation.clone()).await;
-            confirmed.map_err(not_stored)?.ok();
-            let order = MoveOrder::HandOver { id: migration.id.clone() };
-            match self.reach.put_move(&ask.source, &ask.vm, &order).await {
-                // It was taken, or the source is past it; what the target sees decides.
-                Ok(_) => {}
-                Err(error) if error.code == ErrorCode::Conflict => {}
-                Err(error) => return Err(error),
-            }
-            crash_point("move-after-hand-over");
-            life.handed_over = true;
-        }
-        let known = life.stage.replace(MoveStage::Listening);
-        let known = known.filter(|stage| *stage == MoveStage::Listening);
-        let seen = self.reach.get_move(site, &ask.vm, (known, WATCH)).await?;
-        let owned = seen.epoch.is_some_and(|epoch| epoch > ask.epoch);
-        if owned && seen.stage == MoveStage::Failed {
-            return self.back(kv, migration, &seen).await;
-        }
-        if owned && matches!(seen.stage, MoveStage::None | MoveStage::Arrived) {
-            let mut next =
-                self.next(migration, Step::Arrived, "the guest is at its target")?;
-            next.downtime_ms = life
-                .promised_at
-                .map(|promised| millis(self.clock.monotonic().saturating_sub(promised)));
-            crash_point("move-after-arrival");
-            return Ok(Turn::Next(next));
-        }
-        if let Some(next) = self.overtaken(migration).await? {
-            return Ok(Turn::Next(next));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-        Ok(Turn::Again)
-    }
-
-    /// The step after the commit when others have decided about the VM since. The mirror is
-    /// looked at first, because the guest is halted meanwhile; the engine has the last word.
-    async fn overtaken(
-        &self,
-        migration: &Migration,
-    ) -> Result<Option<Box<Migration>>, ApiError> {
-        let vm = &migration.ask.vm;
-        let mirrored = self.mirror.vm(vm).map(|stored| stored.record);
-        if !is_overtaken(mirrored.as_deref(), migration) {
-            return Ok(None);
-        }
-        let stored = self.read::<VmRecord>(&vm_key(vm)).await?;
-        if !is_overtaken(stored.as_ref().map(|(_, record)| record), migration) {
-            return Ok(None);
-        }
-        let why = "others have decided about the VM since the target owned it";
-        let mut next = self.next(migration, Step::TakingBack, why)?;
-        next.failure = Some(why.to_owned());
-        Ok(Some(next))
-    }
-
-    /// The target lost the guest before it ran there, by its own word: the source has it again
-    /// under yet another epoch. Unless another has decided about it since, as when its region
-    /// was failed over: then that stands, and only what is left of the move is removed.
-    async fn back(
-        &self,
-        kv: &KeyValue,
-        migration: &Migration,
-        seen: &MoveReport,
-    ) -> Result<Turn, ApiError> {
-        let (vm_kv, record) = self.vm(migration).await?;
-        let now = self.clock.now();
-        let why = failure(seen, "the target");
-        let mut next = self.next(migration, Step::TakingBack, &why)?;
-        next.failure = Some(why);
-        let Ok(owned) = take_back(&record, migration, now) else {
-            return Ok(Turn::Next(next));
-        };
-        if self.swap((&vm_kv, &owned), (kv, &next)).await? {
-            crash_point("move-after-take-back");
-            self.tell(&next).await;
-        }
-        Ok(Turn::Again)
     }
 
     async fn clean_source(&self, migration: &Migration) -> Result<Turn, ApiError> {
@@ -549,7 +464,7 @@ impl Migrations {
     }
 }
 
-fn failure(seen: &MoveReport, who: &str) -> String {
+pub(super) fn failure(seen: &MoveReport, who: &str) -> String {
     let told = seen.error.as_deref().unwrap_or("it knows nothing of the move any more");
     format!("{who}: {told}")
 }
