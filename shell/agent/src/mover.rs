@@ -161,7 +161,7 @@ const fn points(action: MoveAction) -> (&'static str, &'static str) {
         MoveAction::Listen => ("move-before-listen", "move-after-listen"),
         MoveAction::Cont => ("move-before-cont", "move-after-cont"),
         MoveAction::Settle => ("move-before-settle", "move-after-settle"),
-        MoveAction::Quit => ("move-before-quit", "move-after-quit"),
+        MoveAction::Quit => ("move-before", "move-after-quit"),
         MoveAction::Nothing
         | MoveAction::Adopt
         | MoveAction::StartHalted

@@ -47,6 +47,20 @@ impl Federation {
     ///
     /// When there is no such region.
     pub fn lose(&mut self, region: &str) {
+        self.lose_with(region, Signal::KILL);
+    }
+
+    /// The same, but that nobody hears of its guests' end: their processes stop, and their
+    /// connections stay open and silent, as when a region's lines are cut too.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such region.
+    pub fn lose_in_silence(&mut self, region: &str) {
+        self.lose_with(region, Signal::STOP);
+    }
+
+    fn lose_with(&mut self, region: &str, guests: Signal) {
         let hosts: Vec<_> = self.plan.hosts_of(region).collect();
         let member = Some(member(region)).filter(|it| self.processes.contains_key(it));
         for name in member.iter().map(String::as_str).chain([region]) {
@@ -63,7 +77,8 @@ impl Federation {
         for pid in self.living() {
             let args = arguments_of(pid);
             if marks.iter().any(|mark| args.contains(mark)) {
-                crate::process::kill(pid, Signal::KILL);
+                let is_guest = args.contains("qemu-system");
+                crate::process::kill(pid, if is_guest { guests } else { Signal::KILL });
             }
         }
     }
