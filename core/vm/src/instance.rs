@@ -188,7 +188,10 @@ impl Instance {
                 shutdown_expected: (shutdown_expected || halted) && !buried,
                 ..Record::new(instruction)
             };
-            let Memory { phase, alive, restarts, running_since, .. } = self.memory;
+            // One that comes back to a host has nothing of the life that ended there.
+            let before =
+                if buried { Memory::default() } else { std::mem::take(&mut self.memory) };
+            let Memory { phase, alive, restarts, running_since, .. } = before;
             self.memory =
                 Memory { phase, alive, restarts, running_since, ..Memory::default() };
         } else if accepted == Accepted::Rebound {

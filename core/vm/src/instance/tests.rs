@@ -51,6 +51,19 @@ fn one_that_was_fenced_did_not_die_and_starts_at_once_when_it_may() {
     assert_eq!((decision.action, died.restarts()), (Action::Nothing, 1), "{decision:?}");
 }
 
+/// It was here, left, and comes back under a later epoch by a move: until that is over nothing is
+/// decided about it, and what is told meanwhile is not of its first stay.
+#[test]
+fn one_that_comes_back_to_a_host_has_nothing_of_the_life_that_ended_there() {
+    let mut host = Host::new(Power::Running);
+    host.settle();
+    host.instruct(instruction(2, Power::Deleted));
+    host.settle();
+    assert!(host.instance.record().buried);
+    host.instruct(Instruction { epoch: Epoch::new(9), ..instruction(1, Power::Running) });
+    assert_eq!(host.instance.phase(), VmPhase::default());
+}
+
 #[test]
 fn every_state_has_its_one_next_action() {
     use Action as A;
