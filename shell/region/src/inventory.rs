@@ -159,7 +159,7 @@ impl Inventory {
         let seen = match (heard_at, &guest) {
             _ if !answers => Seen::Unreachable,
             (None, _) => Seen::Unreachable,
-            (Some(_), None) => Seen::Never,
+            (Some(at), None) => Seen::Never(self.moment(at)),
             (Some(at), Some(guest)) => Seen::Reported(Observation {
                 epoch: guest.epoch,
                 generation: guest.generation,

@@ -32,8 +32,9 @@ pub struct Observation {
 /// What is known of a VM from its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Its host is reached and has not reported it yet.
-    Never,
+    /// Its host is reached and has not reported it yet, in what the region heard last at this
+    /// moment by its own clock.
+    Never(Timestamp),
     /// Its host or region cannot be reached.
     Unreachable,
     /// It was reported.
@@ -43,14 +44,14 @@ pub enum Seen {
 /// The phase to show.
 #[must_use]
 pub fn phase(record: &VmRecord, seen: Seen, now: Timestamp) -> VmPhase {
+    let is_stale = |at| now.since(at) > OBSERVATION_FRESH_FOR;
     let observation = match seen {
         Seen::Unreachable => return VmPhase::Unknown,
-        Seen::Never => return VmPhase::Pending,
+        Seen::Never(at) if is_stale(at) => return VmPhase::Unknown,
+        Seen::Never(_) => return VmPhase::Pending,
         Seen::Reported(observation) => observation,
     };
-    if now.since(observation.at) > OBSERVATION_FRESH_FOR
-        || observation.epoch > record.owner.epoch
-    {
+    if is_stale(observation.at) || observation.epoch > record.owner.epoch {
         return VmPhase::Unknown;
     }
     if observation.epoch < record.owner.epoch {

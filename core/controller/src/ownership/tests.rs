@@ -135,7 +135,9 @@ fn the_phase_never_claims_more_than_was_observed() {
     let now = Timestamp::from_millis(100_000);
     for (seen, expected) in [
         (Seen::Unreachable, VmPhase::Unknown),
-        (Seen::Never, VmPhase::Pending),
+        (Seen::Never(Timestamp::from_millis(99_000)), VmPhase::Pending),
+        // Its region is silent, and placed it after its last word.
+        (Seen::Never(Timestamp::from_millis(1_000)), VmPhase::Unknown),
         (reported(2, VmPhase::Running, 99_000), VmPhase::Running),
         (reported(2, VmPhase::Running, 94_999), VmPhase::Unknown),
         (reported(1, VmPhase::Running, 99_000), VmPhase::Pending),
