@@ -1,7 +1,6 @@
 //! What an operator is told: the settings in use, where a request would go, and the ways.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,8 @@ use dwcp_api::routing::{
 };
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_router::{
-    Class, Key, Service, Standing, Table, decide, decide_for, explain, ways,
+    Class, Key, Service, Standing, Table, client_number, decide, decide_for, explain,
+    ways,
 };
 use dwcp_types::{HealthState, RegionId, ServiceId};
 
@@ -304,16 +304,7 @@ fn client(made: &Made, asked: &RoutingQuestion) -> Result<Client, ApiError> {
             ),
         ),
     };
-    Ok(Client { cell, number: number(address), told })
-}
-
-/// A client by its address.
-fn number(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_bits().into(),
-        // What one subscriber has: the lower half changes all the time.
-        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
-    }
+    Ok(Client { cell, number: client_number(address), told })
 }
 
 pub(super) fn service(table: &Table, id: Option<&ServiceId>) -> Result<u16, ApiError> {
