@@ -16,6 +16,7 @@ mod lifecycle;
 mod local;
 mod metrics;
 mod moves;
+mod names;
 mod outages;
 mod placing;
 mod replicas;
