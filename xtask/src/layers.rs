@@ -206,6 +206,7 @@ const LAYERS: &[Layer] = &[
             "dwcp-types",
             "dwcp-controller",
             "dwcp-router",
+            "dwcp-edge",
             "dwcp-runtime",
             "dwcp-api",
             "dwcp-region",
