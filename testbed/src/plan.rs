@@ -152,6 +152,8 @@ pub struct Plan {
     pub(crate) disk_mib: Option<u32>,
     /// Daemons and agents have wall clocks of their own.
     pub(crate) own_clocks: bool,
+    /// The block `routing`, when every region has a name server.
+    routing: Option<Value>,
 }
 
 impl Plan {
@@ -186,6 +188,7 @@ impl Plan {
             qemu: None,
             disk_mib: None,
             own_clocks: false,
+            routing: None,
         }
     }
 
@@ -230,6 +233,13 @@ impl Plan {
         self
     }
 
+    /// With a name server in each region, at the socket `REGION/dns`, and this block `routing`.
+    #[must_use]
+    pub fn answering_names(mut self, routing: Value) -> Self {
+        self.routing = Some(routing);
+        self
+    }
+
     /// On etcd, with a member in each region; the leader belongs in the first.
     #[must_use]
     pub fn on_etcd(mut self) -> Self {
@@ -265,12 +275,17 @@ impl Plan {
     }
 
     /// The names of all sockets, each with its region before it: two a daemon, for its doors
-    /// and its replica, one an agent, two a member of etcd.
+    /// and its replica, one a name server, one an agent, two a member of etcd.
     pub(crate) fn sockets(&self) -> Vec<(String, String)> {
         let regions = self.regions.iter().flat_map(|region| {
             let hosts = (0..region.hosts.len()).map(|index| region.host_id(index));
             let daemon = [region.id.clone(), replica_name(&region.id)];
-            daemon.into_iter().chain(hosts).map(|name| (region.id.clone(), name))
+            let names = self.routing.iter().map(|_| name_server(&region.id));
+            daemon
+                .into_iter()
+                .chain(names)
+                .chain(hosts)
+                .map(|name| (region.id.clone(), name))
         });
         let voters = self.voters.iter().flat_map(|voter| {
             [client_door(voter), peer_door(voter)].map(|door| (voter.clone(), door))
@@ -287,7 +302,7 @@ impl Plan {
             .iter()
             .map(|region| (region.id.clone(), region.latency_ms.into()))
             .collect();
-        json!({
+        let mut federation = json!({
             "version": 1,
             "regions": regions,
             "user_zones": [{
@@ -302,7 +317,11 @@ impl Plan {
             },
             "failover": self.failover(),
             "engine": self.engine(socket),
-        })
+        });
+        if let Some(routing) = &self.routing {
+            federation["routing"] = routing.clone();
+        }
+        federation
     }
 
     fn failover(&self) -> Value {
@@ -350,7 +369,7 @@ impl Plan {
                 "capacity": totals(&host.capacity),
             })
         });
-        json!({
+        let mut described = json!({
             "id": region.id,
             "name": region.id,
             "location": location(&region.country, &region.continent),
@@ -374,8 +393,18 @@ impl Plan {
             "endpoint": socket(&region.id).to_string(),
             "state_endpoint": socket(&replica_name(&region.id)).to_string(),
             "hosts": hosts.collect::<Vec<_>>(),
-        })
+        });
+        if self.routing.is_some() {
+            let names = socket(&name_server(&region.id));
+            described["dns_endpoint"] = names.to_string().into();
+        }
+        described
     }
+}
+
+/// The name of a region's name server among sockets.
+pub(crate) fn name_server(region: &str) -> String {
+    format!("{region}/dns")
 }
 
 /// The name of a region's replica among sockets.

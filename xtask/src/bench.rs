@@ -5,6 +5,7 @@
 
 mod boot;
 mod claims;
+mod dns;
 mod engine;
 mod engine_etcd;
 mod failover;
@@ -36,6 +37,7 @@ type Measure = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
 const BENCHMARKS: &[(&str, Measure)] = &[
     ("boot", boot::measure),
     ("claims", claims::measure),
+    ("dns", dns::measure),
     ("engine", engine::run),
     ("failover", failover::measure),
     ("inventory", inventory::measure),

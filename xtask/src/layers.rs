@@ -89,6 +89,12 @@ const LAYERS: &[Layer] = &[
         ],
     },
     Layer {
+        folder: "shell/edge",
+        // No region, engine or disk: it answers by what it was handed, also when they are gone.
+        ours: &["dwcp-types", "dwcp-router"],
+        others: &["domain", "serde", "thiserror", "tokio", "tracing"],
+    },
+    Layer {
         folder: "shell/region",
         ours: &[
             "dwcp-types",
@@ -97,6 +103,7 @@ const LAYERS: &[Layer] = &[
             "dwcp-vm",
             "dwcp-monitor",
             "dwcp-router",
+            "dwcp-edge",
             "dwcp-state",
             "dwcp-runtime",
             "dwcp-api",
@@ -199,6 +206,7 @@ const LAYERS: &[Layer] = &[
             "dwcp-types",
             "dwcp-controller",
             "dwcp-router",
+            "dwcp-edge",
             "dwcp-runtime",
             "dwcp-api",
             "dwcp-region",

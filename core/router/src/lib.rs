@@ -14,6 +14,7 @@
 
 mod age;
 mod build;
+mod client;
 mod decide;
 mod explain;
 mod input;
@@ -30,6 +31,7 @@ mod weigh;
 mod weights;
 
 pub use build::Problem;
+pub use client::{CLIENT_BITS_IPV4, CLIENT_BITS_IPV6, client_number};
 pub use decide::{
     Decision, Fallbacks, Key, Path, Reason, Reasons, RegionIx, Standing, decide,
     decide_for,

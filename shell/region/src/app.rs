@@ -8,9 +8,9 @@
 mod background;
 mod guard;
 mod moves;
+mod places;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,6 +32,7 @@ use tracing::{error, info, warn};
 
 use self::background::{announce, record, show_books};
 use self::guard::Guard;
+use self::places::{address, name_plane, no_endpoint, region_spec};
 use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
 use crate::claims::Claims;
@@ -58,7 +59,7 @@ use crate::records::{REGIONS_PREFIX, RegionRecord};
 use crate::region_records::RegionRecords;
 use crate::removal::Remover;
 use crate::reservations::Reservations;
-use crate::routing::Router;
+use crate::routing::{NamePlane, Router};
 use crate::scrape::{self, Scrape};
 use crate::state::{self, Opening, Plane};
 use crate::status::Status;
@@ -172,7 +173,9 @@ impl App {
             (&engine.port, &clock, &metrics),
         )
         .await?;
-        let parts = Parts { federation, spec, net, store, engine, clock, metrics, plane };
+        let names = name_plane(&federation, &spec).await?;
+        let parts =
+            Parts { federation, spec, net, store, engine, clock, metrics, plane, names };
         parts.assemble(server)
     }
 
@@ -226,6 +229,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     plane: Option<Plane>,
+    names: Option<NamePlane>,
 }
 
 impl Parts {
@@ -233,11 +237,12 @@ impl Parts {
         let record = record(&self.spec)?;
         let (engine_door, is_keeper) = (self.engine.door.take(), self.engine.is_keeper);
         let mut tasks = JoinSet::new();
-        let plane = self.plane.take();
+        let (plane, names) = (self.plane.take(), self.names.take());
         spawn(&mut tasks, "the region's store", complain(self.store.ended()));
         spawn(&mut tasks, "the strong engine", complain(self.engine.port.ended()));
         let state = plane.as_ref().map(|plane| plane.api.clone());
-        let scrape = Scrape { metrics: self.metrics.clone(), state };
+        let counted = names.as_ref().map(NamePlane::counters);
+        let scrape = Scrape { metrics: self.metrics.clone(), state, names: counted };
         let core = Core::open(self, &mut tasks)?;
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
@@ -248,6 +253,9 @@ impl Parts {
                 .into_iter()
                 .for_each(|(name, task)| spawn(&mut tasks, name, task));
             routes = routes.merge(state::routes(&plane.api));
+        }
+        if let Some(names) = names {
+            spawn(&mut tasks, "the name server", core.router.clone().answer_names(names));
         }
         if is_keeper {
             let sweep = tokens::sweep(core.engine.clone(), core.clock.clone());
@@ -537,31 +545,6 @@ fn spawn(
 async fn complain(ended: impl Future<Output = String> + Send) {
     let reason = ended.await;
     error!(%reason, "the daemon cannot go on");
-}
-
-fn region_spec(federation: &Federation, options: &Options) -> anyhow::Result<RegionSpec> {
-    federation.region(&options.region).cloned().ok_or_else(|| {
-        let names: Vec<&str> =
-            federation.regions.iter().map(|spec| spec.region.id.as_str()).collect();
-        anyhow!(
-            "{} has no region {}; it has {}",
-            options.config.display(),
-            options.region,
-            names.join(", ")
-        )
-    })
-}
-
-fn no_endpoint(region: &RegionId) -> anyhow::Error {
-    anyhow!(
-        "region {region} has no endpoint; add `endpoint: HOST:PORT` to it in federation.yaml"
-    )
-}
-
-async fn address(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
-    let found = tokio::net::lookup_host((endpoint.host(), endpoint.port())).await;
-    let mut found = found.with_context(|| format!("cannot resolve {endpoint}"))?;
-    found.next().ok_or_else(|| anyhow!("{endpoint} has no address"))
 }
 
 /// The client of one region's daemon.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dwcp_api::state::ReplicaReport;
 use dwcp_controller::failover::Outcome;
+use dwcp_edge::dns::Counters;
 use dwcp_types::{RegionId, Strategy};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -236,6 +237,26 @@ impl Metrics {
             resolutions,
         );
         self.show_peers(all, replica);
+    }
+
+    /// What the name server has counted until this moment.
+    pub(crate) fn show_names(&self, all: &mut Registry, names: &Counters) {
+        let own = self.own(all);
+        let answers = Family::<[(&'static str, &'static str); 2], Counter>::default();
+        for counted in names.answers() {
+            let labels = [("transport", counted.transport), ("rcode", counted.rcode)];
+            answers.get_or_create(&labels).inc_by(counted.count);
+        }
+        own.register("dns_answers", "Answers of the name server", answers);
+        let events = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        for (event, count) in names.events() {
+            events.get_or_create(&[("event", event)]).inc_by(count);
+        }
+        own.register(
+            "dns_events",
+            "What befell packets and connections of the name server besides",
+            events,
+        );
     }
 
     fn show_peers(&self, all: &mut Registry, replica: &ReplicaReport) {

@@ -8,6 +8,7 @@
 
 mod answers;
 mod inputs;
+mod names;
 mod replays;
 mod settings;
 
@@ -26,12 +27,13 @@ use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 
 use self::inputs::{Maker, Places};
+pub(crate) use self::names::NamePlane;
 use self::settings::Settings;
 
 /// A table with what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Made {
-    table: Table,
+    table: Arc<Table>,
     /// Which cell is which place.
     places: Places,
     /// How long it took.
@@ -46,6 +48,8 @@ struct Parts {
     region: RegionId,
     config: RoutingConfig,
     zones: Vec<UserZoneSpec>,
+    /// Whether this region has a name server.
+    answers_names: bool,
     inventory: Inventory,
     engine: Arc<dyn StrongEngine>,
     metrics: Arc<Metrics>,
@@ -74,6 +78,10 @@ impl Router {
             region: region.clone(),
             config: federation.routing.clone(),
             zones: federation.user_zones.clone(),
+            answers_names: federation.routing.dns.is_some()
+                && federation
+                    .region(region)
+                    .is_some_and(|spec| spec.dns_endpoint.is_some()),
             inventory: inventory.clone(),
             engine: engine.clone(),
             metrics: metrics.clone(),
@@ -135,11 +143,12 @@ impl Router {
         }
         let before = self.made.borrow().clone();
         let made =
-            Table::build(inputs, generation, before.as_deref().map(|made| &made.table));
+            Table::build(inputs, generation, before.as_deref().map(|made| &*made.table));
         let problems = match made {
             Ok(table) => {
                 let at = self.clock().monotonic();
                 let took = at.saturating_sub(start);
+                let table = Arc::new(table);
                 self.made.send_replace(Some(Arc::new(Made { table, places, took, at })));
                 Vec::new()
             }

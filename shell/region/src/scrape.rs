@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dwcp_api::{ApiError, Caller, ErrorCode, failure};
+use dwcp_edge::dns::Counters;
 use dwcp_runtime::tls::Identity;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -28,6 +29,8 @@ pub(crate) struct Scrape {
     pub(crate) metrics: Arc<Metrics>,
     /// None in a region without a replica.
     pub(crate) state: Option<Arc<StateApi>>,
+    /// None in a region without a name server.
+    pub(crate) names: Option<Arc<Counters>>,
 }
 
 impl Scrape {
@@ -41,6 +44,9 @@ impl Scrape {
         }
         let mut all = Registry::with_prefix(PREFIX);
         self.metrics.register(&mut all);
+        if let Some(names) = &self.names {
+            self.metrics.show_names(&mut all, names);
+        }
         if let Some(state) = &self.state {
             // Before the first membership there is nothing to show.
             if let Ok(replica) = state.report().await {

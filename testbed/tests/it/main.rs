@@ -17,6 +17,7 @@ mod local;
 mod lost_source;
 mod metrics;
 mod moves;
+mod names;
 mod outages;
 mod placing;
 mod replicas;

@@ -13,7 +13,7 @@
 //! The peer is the source's own `RoutingTable` (P6): text keys in a map behind a lock. It knows
 //! no clients, classes, limits or fallbacks.
 
-mod world;
+pub(super) mod world;
 
 use std::collections::HashMap;
 use std::hint::black_box;

@@ -69,6 +69,8 @@ pub struct RegionSpec {
     pub endpoint: Option<Endpoint>,
     /// Where its replica listens, by UDP and TCP. A region without one has no replica.
     pub state_endpoint: Option<Endpoint>,
+    /// Where its name server listens, by UDP and TCP. A region without one has no name server.
+    pub dns_endpoint: Option<Endpoint>,
     /// Its hosts; together never more than `capacity`.
     pub hosts: Vec<HostSpec>,
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use dwcp_edge::dns::{Name, NameServer};
 use dwcp_router::{Algorithm, Protocols, Service, Spot, Weights};
 use dwcp_types::{Mbps, RegionId, ServiceId, UserZoneId};
 use serde::Serialize;
@@ -27,6 +28,23 @@ pub struct RoutingConfig {
     pub services: Vec<ServiceSpec>,
     /// Where clients are, by their networks.
     pub clients: Vec<ClientSpec>,
+    /// The zone that name servers answer for; none: there is no name server.
+    pub dns: Option<DnsConfig>,
+}
+
+/// The zone in which clients look for services (R8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DnsConfig {
+    /// Its name; names of services are beneath it.
+    pub zone: Name,
+    /// Who answers for it, as a name.
+    pub contact: Name,
+    /// Its name servers, as the zone above names them.
+    pub name_servers: Vec<NameServer>,
+    /// How many regions an answer names.
+    pub answers: usize,
+    /// Most answers a second to a network by UDP; none: no limit.
+    pub answers_per_second: Option<u32>,
 }
 
 impl Default for RoutingConfig {
@@ -39,6 +57,7 @@ impl Default for RoutingConfig {
             fronts: Vec::new(),
             services: Vec::new(),
             clients: Vec::new(),
+            dns: None,
         };
         config.services = vec![config.usual_service()];
         config
@@ -52,7 +71,7 @@ impl RoutingConfig {
         let id = ServiceId::new(USUAL_SERVICE).expect("a constant that is an id");
         let mut service = Service::new(id, self.algorithm);
         service.weights = self.weights;
-        ServiceSpec { service, follows: true }
+        ServiceSpec { service, follows: true, hosts: Vec::new() }
     }
 }
 
@@ -63,6 +82,8 @@ pub struct ServiceSpec {
     pub service: Service,
     /// Whether it is ranked as the federation is, also when that is changed while it runs.
     pub follows: bool,
+    /// Its names in the zone.
+    pub hosts: Vec<Name>,
 }
 
 /// Where a region answers requests (DETAILS 2.3 `RegionEndpoint`).

@@ -11,6 +11,7 @@
 
 mod capacity;
 mod controller;
+mod dns;
 mod duration;
 mod endpoint;
 mod engine;
@@ -44,7 +45,9 @@ pub use federation::{
     FailoverTiming, Federation, HostSpec, NoVoters, RegionSpec, StateConfig, StateRule,
     StateTransport, UserZoneSpec, VoterSpec,
 };
-pub use front::{ClientPlace, ClientSpec, FrontSpec, RoutingConfig, ServiceSpec};
+pub use front::{
+    ClientPlace, ClientSpec, DnsConfig, FrontSpec, RoutingConfig, ServiceSpec,
+};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
@@ -188,6 +191,8 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     };
     let at = root.get("failover").map_or(root.at, |field| field.key_at);
     failover::warn_of_elections(&federation, at, report);
+    let at = root.get("routing").map_or(root.at, |field| field.key_at);
+    dns::warn_of_half(&federation, at, report);
     Some(federation)
 }
 

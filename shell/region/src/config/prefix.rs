@@ -48,6 +48,12 @@ impl Prefix {
         }
     }
 
+    /// Its first address.
+    #[must_use]
+    pub const fn base(&self) -> IpAddr {
+        self.base
+    }
+
     /// How many bits it fixes: of those that have an address the longest is nearest to it.
     #[must_use]
     pub const fn bits(&self) -> u8 {

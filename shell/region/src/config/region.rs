@@ -33,6 +33,7 @@ const KEYS: &[&str] = &[
     "enabled",
     "endpoint",
     "state_endpoint",
+    "dns_endpoint",
     "hosts",
 ];
 
@@ -64,7 +65,8 @@ pub(super) fn region(
     let whole = whole(&section, overcommit, report);
     let hosts = hosts(&section, whole.as_ref(), zones.as_deref(), names, report);
     let endpoint = endpoint(&section, names, report);
-    let state_endpoint = state_endpoint(&section, names, report);
+    let state_endpoint = other_endpoint("state_endpoint", &section, names, report);
+    let dns_endpoint = other_endpoint("dns_endpoint", &section, names, report);
     let region = description(&section, id, zones, names, report);
     let mut region = region?;
     region.overcommit = overcommit?;
@@ -74,6 +76,7 @@ pub(super) fn region(
         capacity,
         endpoint: endpoint?,
         state_endpoint: state_endpoint?,
+        dns_endpoint: dns_endpoint?,
         hosts: hosts?,
     })
 }
@@ -269,15 +272,16 @@ fn endpoint(
     Some(Some(endpoint))
 }
 
-/// A region without one takes no part in replicated state, which is allowed: a region may be
-/// only described.
+/// Where a part of the daemon listens that a region need not have: without `state_endpoint` it
+/// takes no part in replicated state, without `dns_endpoint` it has no name server.
 #[expect(clippy::option_option, reason = "absent, wrong and right are three states")]
-fn state_endpoint(
+fn other_endpoint(
+    key: &str,
     section: &Section<'_>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<Option<Endpoint>> {
-    let Some(field) = section.get("state_endpoint") else { return Some(None) };
+    let Some(field) = section.get(key) else { return Some(None) };
     let endpoint: Endpoint = field.parsed(report)?;
     names.endpoint(&endpoint, field.at(), report);
     Some(Some(endpoint))

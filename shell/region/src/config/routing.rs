@@ -13,6 +13,7 @@ use dwcp_router::{
 use dwcp_types::{ComplianceZone, Mbps, Micros, RegionId, ServiceId, UserZoneId};
 
 use super::capacity::all_or_none;
+use super::dns;
 use super::duration::display;
 use super::federation::UserZoneSpec;
 use super::field::Field;
@@ -31,6 +32,7 @@ const KEYS: &[&str] = &[
     "region_endpoints",
     "services",
     "clients",
+    "dns",
     "latency_measurement_interval",
     "latency_measurement",
     "health_check",
@@ -75,6 +77,7 @@ const SERVICE_KEYS: &[&str] = &[
     "fail",
     "sticky_sessions",
     "ttl",
+    "hosts",
     "kb_per_request",
     "cpu_us_per_request",
 ];
@@ -144,6 +147,7 @@ pub(super) fn routing(
     let interval = interval(&section, default.table_interval, report);
     let fronts = fronts(&section, names, report);
     let clients = clients(&section, zones, names, report);
+    let dns = dns::dns(&section, report);
     let mut config = RoutingConfig {
         algorithm: algorithm?,
         weights: weights?,
@@ -151,6 +155,7 @@ pub(super) fn routing(
         fronts: fronts?,
         services: Vec::new(),
         clients: clients?,
+        dns: dns?,
     };
     config.services = services(&section, &config, names, report)?;
     Some(config)
@@ -298,7 +303,11 @@ fn front(
     })
 }
 
-fn address(field: Field<'_>, six: bool, report: &mut Report<'_>) -> Option<IpAddr> {
+pub(super) fn address(
+    field: Field<'_>,
+    six: bool,
+    report: &mut Report<'_>,
+) -> Option<IpAddr> {
     let text = field.text(report)?;
     match text.parse::<IpAddr>() {
         Ok(ip) if ip.is_ipv6() == six && !ip.is_unspecified() => Some(ip),
@@ -332,9 +341,10 @@ fn services(
     };
     let items = field.list(1..=SERVICES_MAX, report)?;
     let mut services: Vec<ServiceSpec> = Vec::new();
+    let mut hosts = dns::Hosts::of(config.dns.as_ref());
     let mut right = true;
     for item in items {
-        match service(&item, config, names, report) {
+        match service(&item, config, &mut hosts, names, report) {
             Some(spec) if services.iter().any(|o| o.service.id == spec.service.id) => {
                 let reason = format!("the service `{}` is there twice", spec.service.id);
                 report.error(item.at(), reason, "keep one of the two");
@@ -350,6 +360,7 @@ fn services(
 fn service(
     item: &Field<'_>,
     config: &RoutingConfig,
+    hosts: &mut dns::Hosts<'_>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<ServiceSpec> {
@@ -371,6 +382,7 @@ fn service(
     let sticky =
         section.get("sticky_sessions").map_or(Some(false), |field| field.truth(report));
     let requirements = requirements(&section, report);
+    let hosts = hosts.read(section.get("hosts"), report);
     let mut service = Service::new(id?, config.algorithm);
     service.weights = config.weights;
     let weights = weights?;
@@ -403,7 +415,7 @@ fn service(
         cpu_us_per_request: cpu?,
         ..service
     };
-    Some(ServiceSpec { service, follows })
+    Some(ServiceSpec { service, follows, hosts: hosts? })
 }
 
 /// Whole seconds, as DNS has them.

@@ -1,7 +1,6 @@
 //! What an operator is told: the settings in use, where a request would go, and the ways.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,8 @@ use dwcp_api::routing::{
 };
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_router::{
-    Class, Key, Service, Standing, Table, decide, decide_for, explain, ways,
+    Class, Key, Service, Standing, Table, client_number, decide, decide_for, explain,
+    ways,
 };
 use dwcp_types::{HealthState, RegionId, ServiceId};
 
@@ -27,8 +27,10 @@ pub(super) const NOTE_STATED: &str = "round trips are those of `network_latency`
      them yet";
 pub(super) const NOTE_LOAD: &str = "a region's load is the share of its CPU or bandwidth that is reserved \
      by VMs: what requests take is not counted yet";
-const NOTE_PLANES: &str = "nothing answers clients yet (no name server, proxy or announcement): \
-     this is what they would be told";
+const NOTE_NAMES: &str = "the name server of this region tells clients the same, by the `hosts` of \
+     services in federation.yaml; there is no proxy and no announcement yet";
+const NOTE_PLANES: &str = "nothing answers clients here: this region has no name server (`routing.dns` \
+     and its `dns_endpoint` in federation.yaml), and there is no proxy and no announcement yet";
 
 /// A client, as a decision knows it.
 struct Client {
@@ -63,8 +65,13 @@ impl Router {
             endpoints: endpoints.collect(),
             table: made.map(|made| self.table_item(&made)),
             refused: self.refused.read().unwrap_or_else(PoisonError::into_inner).clone(),
-            notes: notes(&[NOTE_STATED, NOTE_LOAD, NOTE_PLANES]),
+            notes: notes(&[NOTE_STATED, NOTE_LOAD, self.note_of_planes()]),
         }
+    }
+
+    /// Who tells clients.
+    const fn note_of_planes(&self) -> &'static str {
+        if self.parts.answers_names { NOTE_NAMES } else { NOTE_PLANES }
     }
 
     fn table_item(&self, made: &Made) -> TableItem {
@@ -122,7 +129,7 @@ impl Router {
         records.iter().map(|record| record.region.id.to_string()).collect()
     }
 
-    fn endpoint(&self, region: &RegionId) -> Option<Endpoint> {
+    pub(super) fn endpoint(&self, region: &RegionId) -> Option<Endpoint> {
         let live = self.settings().endpoints.get(region).cloned();
         live.or_else(|| {
             let front = inputs::front(&self.parts, region)?;
@@ -185,18 +192,17 @@ impl Router {
             endpoint: chosen.and_then(|region| self.endpoint(region)),
             explanation,
             decide_ns: nanos(took),
-            notes: notes(&[NOTE_STATED, NOTE_LOAD, NOTE_PLANES]),
+            notes: notes(&[NOTE_STATED, NOTE_LOAD, self.note_of_planes()]),
         })
     }
 
-    /// Who is up: all but those that fell ill since the table was made, and those that the
-    /// question takes away.
+    /// Who is up, without those that the question takes away.
     fn standing(
         &self,
         table: &Table,
         asked: &RoutingQuestion,
     ) -> Result<Standing, ApiError> {
-        let mut standing = Standing::ALL;
+        let mut standing = self.standing_now(table);
         for region in &asked.without {
             let found = table.region_ix(region);
             let found = found.ok_or_else(|| {
@@ -204,6 +210,12 @@ impl Router {
             })?;
             standing = standing.without(found);
         }
+        Ok(standing)
+    }
+
+    /// Who is up: all but those that fell ill since the table was made.
+    pub(super) fn standing_now(&self, table: &Table) -> Standing {
+        let mut standing = Standing::ALL;
         let well = |state| matches!(state, HealthState::Healthy | HealthState::Degraded);
         for site in &table.inputs().sites {
             let now = self.parts.inventory.fleet.health(&site.id).state;
@@ -214,7 +226,7 @@ impl Router {
                 standing = standing.without(found);
             }
         }
-        Ok(standing)
+        standing
     }
 
     /// The ways from every region and user zone to every region.
@@ -304,16 +316,7 @@ fn client(made: &Made, asked: &RoutingQuestion) -> Result<Client, ApiError> {
             ),
         ),
     };
-    Ok(Client { cell, number: number(address), told })
-}
-
-/// A client by its address.
-fn number(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_bits().into(),
-        // What one subscriber has: the lower half changes all the time.
-        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
-    }
+    Ok(Client { cell, number: client_number(address), told })
 }
 
 pub(super) fn service(table: &Table, id: Option<&ServiceId>) -> Result<u16, ApiError> {

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dwcp_api::public::RegionItem;
+use dwcp_edge::dns::Network;
 use dwcp_router::{Aged, Cell, Inputs, Link, Protocols, RoundTrip, Service, Site, Spot};
 use dwcp_types::{Bps, Mbps, Micros, RegionId, Timestamp, UserZoneId};
 
@@ -35,6 +36,16 @@ impl Places {
     /// The network that an address is in, and its cell.
     pub(super) fn network(&self, address: IpAddr) -> Option<(Prefix, u32)> {
         self.networks.iter().find(|(prefix, _)| prefix.contains(address)).copied()
+    }
+
+    /// Every network, as the planes have them.
+    pub(super) fn networks(&self) -> Vec<Network> {
+        let network = |(prefix, cell): &(Prefix, u32)| Network {
+            address: prefix.base(),
+            len: prefix.bits(),
+            cell: *cell,
+        };
+        self.networks.iter().map(network).collect()
     }
 }
 

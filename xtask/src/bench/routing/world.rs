@@ -11,7 +11,7 @@ use dwcp_types::{
 };
 
 /// Metros of IBM Cloud's published latency tables: name, latitude, longitude.
-pub(super) const METROS: [(&str, f64, f64); 13] = [
+pub(in crate::bench) const METROS: [(&str, f64, f64); 13] = [
     ("chennai", 13.08, 80.27),
     ("dallas", 32.78, -96.80),
     ("frankfurt", 50.11, 8.68),
@@ -27,19 +27,19 @@ pub(super) const METROS: [(&str, f64, f64); 13] = [
     ("washington-dc", 38.90, -77.04),
 ];
 /// Cells of 5 degrees.
-pub(super) const CELLS: u32 = 36 * 72;
+pub(in crate::bench) const CELLS: u32 = 36 * 72;
 /// Services; with three classes and all cells they make 497,664 answers.
-pub(super) const SERVICES: u16 = 64;
+pub(in crate::bench) const SERVICES: u16 = 64;
 
 /// Chance from a seed (SplitMix64).
-pub(super) struct Chance(u64);
+pub(in crate::bench) struct Chance(u64);
 
 impl Chance {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(in crate::bench) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) const fn next(&mut self) -> u64 {
+    pub(in crate::bench) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -47,19 +47,19 @@ impl Chance {
     }
 
     /// An index of so many.
-    pub(super) fn index(&mut self, len: usize) -> usize {
+    pub(in crate::bench) fn index(&mut self, len: usize) -> usize {
         let len = u64::try_from(len).unwrap_or(1).max(1);
         usize::try_from(self.next() % len).unwrap_or(0)
     }
 
     /// Less than `most`.
-    pub(super) fn below(&mut self, most: u32) -> u32 {
+    pub(in crate::bench) fn below(&mut self, most: u32) -> u32 {
         u32::try_from(self.next() % u64::from(most)).unwrap_or(0)
     }
 }
 
 /// The world after so many seconds; loads change, places do not.
-pub(super) fn world(seconds: u64) -> Inputs {
+pub(in crate::bench) fn world(seconds: u64) -> Inputs {
     let mut chance = Chance::new(seconds);
     let now = Timestamp::from_millis(1_000_000_000 + seconds * 1_000);
     let sites: Vec<Site> = METROS

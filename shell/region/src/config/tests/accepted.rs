@@ -295,6 +295,7 @@ routing:
       fail: static
       sticky_sessions: true
       ttl: 10s
+      hosts: [www, "@", a.deep]
       qos:
         realtime: { max_latency: 20ms, max_packet_loss: 0.01, require_encryption: true }
       kb_per_request: 8
@@ -305,13 +306,45 @@ routing:
     - { cidr: 203.0.113.0/24, user_zone: chennai }
     - { cidr: "2001:db8::/32", region: eu-west-1 }
     - { cidr: 198.51.100.0/24, latitude: 51.5, longitude: -0.1 }
+  dns:
+    zone: CDN.example.com
+    contact: dns@example.com
+    name_servers:
+      - { name: ns1.cdn.example.com, ip: 203.0.113.53, ipv6: "2001:db8::53" }
+      - { name: ns.example.net }
+    answers: 2
+    answers_per_second: 0
 "#;
 
 fn routing() -> RoutingConfig {
     let t1 = std::fs::read_to_string(deployed("t1/federation.yaml")).unwrap();
+    let t1 = t1.replacen(
+        "    endpoint: 127.0.0.11:8443\n",
+        "    endpoint: 127.0.0.11:8443\n    dns_endpoint: 127.0.0.11:5353\n",
+        1,
+    );
     let (federation, warnings) = Federation::parse(&(t1 + ROUTING), "f.yaml").unwrap();
     assert_eq!(warnings, []);
+    let endpoint = federation.regions[0].dns_endpoint.as_ref().unwrap();
+    assert_eq!(endpoint.to_string(), "127.0.0.11:5353");
     federation.routing
+}
+
+#[test]
+fn a_zone_and_the_names_in_it_are_read() {
+    let routing = routing();
+    let dns = routing.dns.unwrap();
+    assert_eq!(dns.zone.to_string(), "cdn.example.com");
+    assert_eq!(dns.contact.to_string(), "dns.example.com");
+    assert_eq!((dns.answers, dns.answers_per_second), (2, None));
+    let servers: Vec<_> =
+        dns.name_servers.iter().map(|server| server.name.to_string()).collect();
+    assert_eq!(servers, ["ns1.cdn.example.com", "ns.example.net"]);
+    assert_eq!(dns.name_servers[0].addresses.ipv6, "2001:db8::53".parse().ok());
+    let hosts = routing.services[0].hosts.iter().map(ToString::to_string);
+    let names = ["www.cdn.example.com", "cdn.example.com", "a.deep.cdn.example.com"];
+    assert_eq!(hosts.collect::<Vec<_>>(), names);
+    assert!(routing.services[1].hosts.is_empty());
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! Moves bytes between sockets and [`super::answer()`], by UDP and TCP.
+//!
+//! One task each: an answer takes a microsecond, less than the system takes to hand over the
+//! datagram, so that more tasks would wait for each other at the socket. Nothing is queued but
+//! by the system: what cannot be sent at once is dropped and counted, and asked again.
+
+mod tcp;
+mod udp;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+
+use super::counters::Counters;
+use super::limit::RateLimit;
+use super::view::View;
+
+/// Attempts to find a port that is free for UDP and TCP, when any will do.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Where and how much a name server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The address and port, by UDP and TCP. Not "any" address: an answer comes from where the
+    /// question went. Port 0 is any that is free.
+    pub address: SocketAddr,
+    /// Most answers by UDP a second to a network of clients; nothing is no limit.
+    pub answers_per_second: Option<u32>,
+}
+
+/// A name server that is bound and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    udp: UdpSocket,
+    tcp: TcpListener,
+    answers_per_second: Option<u32>,
+    counters: Arc<Counters>,
+}
+
+impl Server {
+    /// Binds.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, such as that the port is in use.
+    pub async fn bind(listening: Listening) -> io::Result<Self> {
+        let (udp, tcp) = sockets(listening.address).await?;
+        let answers_per_second = listening.answers_per_second;
+        Ok(Self { udp, tcp, answers_per_second, counters: Arc::default() })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.udp.local_addr()
+    }
+
+    /// What it counts, also while it runs.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Answers by the newest view, for ever.
+    pub async fn run(self, views: watch::Receiver<Arc<View>>) {
+        let limit = self.answers_per_second.map(RateLimit::new);
+        let udp = udp::Worker::new(&self.udp, Views::new(views.clone()), limit);
+        let tcp = tcp::Door::new(&self.tcp, views);
+        tokio::join!(udp.run(&self.counters), tcp.run(&self.counters));
+    }
+}
+
+async fn sockets(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let tcp = TcpListener::bind(address).await?;
+        match UdpSocket::bind(tcp.local_addr()?).await {
+            Ok(udp) => return Ok((udp, tcp)),
+            Err(error) if attempts == 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The newest view, without a lock as long as it is the same.
+#[derive(Debug)]
+struct Views {
+    newest: watch::Receiver<Arc<View>>,
+    now: Arc<View>,
+    request: u64,
+}
+
+impl Views {
+    fn new(mut newest: watch::Receiver<Arc<View>>) -> Self {
+        let now = newest.borrow_and_update().clone();
+        // Any number to begin with: shares are drawn from what follows.
+        let request = RandomState::new().hash_one(0_u8);
+        Self { newest, now, request }
+    }
+
+    /// The view, and a number that differs from the last.
+    fn next(&mut self) -> (&View, u64) {
+        // When no more views come, the last one counts.
+        if self.newest.has_changed().unwrap_or(false) {
+            self.now = self.newest.borrow_and_update().clone();
+        }
+        self.request = self.request.wrapping_add(1);
+        (&self.now, self.request)
+    }
+}

@@ -1,0 +1,48 @@
+//! Where this daemon and its parts listen, as the configuration says.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, anyhow};
+use dwcp_types::RegionId;
+
+use super::Options;
+use crate::config::{Endpoint, Federation, RegionSpec};
+use crate::routing::NamePlane;
+
+pub(super) fn region_spec(
+    federation: &Federation,
+    options: &Options,
+) -> anyhow::Result<RegionSpec> {
+    federation.region(&options.region).cloned().ok_or_else(|| {
+        let names: Vec<&str> =
+            federation.regions.iter().map(|spec| spec.region.id.as_str()).collect();
+        anyhow!(
+            "{} has no region {}; it has {}",
+            options.config.display(),
+            options.region,
+            names.join(", ")
+        )
+    })
+}
+
+pub(super) fn no_endpoint(region: &RegionId) -> anyhow::Error {
+    anyhow!(
+        "region {region} has no endpoint; add `endpoint: HOST:PORT` to it in federation.yaml"
+    )
+}
+
+pub(super) async fn address(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
+    let found = tokio::net::lookup_host((endpoint.host(), endpoint.port())).await;
+    let mut found = found.with_context(|| format!("cannot resolve {endpoint}"))?;
+    found.next().ok_or_else(|| anyhow!("{endpoint} has no address"))
+}
+
+/// This region's name server; none for a region without a `dns_endpoint`.
+pub(super) async fn name_plane(
+    federation: &Federation,
+    spec: &RegionSpec,
+) -> anyhow::Result<Option<NamePlane>> {
+    let Some(endpoint) = &spec.dns_endpoint else { return Ok(None) };
+    let address = address(endpoint).await?;
+    NamePlane::bind(&federation.routing, &spec.region.id, address).await
+}
