@@ -1,6 +1,7 @@
-//! Decides how healthy a region is. Performs nothing.
+//! Decides how healthy a region is, what is an incident, and who is told of it. Performs nothing.
 
 mod health;
+pub mod incident;
 
 pub use health::{
     DEGRADED_MIN, Deduction, HEALTHY_MIN, HealthReport, LATENCY_HIGH, LATENCY_RAISED,
