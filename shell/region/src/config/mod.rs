@@ -18,6 +18,7 @@ mod failover;
 mod federation;
 mod field;
 mod front;
+mod monitoring;
 mod names;
 mod place;
 mod prefix;
@@ -45,6 +46,7 @@ pub use federation::{
     StateTransport, UserZoneSpec, VoterSpec,
 };
 pub use front::{ClientPlace, ClientSpec, FrontSpec, RoutingConfig, ServiceSpec};
+pub use monitoring::{MonitoringConfig, WebhookSpec};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
@@ -74,6 +76,7 @@ const KEYS: &[&str] = &[
     "engine",
     "state",
     "routing",
+    "monitoring",
 ];
 
 /// Why a file was not loaded.
@@ -172,6 +175,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let engine = engine::engine(&root, regions.as_deref(), &mut names, report);
     let state = state::state(&root, &mut names, report);
     let routing = routing::routing(&root, user_zones.as_deref(), &mut names, report);
+    let monitoring = monitoring::monitoring(&root, report);
     if let Some(regions) = &regions {
         region::check_host_count(regions, root.at, report);
     }
@@ -185,6 +189,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
         engine: engine?,
         state: state?,
         routing: routing?,
+        monitoring: monitoring?,
     };
     let at = root.get("failover").map_or(root.at, |field| field.key_at);
     failover::warn_of_elections(&federation, at, report);
