@@ -217,15 +217,15 @@ impl Cause {
 
     /// Rounds in a row that it must be bad before there is an incident, and good before it is
     /// over. Silence was counted by the heartbeats already. That a region is unhealthy is also
-    /// true for the seconds in which its hosts' agents start, and is not worth a page.
+    /// true for the seconds in which its hosts' agents start, and is not worth a page; that
+    /// state does not reach it, for those in which its line comes up.
     #[must_use]
     pub const fn rounds(&self) -> (u32, u32) {
         match self {
             Self::Silent => (1, 3),
-            Self::Unhealthy => (10, 3),
-            Self::Replication => (10, 3),
+            Self::Unhealthy => (2, 3),
             // M13: "3+ consecutive violations".
-            Self::Sla { .. } => (3, 3),
+            Self::Replication | Self::Sla { .. } => (3, 3),
             Self::Reported => (u32::MAX, u32::MAX),
         }
     }

@@ -43,6 +43,17 @@ pub enum Change {
 }
 
 impl Change {
+    /// As it is written.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Acknowledged => "acknowledged",
+            Self::Resolved => "resolved",
+            Self::Reopened => "reopened",
+        }
+    }
+
     /// Where the incident stood after it.
     #[must_use]
     pub const fn status(self) -> Status {
@@ -208,7 +219,8 @@ impl Incident {
                 let attempt = delivery.attempts;
                 notice.to.remove(sink);
                 self.delivered = self.delivered.saturating_add(1);
-                let what = format!("{sink} was told: {change:?} (attempt {attempt})");
+                let what =
+                    format!("{sink} was told: {} (attempt {attempt})", change.word());
                 self.note(at, what);
             }
             Outcome::Failed { reason } if delivery.attempts >= ATTEMPTS_MAX => {
@@ -252,7 +264,8 @@ impl Incident {
     ) {
         self.given_up = self.given_up.saturating_add(1);
         let times = delivery.attempts;
-        let what = format!("{sink} was not told: {change:?} ({times} attempts): {why}");
+        let change = change.word();
+        let what = format!("{sink} was not told: {change} ({times} attempts): {why}");
         self.note(at, what);
     }
 
