@@ -146,6 +146,8 @@ pub struct Plan {
     links: Option<Links>,
     /// How long leases last; none: as long as by default.
     lease_s: Option<u64>,
+    /// Who is told of incidents, and where the secret of both is.
+    receiver: Option<(String, std::path::PathBuf)>,
     /// What runs in place of QEMU.
     pub(crate) qemu: Option<std::path::PathBuf>,
     /// Mebibytes of the small disk that every daemon and agent has; none: the machine's.
@@ -185,6 +187,7 @@ impl Plan {
             voters,
             links: None,
             lease_s: None,
+            receiver: None,
             qemu: None,
             disk_mib: None,
             own_clocks: false,
@@ -261,6 +264,13 @@ impl Plan {
         (0..found.hosts.len()).map(|index| found.host_id(index))
     }
 
+    /// Telling a receiver of incidents, signed with the secret in a file.
+    #[must_use]
+    pub fn telling(mut self, url: &str, secret_file: &std::path::Path) -> Self {
+        self.receiver = Some((url.to_owned(), secret_file.to_owned()));
+        self
+    }
+
     /// With leases of so many seconds, for a machine that is late.
     #[must_use]
     pub const fn leased_for(mut self, seconds: u64) -> Self {
@@ -316,12 +326,19 @@ impl Plan {
                 "n_minus_1": self.n_minus_1,
             },
             "failover": self.failover(),
+            "monitoring": self.monitoring(),
             "engine": self.engine(socket),
         });
         if let Some(routing) = &self.routing {
             federation["routing"] = routing.clone();
         }
         federation
+    }
+
+    fn monitoring(&self) -> Value {
+        let hook = |(url, secret_file): &(String, std::path::PathBuf)| json!({ "url": url, "secret_file": secret_file });
+        let hooks: Vec<_> = self.receiver.iter().map(hook).collect();
+        json!({ "webhooks": hooks })
     }
 
     fn failover(&self) -> Value {

@@ -69,7 +69,13 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "shell/api",
-        ours: &["dwcp-types", "dwcp-controller", "dwcp-router", "dwcp-runtime"],
+        ours: &[
+            "dwcp-types",
+            "dwcp-controller",
+            "dwcp-monitor",
+            "dwcp-router",
+            "dwcp-runtime",
+        ],
         others: &[
             "axum",
             "base64",
@@ -148,6 +154,7 @@ const LAYERS: &[Layer] = &[
         ours: &[
             "dwcp-types",
             "dwcp-controller",
+            "dwcp-monitor",
             "dwcp-router",
             "dwcp-api",
             "dwcp-runtime",
@@ -176,7 +183,8 @@ const LAYERS: &[Layer] = &[
         ours: &[
             "dwcp-types",
             "dwcp-controller",
-            // What its tests ask a router and are told.
+            // What its tests ask a monitor and a router and are told.
+            "dwcp-monitor",
             "dwcp-router",
             "dwcp-runtime",
             "dwcp-api",

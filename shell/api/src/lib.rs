@@ -1,6 +1,6 @@
 //! The HTTP API: operations, wire types, the OpenAPI document and the typed client.
 //!
-//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `routing`, `state`), what daemons ask of each other
+//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `monitoring`, `routing`, `state`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
@@ -10,6 +10,7 @@ pub mod evacuation;
 pub mod failover;
 pub mod host;
 pub mod migration;
+pub mod monitoring;
 mod openapi;
 mod operation;
 mod params;

@@ -5,6 +5,7 @@ mod drill;
 mod evacuate;
 mod failover;
 mod migrate;
+mod monitoring;
 mod place;
 mod region;
 mod request;
@@ -52,6 +53,9 @@ pub(crate) async fn act(
         }
         FederationCommand::Drill(args) => drill::drill(&args),
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
+        FederationCommand::Monitoring(command) => {
+            Box::pin(monitoring::monitoring(run, *command)).await
+        }
         FederationCommand::Routing(command) => {
             Box::pin(routing::routing(run, *command)).await
         }

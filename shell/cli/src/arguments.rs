@@ -6,6 +6,7 @@
 mod evacuate;
 mod failover;
 mod migrate;
+mod monitoring;
 mod region;
 mod request;
 mod routing;
@@ -22,6 +23,7 @@ pub(crate) use failover::{FailoverArgs, FailoverCommand};
 pub(crate) use migrate::{
     BeginArgs, MigrateArgs, MigrateCommand, QueueArgs, StatusOfArgs,
 };
+pub(crate) use monitoring::{CreateIncidentArgs, IncidentsCommand, MonitoringCommand};
 pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
     ExplainArgs, LimitArgs, OnRegionLossArg, PlaceArgs, RequestArgs, SizeArgs,
@@ -166,6 +168,9 @@ pub(crate) enum FederationCommand {
     Drill(DrillArgs),
     /// Read and write replicated state; see how far regions are behind each other
     State(Box<StateArgs>),
+    /// See what is wrong, since when, and who was told; look after it
+    #[command(subcommand)]
+    Monitoring(Box<MonitoringCommand>),
     /// See where requests go and why; choose how regions are ranked
     #[command(subcommand)]
     Routing(Box<RoutingCommand>),

@@ -4,6 +4,7 @@ mod evacuate;
 mod event;
 mod failover;
 mod migrate;
+mod monitoring;
 mod place;
 mod region;
 mod routing;
@@ -17,6 +18,7 @@ pub(crate) use failover::{
     failover_history, failover_log, failover_plan, failover_status,
 };
 pub(crate) use migrate::{begun, migration, migrations};
+pub(crate) use monitoring::{incident, incidents};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use routing::{

@@ -9,6 +9,7 @@ mod background;
 mod guard;
 mod moves;
 mod places;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ use dwcp_types::{HostId, RegionId, VmId};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use self::background::{announce, record, show_books};
+use self::background::{announce, policy, record, show_books};
 use self::guard::Guard;
 use self::places::{address, name_plane, no_endpoint, region_spec};
 use crate::books::{Books, BooksTask};
@@ -42,6 +43,7 @@ use crate::engine::{Engine, EngineView, Surroundings};
 use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::host_link::{HostLink, Shared};
+use crate::incidents::{self, Around, Incidents};
 use crate::inventory::Inventory;
 use crate::lifecycle::Lifecycle;
 use crate::local_guests::LocalGuests;
@@ -61,7 +63,7 @@ use crate::removal::Remover;
 use crate::reservations::Reservations;
 use crate::routing::{NamePlane, Router};
 use crate::scrape::{self, Scrape};
-use crate::state::{self, Opening, Plane};
+use crate::state::{self, Opening, Plane, StateApi};
 use crate::status::Status;
 use crate::tokens;
 use crate::world::World;
@@ -174,8 +176,19 @@ impl App {
         )
         .await?;
         let names = name_plane(&federation, &spec).await?;
-        let parts =
-            Parts { federation, spec, net, store, engine, clock, metrics, plane, names };
+        let state = plane.as_ref().map(|plane| plane.api.clone());
+        let parts = Parts {
+            federation,
+            spec,
+            net,
+            store,
+            engine,
+            clock,
+            metrics,
+            plane,
+            state,
+            names,
+        };
         parts.assemble(server)
     }
 
@@ -230,6 +243,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     plane: Option<Plane>,
     names: Option<NamePlane>,
+    state: Option<Arc<StateApi>>,
 }
 
 impl Parts {
@@ -240,9 +254,9 @@ impl Parts {
         let (plane, names) = (self.plane.take(), self.names.take());
         spawn(&mut tasks, "the region's store", complain(self.store.ended()));
         spawn(&mut tasks, "the strong engine", complain(self.engine.port.ended()));
-        let state = plane.as_ref().map(|plane| plane.api.clone());
         let counted = names.as_ref().map(NamePlane::counters);
-        let scrape = Scrape { metrics: self.metrics.clone(), state, names: counted };
+        let (metrics, state) = (self.metrics.clone(), self.state.clone());
+        let scrape = Scrape { metrics, state, names: counted };
         let core = Core::open(self, &mut tasks)?;
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
@@ -319,12 +333,14 @@ struct Core {
     hosts: BTreeMap<HostId, Client>,
     peers: BTreeMap<RegionId, Client>,
     guard: Guard,
+    incidents: Arc<Incidents>,
 }
 
 impl Core {
     /// Opens the books and events, starts their tasks, and makes the rest.
     fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
-        let Parts { federation, spec, net, store, engine, clock, metrics, .. } = parts;
+        let Parts { federation, spec, net, store, engine, clock, metrics, state, .. } =
+            parts;
         let Engine { port: engine, view: engine_view, .. } = engine;
         let region = spec.region.id.clone();
         let (task, books) =
@@ -347,7 +363,10 @@ impl Core {
         let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
         let guard = Guard::of(&federation);
         let router = Router::new(&federation, &region, &inventory, &engine, &metrics);
+        let seen = guard.wardship.is_some().then(|| guard.seen.subscribe());
+        let around = Around::new((&inventory, &engine, &metrics), seen, state);
         Ok(Self {
+            incidents: Incidents::new(&federation, &region, around)?,
             policy: policy(&federation),
             reservations,
             router,
@@ -392,6 +411,7 @@ impl Core {
         spawn(tasks, "the router", self.router.clone().run());
         spawn(tasks, "the moves", self.migrations().run());
         spawn(tasks, "the evacuator", self.evacuator().run());
+        self.watch(tasks);
         spawn(tasks, "the replicas", self.replicator().run());
         spawn(tasks, "the keeper of copies", self.keeper().run());
         let reconciler = Reconciler {
@@ -525,7 +545,8 @@ impl Core {
             meter: self.meter.clone(),
             clock: self.clock.clone(),
         });
-        public_api::routes(&public).merge(peer_api::routes(&peer))
+        let incidents = incidents::routes(&self.incidents);
+        public_api::routes(&public).merge(peer_api::routes(&peer)).merge(incidents)
     }
 }
 
@@ -565,12 +586,4 @@ fn peers(
 ) -> anyhow::Result<BTreeMap<RegionId, Client>> {
     let others = federation.regions.iter().filter(|spec| spec.region.id != *own);
     others.filter_map(|spec| net.region(spec).transpose()).collect()
-}
-
-fn policy(federation: &Federation) -> Policy {
-    Policy {
-        strategy: federation.controller.strategy,
-        preemption: federation.controller.preemption_enabled,
-        n_minus_1: federation.controller.n_minus_1,
-    }
 }

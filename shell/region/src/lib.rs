@@ -15,6 +15,7 @@ pub mod evacuate;
 pub mod events;
 pub mod fleet;
 pub mod host_link;
+mod incidents;
 pub mod inventory;
 pub mod lifecycle;
 pub mod local;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use dwcp_api::state::ReplicaReport;
 use dwcp_controller::failover::Outcome;
 use dwcp_edge::dns::Counters;
+use dwcp_monitor::incident::Incident;
 use dwcp_types::{RegionId, Strategy};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -70,6 +71,8 @@ pub(crate) struct Metrics {
     failovers: Family<Failover, Histogram>,
     migrations: Family<[(&'static str, &'static str); 1], Counter>,
     routing: Family<[(&'static str, &'static str); 1], Histogram>,
+    incidents: Family<[(&'static str, String); 3], Counter>,
+    notifications: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
@@ -83,6 +86,8 @@ impl Metrics {
             failovers: Family::new_with_constructor(|| Histogram::new(FAILOVER_S)),
             migrations: Family::default(),
             routing: Family::new_with_constructor(|| Histogram::new(ROUTING_MS)),
+            incidents: Family::default(),
+            notifications: Family::default(),
         }
     }
 
@@ -144,6 +149,22 @@ impl Metrics {
         family.observe(took.as_secs_f64() * 1e3);
     }
 
+    /// This daemon opened an incident (DETAILS 2.4). Of no region: `all`.
+    pub(crate) fn incident(&self, incident: &Incident) {
+        let region = incident.region.as_ref().map_or("all", |region| region.as_str());
+        let labels = [
+            ("region", region.to_owned()),
+            ("severity", incident.severity.word().to_owned()),
+            ("category", incident.category.word().to_owned()),
+        ];
+        self.incidents.get_or_create(&labels).inc();
+    }
+
+    /// This daemon tried to tell somebody of an incident: `told` or `failed`.
+    pub(crate) fn notified(&self, result: &'static str) {
+        self.notifications.get_or_create(&[("result", result)]).inc();
+    }
+
     /// Hands out what is counted.
     pub(crate) fn register(&self, all: &mut Registry) {
         let own = self.own(all);
@@ -177,6 +198,16 @@ impl Metrics {
             "routing_decision_latency_ms",
             "Time to decide where a request goes, of decisions that operators asked for (O25)",
             self.routing.clone(),
+        );
+        own.register(
+            "incident_notifications",
+            "Attempts of this daemon to tell somebody of an incident",
+            self.notifications.clone(),
+        );
+        all.register(
+            "incidents",
+            "Incidents that this daemon opened, by the region that they are about (DETAILS 2.4)",
+            self.incidents.clone(),
         );
         all.register(
             "state_sync_latency_ms",

@@ -18,3 +18,4 @@ pub mod store;
 pub mod strong;
 pub mod telemetry;
 pub mod tls;
+pub mod webhook;

@@ -29,6 +29,7 @@ pub use authority::{
 };
 pub use config::{ClientTls, ServerTls};
 pub(crate) use farewell::farewell;
+pub(crate) use files::read_roots;
 pub use files::{CA_CERTIFICATE, CA_KEY, Credentials};
 pub use identity::{Identity, IdentityError, Peer};
 pub use verify::ExpectedServer;
@@ -93,7 +94,7 @@ pub enum TlsError {
 }
 
 /// ring, with the one cipher suite that the source names (X2).
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![ring::cipher_suite::TLS13_AES_256_GCM_SHA384],
         ..ring::default_provider()

@@ -12,6 +12,7 @@ mod examples;
 mod failover;
 mod full_disk;
 mod guests;
+mod incidents;
 mod lifecycle;
 mod local;
 mod lost_source;

@@ -13,6 +13,7 @@ mod evacuation;
 mod failover;
 mod fixtures;
 mod help;
+mod monitoring;
 mod moves;
 mod refusals;
 mod routing;

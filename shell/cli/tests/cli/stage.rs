@@ -15,6 +15,10 @@ use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
 use dwcp_api::migration::{
     CancelMigration, CreateMigration, GetMigration, ListMigrations,
 };
+use dwcp_api::monitoring::{
+    AcknowledgeIncident, AssignIncident, CreateIncident, GetIncident, ListIncidents,
+    ResolveIncident,
+};
 use dwcp_api::public::{
     CreateRegion, CreateVm, DeleteVm, EnableRegion, ExplainPlacement, GetConsole,
     GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListRegions,
@@ -277,7 +281,21 @@ fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = bind::<GetConsole>(routes, script, count);
     let routes = bind::<GetEvents>(routes, script, count);
     let routes = move_routes(state_routes(routes, script, count), script, count);
+    let routes = incident_routes(routes, script, count);
     routing_routes(routes, script, count)
+}
+
+fn incident_routes(
+    routes: Routes,
+    script: &Arc<Mutex<Script>>,
+    count: &watch::Sender<usize>,
+) -> Routes {
+    let routes = bind::<ListIncidents>(routes, script, count);
+    let routes = bind::<GetIncident>(routes, script, count);
+    let routes = bind::<CreateIncident>(routes, script, count);
+    let routes = bind::<AcknowledgeIncident>(routes, script, count);
+    let routes = bind::<AssignIncident>(routes, script, count);
+    bind::<ResolveIncident>(routes, script, count)
 }
 
 fn routing_routes(

@@ -1,15 +1,17 @@
-//! What runs beside the parts: shows the books, announces the region.
+//! What runs beside the parts: shows the books, announces the region; and what the configuration
+//! says to them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_controller::placement::Policy;
 use dwcp_types::RegionId;
 use tokio::sync::watch;
 use tracing::info;
 
 use super::no_endpoint;
 use crate::books::Shown;
-use crate::config::RegionSpec;
+use crate::config::{Federation, RegionSpec};
 use crate::records::RegionRecord;
 use crate::region_records::RegionRecords;
 use crate::world::World;
@@ -48,4 +50,13 @@ pub(super) fn record(spec: &RegionSpec) -> anyhow::Result<RegionRecord> {
         endpoint: endpoint.to_string(),
         evacuation: None,
     })
+}
+
+/// How the operator wants VMs to be placed.
+pub(super) const fn policy(federation: &Federation) -> Policy {
+    Policy {
+        strategy: federation.controller.strategy,
+        preemption: federation.controller.preemption_enabled,
+        n_minus_1: federation.controller.n_minus_1,
+    }
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::endpoint::Endpoint;
 use super::front::RoutingConfig;
+use super::monitoring::MonitoringConfig;
 
 /// A whole federation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +35,8 @@ pub struct Federation {
     pub state: StateConfig,
     /// How requests find their region.
     pub routing: RoutingConfig,
+    /// How it is watched, and who is told of incidents.
+    pub monitoring: MonitoringConfig,
 }
 
 impl Federation {

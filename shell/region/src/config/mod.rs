@@ -19,6 +19,7 @@ mod failover;
 mod federation;
 mod field;
 mod front;
+mod monitoring;
 mod names;
 mod place;
 mod prefix;
@@ -48,6 +49,7 @@ pub use federation::{
 pub use front::{
     ClientPlace, ClientSpec, DnsConfig, FrontSpec, RoutingConfig, ServiceSpec,
 };
+pub use monitoring::{MonitoringConfig, WebhookSpec};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
@@ -77,6 +79,7 @@ const KEYS: &[&str] = &[
     "engine",
     "state",
     "routing",
+    "monitoring",
 ];
 
 /// Why a file was not loaded.
@@ -175,6 +178,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let engine = engine::engine(&root, regions.as_deref(), &mut names, report);
     let state = state::state(&root, &mut names, report);
     let routing = routing::routing(&root, user_zones.as_deref(), &mut names, report);
+    let monitoring = monitoring::monitoring(&root, report);
     if let Some(regions) = &regions {
         region::check_host_count(regions, root.at, report);
     }
@@ -188,6 +192,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
         engine: engine?,
         state: state?,
         routing: routing?,
+        monitoring: monitoring?,
     };
     let at = root.get("failover").map_or(root.at, |field| field.key_at);
     failover::warn_of_elections(&federation, at, report);

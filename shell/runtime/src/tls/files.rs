@@ -114,7 +114,7 @@ impl Credentials {
     }
 }
 
-pub(super) fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_chain(path)? {
         roots.add(certificate).map_err(|error| unusable(path, error.to_string()))?;

@@ -1,0 +1,180 @@
+//! Reads the block `monitoring` (O40, M6, M13): how often regions are looked at, and who is told
+//! of incidents.
+//!
+//! `enable_tracing` and `trace_retention` of the source are accepted and told to be without
+//! effect, because nothing is traced yet.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dwcp_monitor::incident::Severity;
+use serde::Serialize;
+
+use super::field::Field;
+use super::problem::Report;
+use super::section::Section;
+
+const KEYS: &[&str] = &["interval", "enable_tracing", "trace_retention", "webhooks"];
+const WEBHOOK_KEYS: &[&str] = &["url", "name", "secret_file", "ca_file", "min_severity"];
+
+/// M2.1, O40.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Longer, and nobody is told within 30 s (M2.4) by far.
+const INTERVAL_MAX: Duration = Duration::from_mins(5);
+/// Most receivers, those of `failover` aside.
+const WEBHOOKS_MAX: usize = 16;
+/// Names of receivers, which are shown in place of addresses, are as long as identifiers.
+const NAME_LEN_MAX: usize = 63;
+
+const SEVERITIES: [(&str, Severity); 4] = [
+    ("low", Severity::Low),
+    ("medium", Severity::Medium),
+    ("high", Severity::High),
+    ("critical", Severity::Critical),
+];
+
+/// How a federation is watched (O40).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MonitoringConfig {
+    /// How often the health of regions and the lines between them are read. Silence is looked
+    /// at each second.
+    pub interval: Duration,
+    /// Who is told of incidents.
+    pub webhooks: Vec<WebhookSpec>,
+}
+
+impl Default for MonitoringConfig {
+    fn default() -> Self {
+        Self { interval: INTERVAL_DEFAULT, webhooks: Vec::new() }
+    }
+}
+
+/// Somebody who is told by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WebhookSpec {
+    /// What it is called where its address is not shown.
+    pub name: String,
+    /// Where it answers.
+    pub url: String,
+    /// A file with the secret that messages are signed with; unsigned without.
+    pub secret_file: Option<PathBuf>,
+    /// A file with the certificates that it is trusted by; the system's without.
+    pub ca_file: Option<PathBuf>,
+    /// It is told of nothing less severe.
+    pub min_severity: Severity,
+}
+
+/// Reads the block, or takes the defaults when there is none.
+pub(super) fn monitoring(
+    root: &Section<'_>,
+    report: &mut Report<'_>,
+) -> Option<MonitoringConfig> {
+    let default = MonitoringConfig::default();
+    let Some(field) = root.get("monitoring") else { return Some(default) };
+    let section = Section::open(field.node, "`monitoring`", KEYS, report)?;
+    for key in ["enable_tracing", "trace_retention"] {
+        if let Some(field) = section.get(key) {
+            let reason = format!("`{key}` has no effect: nothing is traced yet");
+            report.warn(field.key_at, reason, "leave it out");
+        }
+    }
+    let interval = section.get("interval").map_or(Some(default.interval), |field| {
+        field.duration(INTERVAL_MIN..=INTERVAL_MAX, report)
+    });
+    let webhooks = section
+        .get("webhooks")
+        .map_or_else(|| Some(Vec::new()), |field| webhooks(field, report));
+    Some(MonitoringConfig { interval: interval?, webhooks: webhooks? })
+}
+
+fn webhooks(field: Field<'_>, report: &mut Report<'_>) -> Option<Vec<WebhookSpec>> {
+    let items = field.list(0..=WEBHOOKS_MAX, report)?;
+    let read: Vec<Option<WebhookSpec>> = items
+        .iter()
+        .zip(1..)
+        .map(|(item, number)| webhook(item, number, report))
+        .collect();
+    let read: Option<Vec<WebhookSpec>> = read.into_iter().collect();
+    let read = read?;
+    for (at, hook) in read.iter().enumerate() {
+        if read.iter().take(at).any(|before| before.name == hook.name) {
+            let place = items.get(at).map_or_else(|| field.at(), Field::at);
+            let reason = format!("two webhooks are called `{}`", hook.name);
+            report.error(place, reason, "give one of the two another `name`");
+            return None;
+        }
+    }
+    Some(read)
+}
+
+fn webhook(
+    item: &Field<'_>,
+    number: usize,
+    report: &mut Report<'_>,
+) -> Option<WebhookSpec> {
+    let section = Section::open(item.node, "a webhook", WEBHOOK_KEYS, report)?;
+    let url = section
+        .need("url", "https://example.com/incidents", report)
+        .and_then(|field| url(field, report));
+    let name = section.get("name").map_or_else(
+        || Some(format!("webhook-{number}")),
+        |field| {
+            let name = field.text(report)?;
+            if name.chars().count() > NAME_LEN_MAX {
+                let wanted = format!("a name of at most {NAME_LEN_MAX} characters");
+                return field.refuse(wanted, "it is shown in lists", report);
+            }
+            Some(name.to_owned())
+        },
+    );
+    let secret_file = section.get("secret_file").map(|field| file(field, report));
+    let ca_file = section.get("ca_file").map(|field| file(field, report));
+    let min_severity = section
+        .get("min_severity")
+        .map_or(Some(Severity::Low), |field| field.choice(&SEVERITIES, report));
+    Some(WebhookSpec {
+        name: name?,
+        url: url?,
+        secret_file: wanted(secret_file)?,
+        ca_file: wanted(ca_file)?,
+        min_severity: min_severity?,
+    })
+}
+
+/// Nothing wanted is right; what is wanted and wrong is not.
+#[expect(clippy::option_option, reason = "not there, there and wrong, there and right")]
+fn wanted<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        None => Some(None),
+        Some(read) => read.map(Some),
+    }
+}
+
+fn url(field: Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    let text = field.text(report)?;
+    let rest = |scheme| text.strip_prefix(scheme).filter(|rest| !rest.is_empty());
+    let plain = rest("http://");
+    if let Some(host) = plain.or_else(|| rest("https://"))
+        && !host.starts_with('/')
+        && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    {
+        if plain.is_some() {
+            let reason = "whoever is on the way reads what a webhook without TLS is told";
+            report.warn(field.at(), reason, "use an address that begins with https://");
+        }
+        return Some(text.to_owned());
+    }
+    let wanted = "an address that begins with https:// or http://";
+    field.refuse(wanted, "for example `url: https://example.com/incidents`", report)
+}
+
+/// Daemons run in folders of their own, so only a whole path names the same file to each.
+fn file(field: Field<'_>, report: &mut Report<'_>) -> Option<PathBuf> {
+    let text = field.text(report)?;
+    if text.starts_with('/') {
+        return Some(PathBuf::from(text));
+    }
+    let help = "write where it is on the machine of each region's daemon";
+    field.refuse("a path that begins with /", help, report)
+}

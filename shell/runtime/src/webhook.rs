@@ -1,0 +1,214 @@
+//! Tells others by HTTP: one signed POST, bounded in time, and what came of it in words.
+//!
+//! Receivers are services of others: they show a certificate that the system trusts (or that a
+//! file of the configuration does), not one of this federation, and this side shows none. No
+//! redirect is followed, because whoever answers at the address could name any other.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ring::hmac;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
+
+use crate::tls::{provider, read_roots};
+
+/// Certificates that the system trusts, where Debian and its kin have them.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Time to connect.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a connection is kept for the next message.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Longest reason that is told, in characters.
+const REASON_LEN_MAX: usize = 200;
+
+/// The header with [`signature`] of the body.
+pub const SIGNATURE_HEADER: &str = "x-dwcp-signature";
+/// The header by which a receiver knows a message that it has already.
+pub const KEY_HEADER: &str = "idempotency-key";
+
+/// Sends messages to one receiver.
+pub struct Webhook {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").finish_non_exhaustive()
+    }
+}
+
+impl Webhook {
+    /// One that trusts the certificates of a PEM file, or of the system.
+    ///
+    /// # Errors
+    ///
+    /// When the file that is named cannot be used. Without the system's nothing is trusted, and
+    /// only `http` works.
+    pub fn new(ca_file: Option<&Path>) -> Result<Self, String> {
+        let roots = match ca_file {
+            Some(file) => read_roots(file).map_err(|error| error.to_string())?,
+            None => read_roots(Path::new(SYSTEM_ROOTS))
+                .unwrap_or_else(|_| RootCertStore::empty()),
+        };
+        let tls = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .pool_max_idle_per_host(1)
+            .build(connector);
+        Ok(Self { client })
+    }
+
+    /// Sends one message, all within `time_max`. `key` is the same each time that it is sent.
+    ///
+    /// # Errors
+    ///
+    /// In words, without the address, which may be a secret: also when it was answered with
+    /// another status than 2xx.
+    pub async fn send(
+        &self,
+        url: &str,
+        (key, secret): (&str, Option<&[u8]>),
+        body: Bytes,
+        time_max: Duration,
+    ) -> Result<(), String> {
+        let uri: Uri = url.parse().map_err(|_| "the address is none".to_owned())?;
+        let mut request = Request::post(uri)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::USER_AGENT, "dwcp-federation")
+            .header(KEY_HEADER, key);
+        if let Some(secret) = secret {
+            request = request.header(SIGNATURE_HEADER, signature(secret, &body));
+        }
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        let answer = timeout(time_max, self.client.request(request)).await;
+        let answer = answer.map_err(|_| format!("no answer within {time_max:?}"))?;
+        let status = answer.map_err(|error| reason(&error))?.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(format!("it answered {status}"))
+    }
+}
+
+/// The HMAC-SHA256 of a body, `sha256=` and 64 digits: what receivers compare.
+#[must_use]
+pub fn signature(secret: &[u8], body: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let tag = hmac::sign(&key, body);
+    tag.as_ref().iter().fold("sha256=".to_owned(), |mut text, byte| {
+        // Writing into a string cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
+}
+
+/// The innermost reason; the outer ones may name the address.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string().chars().take(REASON_LEN_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// RFC 4231, test case 2.
+    #[test]
+    fn the_signature_is_the_one_that_everybody_means() {
+        assert_eq!(
+            signature(b"Jefe", b"what do ya want for nothing?"),
+            "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    /// Where somebody will answer.
+    async fn receiver() -> (String, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        (url, listener)
+    }
+
+    async fn serve(listener: TcpListener, answer: Option<&'static str>) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"{}") {
+            let mut part = [0; 4_096];
+            let len = stream.read(&mut part).await.unwrap();
+            asked.extend(&part[..len]);
+        }
+        if let Some(answer) = answer {
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        } else {
+            std::future::pending::<()>().await;
+        }
+        String::from_utf8(asked).unwrap()
+    }
+
+    async fn tried(answer: Option<&'static str>) -> (Result<(), String>, String) {
+        let (url, listener) = receiver().await;
+        let served = tokio::spawn(serve(listener, answer));
+        let hook = Webhook::new(None).unwrap();
+        let body = Bytes::from_static(b"{}");
+        let how = ("INC-001.1", Some(&b"secret"[..]));
+        let sent = hook.send(&url, how, body, Duration::from_millis(500)).await;
+        let asked = if answer.is_some() { served.await.unwrap() } else { String::new() };
+        (sent, asked)
+    }
+
+    #[tokio::test]
+    async fn a_message_carries_its_key_and_its_signature() {
+        let (sent, asked) = tried(Some("HTTP/1.1 204 No Content\r\n\r\n")).await;
+        assert_eq!(sent, Ok(()));
+        let expected = signature(b"secret", b"{}");
+        assert!(asked.starts_with("POST /hook HTTP/1.1"), "{asked}");
+        assert!(asked.contains(&format!("{SIGNATURE_HEADER}: {expected}")), "{asked}");
+        assert!(asked.contains(&format!("{KEY_HEADER}: INC-001.1")), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn errors_redirects_silence_and_nobody_are_told_apart() {
+        let failed = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+        let (sent, _) = tried(Some(failed)).await;
+        assert_eq!(sent, Err("it answered 500 Internal Server Error".to_owned()));
+        let moved = "HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n";
+        let (sent, _) = tried(Some(moved)).await;
+        assert_eq!(sent, Err("it answered 302 Found".to_owned()));
+        let (sent, _) = tried(None).await;
+        assert_eq!(sent, Err("no answer within 500ms".to_owned()));
+        let (url, listener) = receiver().await;
+        drop(listener);
+        let hook = Webhook::new(None).unwrap();
+        let time = Duration::from_secs(5);
+        let nobody = hook.send(&url, ("k", None), Bytes::new(), time).await.unwrap_err();
+        assert!(nobody.contains("refused"), "{nobody}");
+        assert!(Webhook::new(Some(Path::new("/nowhere/ca.pem"))).is_err());
+    }
+}
