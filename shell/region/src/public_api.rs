@@ -36,7 +36,7 @@ use dwcp_runtime::tls::Identity;
 use dwcp_types::{Power, RegionId, VmId};
 use futures_util::future::join_all;
 
-use crate::bind::bind;
+use crate::bind::{bind, bind_by};
 use crate::capacity::CapacityPlanner;
 use crate::engine;
 use crate::evacuate::Evacuator;
@@ -103,7 +103,6 @@ pub(crate) fn admit(caller: &Caller) -> Result<(), ApiError> {
 /// The operator's routes.
 #[must_use]
 pub fn routes(api: &Arc<PublicApi>) -> Routes {
-    let (start, empty) = (Arc::clone(api), Arc::clone(api));
     let routes = bind! { api, admit,
         GetStatus => status;
         GetFailover => failover;
@@ -135,20 +134,16 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         ReplayRouting => replay_routing;
     };
     // Who asks is kept with what is wanted.
-    let routes = routes.bind::<PostFailover, _, _>(move |caller, _, body| {
-        let api = Arc::clone(&start);
-        async move {
-            admit(&caller)?;
-            api.start_failover(caller, body).await
-        }
-    });
-    routes.bind::<PostEvacuation, _, _>(move |caller, _, body| {
-        let api = Arc::clone(&empty);
-        async move {
-            admit(&caller)?;
-            api.evacuator.start(caller.identity.to_string(), body).await
-        }
-    })
+    let routes = bind_by::<PostFailover, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, _, body| async move { api.start_failover(by, body).await },
+    );
+    bind_by::<PostEvacuation, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, _, body| async move { api.evacuator.start(by, body).await },
+    )
 }
 
 impl PublicApi {
@@ -173,7 +168,7 @@ impl PublicApi {
 
     async fn start_failover(
         &self,
-        caller: Caller,
+        by: String,
         body: StartFailover,
     ) -> Result<FailoverReply, ApiError> {
         let Some(rescuer) = &self.rescuer else {
@@ -181,7 +176,7 @@ impl PublicApi {
             return Err(ApiError::new(ErrorCode::Refused, message)
                 .with_remedy("set it in federation.yaml and start the daemons again"));
         };
-        rescuer.start(caller.identity.to_string(), body).await
+        rescuer.start(by, body).await
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]

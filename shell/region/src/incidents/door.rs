@@ -7,12 +7,12 @@ use dwcp_api::monitoring::{
     GetIncident, IncidentFilter, IncidentList, IncidentParams, IncidentReply,
     ListIncidents, ReportIncident, Resolve, ResolveIncident,
 };
-use dwcp_api::{ApiError, Caller, ErrorCode, Operation, Routes};
+use dwcp_api::{ApiError, ErrorCode, Routes};
 use dwcp_monitor::incident::{Draft, Incident, IncidentId, Refused};
 use dwcp_types::RegionId;
 
 use super::{Incidents, NotChanged};
-use crate::bind::bind;
+use crate::bind::{bind, bind_by};
 use crate::public_api::admit;
 
 /// The operator's routes.
@@ -21,41 +21,26 @@ pub(crate) fn routes(api: &Arc<Incidents>) -> Routes {
         ListIncidents => list;
         GetIncident => show;
     };
-    let routes = by::<CreateIncident, _, _>(routes, api, |api, by, _, body| async move {
-        api.create(&by, body).await
-    });
-    let routes =
-        by::<AcknowledgeIncident, _, _>(routes, api, |api, by, of, body| async move {
-            api.acknowledge(&by, of.incident, body).await
-        });
-    let routes =
-        by::<AssignIncident, _, _>(routes, api, |api, by, of, body| async move {
-            api.assign(&by, of.incident, body).await
-        });
-    by::<ResolveIncident, _, _>(routes, api, |api, by, of, body| async move {
-        api.resolve(&by, of.incident, body).await
-    })
-}
-
-/// Binds an operation that keeps who asked.
-fn by<O, F, Fut>(routes: Routes, api: &Arc<Incidents>, handler: F) -> Routes
-where
-    O: Operation,
-    F: Fn(Arc<Incidents>, String, O::Params, O::Body) -> Fut
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    Fut: Future<Output = Result<O::Reply, ApiError>> + Send + 'static,
-{
-    let api = Arc::clone(api);
-    routes.bind::<O, _, _>(move |caller: Caller, params, body| {
-        let (api, handler) = (Arc::clone(&api), handler.clone());
-        async move {
-            admit(&caller)?;
-            handler(api, caller.identity.to_string(), params, body).await
-        }
-    })
+    let routes = bind_by::<CreateIncident, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, _, body| async move { api.create(&by, body).await },
+    );
+    let routes = bind_by::<AcknowledgeIncident, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, of, body| async move { api.acknowledge(&by, of.incident, body).await },
+    );
+    let routes = bind_by::<AssignIncident, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, of, body| async move { api.assign(&by, of.incident, body).await },
+    );
+    bind_by::<ResolveIncident, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, of, body| async move { api.resolve(&by, of.incident, body).await },
+    )
 }
 
 impl Incidents {
