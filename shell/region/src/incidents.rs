@@ -155,7 +155,7 @@ impl Incidents {
     ) -> Result<T, NotChanged> {
         for _ in 0..ATTEMPTS_MAX {
             let (before, head) = self.board.book().ok_or(NotChanged::Unread)?;
-            let mut after = before.clone();
+            let mut after = Book::clone(&before);
             let done = act(&mut after)?;
             let ops = differences(&before, &after)?;
             if self.write(head, after.last, ops, fence).await? {

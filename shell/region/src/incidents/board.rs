@@ -48,7 +48,8 @@ pub(super) struct OnDuty {
 
 #[derive(Debug, Default)]
 struct Known {
-    book: Book,
+    /// Shared with whoever reads it; copied only when it changes meanwhile.
+    book: Arc<Book>,
     /// The head's revision; zero when there is none yet.
     head: u64,
     duty: Option<OnDuty>,
@@ -71,7 +72,7 @@ impl Board {
     }
 
     /// All incidents and the head's revision; nothing before they were read.
-    pub(super) fn book(&self) -> Option<(Book, u64)> {
+    pub(super) fn book(&self) -> Option<(Arc<Book>, u64)> {
         let known = self.known();
         known.is_read.then(|| (known.book.clone(), known.head))
     }
@@ -173,7 +174,7 @@ fn put(known: &mut Known, record: &KeyValue) {
     if record.key == HEAD_KEY {
         known.head = record.mod_revision;
         match serde_json::from_slice::<Head>(&record.value) {
-            Ok(head) => known.book.last = head.last,
+            Ok(head) => Arc::make_mut(&mut known.book).last = head.last,
             Err(reason) => unreadable(reason),
         }
     } else if record.key == DUTY_KEY {
@@ -186,7 +187,10 @@ fn put(known: &mut Known, record: &KeyValue) {
         }
     } else if record.key.starts_with(INCIDENTS_PREFIX) {
         match serde_json::from_slice::<Incident>(&record.value) {
-            Ok(incident) => drop(known.book.incidents.insert(incident.id, incident)),
+            Ok(incident) => {
+                let book = Arc::make_mut(&mut known.book);
+                drop(book.incidents.insert(incident.id, incident));
+            }
             Err(reason) => unreadable(reason),
         }
     }
@@ -200,6 +204,6 @@ fn delete(known: &mut Known, key: &str) {
     } else if let Some(number) = key.strip_prefix(INCIDENTS_PREFIX)
         && let Ok(number) = number.parse()
     {
-        known.book.incidents.remove(&IncidentId::new(number));
+        Arc::make_mut(&mut known.book).incidents.remove(&IncidentId::new(number));
     }
 }
