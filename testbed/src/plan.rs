@@ -329,9 +329,12 @@ impl Plan {
             "monitoring": self.monitoring(),
             "engine": self.engine(socket),
         });
-        if let Some(routing) = &self.routing {
-            federation["routing"] = routing.clone();
+        let mut routing = self.routing.clone().unwrap_or_else(|| json!({}));
+        if self.links.is_none() {
+            // All on this machine: what is measured there says nothing of the regions.
+            routing["round_trips"] = "stated".into();
         }
+        federation["routing"] = routing;
         federation
     }
 

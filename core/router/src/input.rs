@@ -10,6 +10,7 @@ use dwcp_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::age;
 use crate::service::{Protocols, Service};
 
 /// Most regions of a table: one word of bits, and a graph whose relays are all looked at
@@ -96,6 +97,28 @@ pub struct RoundTrip {
     /// When it was measured; nothing when it was only written down, which never ages and is
     /// trusted by half.
     pub at: Option<Timestamp>,
+}
+
+impl RoundTrip {
+    /// One that is written down.
+    #[must_use]
+    pub const fn stated(rtt: Micros) -> Self {
+        Self { rtt, loss_ppm: 0, at: None }
+    }
+
+    /// This one, or what is written down as soon as that is trusted more: what was measured
+    /// long ago.
+    #[must_use]
+    pub fn or_stated(self, stated: Option<Self>, now: Timestamp) -> Self {
+        match (self.at, stated) {
+            (Some(at), Some(stated))
+                if age::trust(at, now, age::ROUND_TRIP) < age::CONFIGURED =>
+            {
+                stated
+            }
+            _ => self,
+        }
+    }
 }
 
 /// What is known from one region to another. Each direction has its own; where only one is

@@ -19,9 +19,11 @@ pub(crate) const NONE: u8 = u8::MAX;
 const RELAY_GAIN_US: u32 = 5_000;
 const RELAY_SHARE: u64 = 9;
 const OF: u64 = 10;
-/// Lost packets, in millionths, that weigh as much as a microsecond: a lost packet costs a
-/// retransmission timeout, 200 ms at the least.
-const LOSS_PPM_PER_US: u32 = 5;
+/// What a lost packet costs, in microseconds: a retransmission timeout, 200 ms at the least.
+const LOST_US: u64 = 200_000;
+/// What is lost always is given up after a minute.
+const GIVEN_UP_US: u64 = 60_000_000;
+const MILLION: u32 = 1_000_000;
 
 /// One way between two points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,8 @@ impl Leg {
     const NOTHING: Self = Self { rtt: UNKNOWN, loss_ppm: 0, trust: 0 };
 
     /// What ways are compared by.
-    pub(crate) const fn weight(self) -> u32 {
-        self.rtt.saturating_add(self.loss_ppm / LOSS_PPM_PER_US)
+    pub(crate) fn weight(self) -> u32 {
+        self.rtt.saturating_add(lost_us(self.loss_ppm))
     }
 
     fn then(self, next: Self) -> Self {
@@ -50,6 +52,14 @@ impl Leg {
             trust: self.trust.min(next.trust),
         }
     }
+}
+
+/// What losing so many packets, in millionths, costs on average: each is sent again until it
+/// arrives.
+fn lost_us(ppm: u32) -> u32 {
+    let (lost, kept) = (u64::from(ppm), u64::from(MILLION.saturating_sub(ppm)));
+    let us = (LOST_US * lost).checked_div(kept).unwrap_or(GIVEN_UP_US);
+    u32::try_from(us.min(GIVEN_UP_US)).unwrap_or(u32::MAX)
 }
 
 /// How a cell reaches a region.
@@ -225,4 +235,37 @@ pub(crate) fn lines(inputs: &Inputs) -> Vec<Option<&Link>> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dwcp_types::Micros;
+
+    use super::*;
+
+    #[test]
+    fn few_losses_cost_little_and_what_is_always_lost_a_minute() {
+        assert_eq!([0, 5, 10_000].map(lost_us), [0, 1, 2_020]);
+        assert_eq!(lost_us(500_000), 200_000, "half of them: once more each");
+        assert_eq!([999_999, MILLION, u32::MAX].map(lost_us), [60_000_000; 3]);
+    }
+
+    #[test]
+    fn what_is_written_down_counts_when_the_measured_is_too_old_to_be_trusted_more() {
+        let now = Timestamp::from_millis(10_000_000);
+        let stated = RoundTrip::stated(Micros::from_millis(80));
+        let after = |seconds| {
+            let at = Some(now.minus(Duration::from_secs(seconds)));
+            let measured = RoundTrip { rtt: Micros::from_millis(90), loss_ppm: 7, at };
+            (measured, measured.or_stated(Some(stated), now))
+        };
+        let (measured, kept) = after(330);
+        assert_eq!(kept, measured, "half of its trust is left, as much as the other has");
+        assert_eq!(after(331).1, stated);
+        let (old, kept) = after(331);
+        assert_eq!(old.or_stated(None, now), old);
+        assert_eq!(kept.or_stated(Some(old), now), kept);
+    }
 }

@@ -3,7 +3,8 @@
 use dwcp_controller::liveness::View;
 use dwcp_controller::ownership::{ClientToken, DecisionSummary, Recovered, VmRecord};
 use dwcp_types::{
-    Epoch, HostId, Mib, PlacementRequest, ReservationId, Timestamp, VmId, ZoneId,
+    Epoch, HostId, Mib, Micros, PlacementRequest, RegionId, ReservationId, Timestamp,
+    VmId, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,10 +51,26 @@ pub struct RegionReport {
     pub hosts: Vec<HostItem>,
     /// Requests to its API, counted since it started.
     pub meter: MeterReading,
+    /// How long it takes to its peers and back, where lines to them measure that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trips: Vec<PeerTrip>,
     /// VMs whose observation changed.
     pub changed: Vec<InstanceReport>,
     /// VMs that are not observed any more.
     pub removed: Vec<VmId>,
+}
+
+/// A round trip from the region that says it to another, as the line between them measures it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerTrip {
+    /// To there.
+    pub to: RegionId,
+    /// 95 of 100 in the last two minutes were no longer.
+    pub rtt: Micros,
+    /// Whether the line is there. When it is not, `rtt` is what it was.
+    pub up: bool,
+    /// How long ago that was so, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// Asks a region to take over a VM of one that is lost.

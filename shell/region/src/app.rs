@@ -261,6 +261,7 @@ impl Parts {
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
         if let Some(plane) = plane {
+            core.measure(&plane, &mut tasks);
             spawn(&mut tasks, "the replica's store", complain(plane.ended));
             plane
                 .tasks

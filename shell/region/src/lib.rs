@@ -42,6 +42,7 @@ pub mod selector;
 mod state;
 pub mod status;
 pub mod tokens;
+mod trips;
 pub mod voters;
 pub mod warden;
 mod wardship;

@@ -294,6 +294,7 @@ impl Metrics {
         let lag = Family::<Pair, Gauge<f64, AtomicU64>>::default();
         let queue = Family::<Pair, Gauge>::default();
         let sent = Family::<Pair, Counter>::default();
+        let rtt = Family::<Pair, Gauge<f64, AtomicU64>>::default();
         let own = self.region.to_string();
         for peer in &replica.peers {
             let other = peer.region.to_string();
@@ -302,9 +303,18 @@ impl Metrics {
             if let Some(millis) = peer.lag_ms {
                 lag.get_or_create(&from).set(Duration::from_millis(millis).as_secs_f64());
             }
+            if let Some(micros) = peer.rtt_p50_us {
+                let millis = Duration::from_micros(micros).as_secs_f64() * 1e3;
+                rtt.get_or_create(&to).set(millis);
+            }
             queue.get_or_create(&to).set(signed(peer.queue_bytes));
             sent.get_or_create(&to).inc_by(peer.sent_bytes);
         }
+        all.register(
+            "measured_latency_ms",
+            "Round trip to another region, half of the last ones were no longer (DETAILS 2.3)",
+            rtt,
+        );
         all.register_with_unit(
             "replication_lag",
             "How old what is here of another region may be",

@@ -29,8 +29,9 @@ use crate::local_guests::LocalGuests;
 use crate::meter::Meter;
 use crate::migrate::Reach;
 use crate::reservations::Reservations;
+use crate::trips;
 use crate::warden::Seen;
-use crate::world::World;
+use crate::world::{Known, World};
 
 /// Guests in one report: about 400 KB.
 const GUESTS_MAX: usize = 1_000;
@@ -109,8 +110,10 @@ impl PeerApi {
             _ = hosts.changed() => {}
         }
         let page = self.log.since(cursor, GUESTS_MAX);
-        let hosts = self.world.region(&self.region, |known| {
-            known.map(|known| known.hosts.clone()).unwrap_or_default()
+        let now = self.clock.monotonic();
+        let (hosts, trips) = self.world.region(&self.region, |known| {
+            let own = |known: &Known| (known.hosts.clone(), trips::said(known, now));
+            known.map(own).unwrap_or_default()
         });
         Ok(RegionReport {
             incarnation: page.cursor.incarnation,
@@ -119,7 +122,8 @@ impl PeerApi {
             reset: page.reset,
             more: page.more,
             hosts,
-            meter: self.meter.read(self.clock.monotonic()),
+            meter: self.meter.read(now),
+            trips,
             changed: page.changed.iter().map(|guest| guest.as_ref().clone()).collect(),
             removed: page.removed,
         })

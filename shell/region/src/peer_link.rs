@@ -12,6 +12,7 @@ use dwcp_runtime::clock::Clock;
 use dwcp_types::RegionId;
 use tracing::{info, warn};
 
+use crate::trips;
 use crate::world::World;
 
 /// How long a report is waited for when there is no news: the heartbeat between regions.
@@ -76,6 +77,7 @@ fn apply(region: &RegionId, report: RegionReport, world: &World, clock: &dyn Clo
         known.heard_at = Some(now);
         known.hosts = report.hosts;
         known.meter = report.meter;
+        known.trips = trips::heard(report.trips, now);
         if report.reset {
             known.guests.clear();
         }

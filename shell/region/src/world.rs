@@ -12,7 +12,7 @@ use std::time::Duration;
 use dwcp_api::host::InstanceReport;
 use dwcp_api::peer::MeterReading;
 use dwcp_api::public::HostItem;
-use dwcp_types::{HostView, RegionId, VmId};
+use dwcp_types::{HostView, Micros, RegionId, VmId};
 use tokio::sync::Notify;
 
 /// What is known of one region.
@@ -25,8 +25,21 @@ pub struct Known {
     pub hosts: Vec<HostItem>,
     /// Requests to its API.
     pub meter: MeterReading,
+    /// How long it takes from it to others and back.
+    pub trips: BTreeMap<RegionId, Trip>,
     /// Its guests.
     pub guests: BTreeMap<VmId, Arc<InstanceReport>>,
+}
+
+/// A round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trip {
+    /// 95 of 100 in the last two minutes were no longer.
+    pub rtt: Micros,
+    /// Whether there is a line at all.
+    pub up: bool,
+    /// When that was so, by this daemon's monotonic clock.
+    pub at: Duration,
 }
 
 /// What is known of all regions.

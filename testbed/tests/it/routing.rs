@@ -70,7 +70,7 @@ async fn a_request_goes_to_a_healthy_region_and_elsewhere_when_that_dies() {
     };
     let first = answered(&door, "all regions stand", &at("two"), all).await;
     assert!(first.explanation.decision.meets, "{first:?}");
-    assert!(first.notes.iter().any(|note| note.contains("nothing probes")));
+    assert!(first.notes.iter().any(|note| note.contains("round trips are those")));
 
     federation.lose("two");
     let without = answered(&door, "the dead region is left", &at("two"), |answer| {

@@ -10,3 +10,4 @@ mod load;
 mod nemesis;
 mod partitions;
 mod program;
+mod routes;

@@ -61,6 +61,17 @@ engine:
     - { region: ap-south-1, client: 127.0.0.13:8446, peer: 127.0.0.13:8447 }
     - { region: sa-east-1, client: 127.0.0.14:8446, peer: 127.0.0.14:8447 }
     - { region: au-southeast-1, client: 127.0.0.15:8446, peer: 127.0.0.15:8447 }
+
+# Here all regions are on one machine, whose round trips say nothing of the regions: those
+# above count. Leave it out where regions are apart, and the lines between them are measured.
+routing:
+  round_trips: stated
+
+# How often health and replication are looked at, and who is told of incidents.
+monitoring:
+  interval: 10s
+  webhooks: []
+  # - { url: https://example.com/incidents, name: pager, secret_file: /etc/dwcp/pager.secret, min_severity: high }
 ";
 
 /// The whole file.

@@ -50,7 +50,15 @@ struct Way {
 
 impl Way {
     fn weight(self) -> u64 {
-        if self.rtt == UNKNOWN { UNKNOWN } else { self.rtt + self.loss / 5 }
+        if self.rtt == UNKNOWN {
+            return UNKNOWN;
+        }
+        // A packet is sent once, and again after 200 ms with the chance that it was lost.
+        let resent = match 1_000_000 - self.loss {
+            0 => 60_000_000,
+            kept => 200_000 * self.loss / kept,
+        };
+        self.rtt + resent.min(60_000_000)
     }
 }
 

@@ -20,6 +20,8 @@ pub struct RoutingConfig {
     pub algorithm: Algorithm,
     /// Weights of one's own instead of the algorithm's.
     pub weights: Option<Weights>,
+    /// Where round trips between regions come from.
+    pub round_trips: RoundTrips,
     /// How often tables are made.
     pub table_interval: Duration,
     /// Where regions answer requests; regions that are not here have the defaults.
@@ -30,6 +32,18 @@ pub struct RoutingConfig {
     pub clients: Vec<ClientSpec>,
     /// The zone that name servers answer for; none: there is no name server.
     pub dns: Option<DnsConfig>,
+}
+
+/// Where round trips between regions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoundTrips {
+    /// From the lines of replicated state, which measure all the time; what was not measured
+    /// lately is as stated.
+    Measured,
+    /// From `network_latency`: for a federation whose regions are all on one machine, where what
+    /// is measured says nothing.
+    Stated,
 }
 
 /// The zone in which clients look for services (R8).
@@ -52,6 +66,7 @@ impl Default for RoutingConfig {
         let mut config = Self {
             algorithm: Algorithm::Hybrid,
             weights: None,
+            round_trips: RoundTrips::Measured,
             // F89: whatever is known of a region is a second old.
             table_interval: Duration::from_secs(1),
             fronts: Vec::new(),

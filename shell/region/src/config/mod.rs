@@ -47,7 +47,7 @@ pub use federation::{
     StateTransport, UserZoneSpec, VoterSpec,
 };
 pub use front::{
-    ClientPlace, ClientSpec, DnsConfig, FrontSpec, RoutingConfig, ServiceSpec,
+    ClientPlace, ClientSpec, DnsConfig, FrontSpec, RoundTrips, RoutingConfig, ServiceSpec,
 };
 pub use monitoring::{MonitoringConfig, WebhookSpec};
 pub use prefix::{Prefix, PrefixError};

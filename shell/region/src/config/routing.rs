@@ -17,7 +17,9 @@ use super::dns;
 use super::duration::display;
 use super::federation::UserZoneSpec;
 use super::field::Field;
-use super::front::{ClientPlace, ClientSpec, FrontSpec, RoutingConfig, ServiceSpec};
+use super::front::{
+    ClientPlace, ClientSpec, FrontSpec, RoundTrips, RoutingConfig, ServiceSpec,
+};
 use super::names::Names;
 use super::prefix::Prefix;
 use super::problem::{Related, Report};
@@ -27,6 +29,7 @@ use super::section::Section;
 const KEYS: &[&str] = &[
     "algorithm",
     "weight_factors",
+    "round_trips",
     "table_interval",
     "routing_table_cache_ttl",
     "region_endpoints",
@@ -46,11 +49,11 @@ const KEYS: &[&str] = &[
 const WITHOUT_EFFECT: [(&str, &str); 7] = [
     (
         "latency_measurement_interval",
-        "round trips are those of `network_latency` and `user_zones`; nothing probes yet",
+        "lines between regions are measured twice a second, whatever is written here",
     ),
     (
         "latency_measurement",
-        "round trips are those of `network_latency` and `user_zones`; nothing probes yet",
+        "lines between regions are measured twice a second, whatever is written here",
     ),
     (
         "health_check",
@@ -98,6 +101,8 @@ const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("load-balanced", Algorithm::Load),
     ("geo-proximity", Algorithm::Geo),
 ];
+const ROUND_TRIPS: [(&str, RoundTrips); 2] =
+    [("measured", RoundTrips::Measured), ("stated", RoundTrips::Stated)];
 const PROTOCOLS: [(&str, Protocol); 3] =
     [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("quic", Protocol::Quic)];
 const FAIL_MODES: [(&str, FailMode); 3] = [
@@ -144,6 +149,9 @@ pub(super) fn routing(
         .get("algorithm")
         .map_or(Some(default.algorithm), |field| field.choice(&ALGORITHMS, report));
     let weights = weights(&section, report);
+    let round_trips = section
+        .get("round_trips")
+        .map_or(Some(default.round_trips), |field| field.choice(&ROUND_TRIPS, report));
     let interval = interval(&section, default.table_interval, report);
     let fronts = fronts(&section, names, report);
     let clients = clients(&section, zones, names, report);
@@ -151,6 +159,7 @@ pub(super) fn routing(
     let mut config = RoutingConfig {
         algorithm: algorithm?,
         weights: weights?,
+        round_trips: round_trips?,
         table_interval: interval?,
         fronts: fronts?,
         services: Vec::new(),

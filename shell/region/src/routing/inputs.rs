@@ -1,7 +1,8 @@
 //! What this daemon knows, in the words of the router's core.
 //!
-//! Round trips are those that the configuration states; each is trusted by half and its
-//! distance by the other half, until somebody measures. A region's load is the share of its
+//! Round trips between regions are those that lines between them measure, unless the
+//! configuration says `round_trips: stated`. What nobody measured is what the configuration
+//! states, trusted by half and its distance by the other half. A region's load is the share of its
 //! CPU or bandwidth that is reserved, whichever is more: what requests themselves take is not
 //! counted yet.
 
@@ -12,14 +13,16 @@ use std::time::Duration;
 use dwcp_api::public::RegionItem;
 use dwcp_edge::dns::Network;
 use dwcp_router::{Aged, Cell, Inputs, Link, Protocols, RoundTrip, Service, Site, Spot};
-use dwcp_types::{Bps, Mbps, Micros, RegionId, Timestamp, UserZoneId};
+use dwcp_types::{Bps, Mbps, RegionId, Timestamp, UserZoneId};
 
 use super::Parts;
 use super::settings::Settings;
-use crate::config::{ClientPlace, FrontSpec, Prefix};
+use crate::config::{ClientPlace, FrontSpec, Prefix, RoundTrips};
 
 /// Bandwidth of a region of which nobody says it: the source's larger endpoints (DETAILS 2.3).
 const CAPACITY_UNSTATED: Mbps = Mbps::new(10_000);
+/// In millionths: a line that is down carries nothing.
+const ALL_LOST: u32 = 1_000_000;
 /// The cell of clients of whom no place is known.
 pub(super) const NOWHERE: u32 = 0;
 
@@ -69,11 +72,11 @@ impl Maker {
                 self.seen.push((id.clone(), spot(item)));
             }
         }
-        let (cells, places) = self.cells(parts, &items);
+        let (cells, places) = self.cells(parts, &items, now);
         let inputs = Inputs {
             now,
             sites: items.iter().map(|item| site(item, parts, settings, now)).collect(),
-            links: items.iter().flat_map(links).collect(),
+            links: items.iter().flat_map(|item| links(item, parts, now)).collect(),
             cells,
             services: services(parts, settings),
         };
@@ -82,7 +85,12 @@ impl Maker {
 
     /// Nowhere, the user zones, the networks that have a place of their own, the regions: what
     /// may grow while the daemon runs is last.
-    fn cells(&self, parts: &Parts, items: &[RegionItem]) -> (Vec<Cell>, Places) {
+    fn cells(
+        &self,
+        parts: &Parts,
+        items: &[RegionItem],
+        now: Timestamp,
+    ) -> (Vec<Cell>, Places) {
         let mut cells = vec![Cell::default()];
         let mut places = Places::default();
         let mut add = |cell: Cell| {
@@ -96,7 +104,8 @@ impl Maker {
                 longitude: place.longitude,
             });
             let trips = zone.view.latency.iter();
-            let trips = trips.map(|(region, rtt)| (region.clone(), stated(*rtt)));
+            let trips =
+                trips.map(|(region, rtt)| (region.clone(), RoundTrip::stated(*rtt)));
             let at = add(Cell { spot, trips: trips.collect() });
             places.zones.insert(zone.view.id.clone(), at);
         }
@@ -116,9 +125,8 @@ impl Maker {
         }
         for (region, spot) in &self.seen {
             let item = items.iter().find(|item| item.region.id == *region);
-            let trips = item.into_iter().flat_map(|item| &item.region.network_latency);
-            let trips = trips.map(|(to, rtt)| (to.clone(), stated(*rtt)));
-            let at = add(Cell { spot: Some(*spot), trips: trips.collect() });
+            let trips = item.map(|item| trips(item, parts, now)).unwrap_or_default();
+            let at = add(Cell { spot: Some(*spot), trips });
             places.regions.insert(region.clone(), at);
         }
         for (cidr, region) in at_regions {
@@ -135,20 +143,41 @@ fn spot(item: &RegionItem) -> Spot {
     Spot { latitude: place.latitude, longitude: place.longitude }
 }
 
-/// A round trip that is written down.
-const fn stated(rtt: Micros) -> RoundTrip {
-    RoundTrip { rtt, loss_ppm: 0, at: None }
+/// The round trips from a region to others: as they are measured, and where that was long ago
+/// or never as they are written down.
+fn trips(
+    item: &RegionItem,
+    parts: &Parts,
+    now: Timestamp,
+) -> BTreeMap<RegionId, RoundTrip> {
+    let region = &item.region;
+    let stated = region.network_latency.iter();
+    let stated = stated.map(|(to, rtt)| (to.clone(), RoundTrip::stated(*rtt)));
+    let mut trips: BTreeMap<_, _> = stated.collect();
+    if parts.config.round_trips == RoundTrips::Stated {
+        return trips;
+    }
+    let measured = parts.inventory.world.region(&region.id, |known| {
+        known.map(|known| known.trips.clone()).unwrap_or_default()
+    });
+    let monotonic = parts.inventory.clock.monotonic();
+    for (to, trip) in measured {
+        let age = monotonic.saturating_sub(trip.at);
+        let measured = RoundTrip {
+            rtt: trip.rtt,
+            loss_ppm: if trip.up { 0 } else { ALL_LOST },
+            at: Some(now.minus(age)),
+        };
+        let known = measured.or_stated(trips.get(&to).copied(), now);
+        trips.insert(to, known);
+    }
+    trips
 }
 
-fn links(item: &RegionItem) -> Vec<Link> {
-    let region = &item.region;
-    let link = |(to, rtt): (&RegionId, &Micros)| Link {
-        from: region.id.clone(),
-        to: to.clone(),
-        trip: stated(*rtt),
-        egress_gb: None,
-    };
-    region.network_latency.iter().map(link).collect()
+fn links(item: &RegionItem, parts: &Parts, now: Timestamp) -> Vec<Link> {
+    let from = &item.region.id;
+    let link = |(to, trip)| Link { from: from.clone(), to, trip, egress_gb: None };
+    trips(item, parts, now).into_iter().map(link).collect()
 }
 
 /// The services of the file, ranked as was chosen where they follow the federation.
@@ -184,11 +213,7 @@ fn site(item: &RegionItem, parts: &Parts, settings: &Settings, now: Timestamp) -
     let region = &item.region;
     let front = front(parts, &region.id);
     let live = settings.endpoints.get(&region.id);
-    let age = Duration::from_millis(item.age_ms.unwrap_or_default());
-    let heard = now
-        .as_millis()
-        .saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-    let heard = Timestamp::from_millis(heard);
+    let heard = now.minus(Duration::from_millis(item.age_ms.unwrap_or_default()));
     let weight = live.map(|live| live.weight).or_else(|| front.map(|front| front.weight));
     Site {
         id: region.id.clone(),

@@ -6,7 +6,7 @@ use dwcp_api::routing::{REPLAY_GROUPS_MAX, ReplayReply, ReplayRequest, TrafficGr
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_router::{Inputs, Key, Table, Traffic, replay};
 
-use super::answers::{NOTE_LOAD, NOTE_STATED, notes, service, unknown};
+use super::answers::{NOTE_LOAD, notes, service, unknown};
 use super::inputs::{NOWHERE, Places};
 use super::{Made, Router};
 
@@ -38,7 +38,7 @@ impl Router {
             now,
             algorithm: asked.algorithm,
             then,
-            notes: notes(&[NOTE_STATED, NOTE_LOAD]),
+            notes: notes(Some(&made), &[NOTE_LOAD]),
         })
     }
 }

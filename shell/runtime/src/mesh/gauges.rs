@@ -23,8 +23,12 @@ pub struct PeerStats {
     pub carrier: Option<Carrier>,
     /// Median of the last round trips to it.
     pub rtt_p50: Option<Duration>,
+    /// 95th percentile of the last round trips to it.
+    pub rtt_p95: Option<Duration>,
     /// 99th percentile of the last round trips to it.
     pub rtt_p99: Option<Duration>,
+    /// How long ago the newest of them was measured.
+    pub rtt_age: Option<Duration>,
     /// What was sent.
     pub sent: Traffic,
     /// What was received.
@@ -98,6 +102,8 @@ struct State {
     /// The failure that was last told since the last connection.
     told: Option<LinkError>,
     rtts: VecDeque<Duration>,
+    /// When the newest of them was measured.
+    sampled: Option<Instant>,
     /// The ping that was not answered yet.
     ping: Option<(u32, Instant)>,
     pings: u32,
@@ -158,7 +164,9 @@ impl Gauges {
             peer,
             carrier: state.carrier,
             rtt_p50: percentile(&rtts, 50),
+            rtt_p95: percentile(&rtts, 95),
             rtt_p99: percentile(&rtts, 99),
+            rtt_age: state.sampled.map(|at| at.elapsed()),
             sent: self.sent.read(),
             received: self.received.read(),
             queued_frames: waiting.frames,
@@ -181,6 +189,7 @@ impl State {
             self.rtts.pop_front();
         }
         self.rtts.push_back(rtt);
+        self.sampled = Some(Instant::now());
     }
 }
 

@@ -8,7 +8,7 @@ use dwcp_router::{Algorithm, Class, FailMode, Protocol, Requirement, Weights};
 use dwcp_types::{Micros, RegionId, RegionKind, Strategy, VmShape};
 
 use super::super::{
-    ClientPlace, EngineChoice, Federation, LoadError, RoutingConfig, Severity,
+    ClientPlace, EngineChoice, Federation, LoadError, RoundTrips, RoutingConfig, Severity,
 };
 
 fn deployed(name: &str) -> PathBuf {
@@ -323,6 +323,9 @@ fn routing() -> RoutingConfig {
         "    endpoint: 127.0.0.11:8443\n    dns_endpoint: 127.0.0.11:5353\n",
         1,
     );
+    let (of_one_machine, _) = Federation::parse(&t1, "f.yaml").unwrap();
+    assert_eq!(of_one_machine.routing.round_trips, RoundTrips::Stated);
+    let t1 = t1.replacen("\nrouting:\n  round_trips: stated\n", "\n", 1);
     let (federation, warnings) = Federation::parse(&(t1 + ROUTING), "f.yaml").unwrap();
     assert_eq!(warnings, []);
     let endpoint = federation.regions[0].dns_endpoint.as_ref().unwrap();
@@ -351,6 +354,7 @@ fn a_zone_and_the_names_in_it_are_read() {
 fn how_requests_are_routed_is_read() {
     let routing = routing();
     assert_eq!(routing.algorithm, Algorithm::Latency);
+    assert_eq!(routing.round_trips, RoundTrips::Measured);
     assert_eq!(routing.weights, Some(Weights([5_000, 2_500, 0, 0, 2_500, 0])));
     assert_eq!(routing.table_interval, Duration::from_millis(500));
     let front = &routing.fronts[0];
