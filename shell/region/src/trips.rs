@@ -118,8 +118,9 @@ mod tests {
         let at = second * 100;
         let up = line(Some(Carrier::Quic), Some(40), second);
         let gone = line(None, Some(40), second * 7);
-        let mut look =
-            |line: &PeerStats| only(&measured(&[line.clone()], &mut down, at)).unwrap();
+        let mut look = |line: &PeerStats| {
+            only(&measured(std::slice::from_ref(line), &mut down, at)).unwrap()
+        };
         let well = Trip { rtt: Micros::from_millis(80), up: true, at: second * 99 };
         assert_eq!(look(&up), well);
         for _ in 0..4 {
@@ -135,7 +136,7 @@ mod tests {
         let never = line(None, None, Duration::ZERO);
         let mut down = BTreeMap::new();
         for _ in 0..6 {
-            let trips = measured(&[never.clone()], &mut down, Duration::ZERO);
+            let trips = measured(std::slice::from_ref(&never), &mut down, Duration::ZERO);
             assert!(trips.is_empty());
         }
     }
