@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::{docs, layers, shape, specification, words};
+use crate::{asked, docs, layers, shape, specification, words};
 
 /// Makes every check.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
@@ -29,6 +29,7 @@ fn complaints(root: &Path) -> Vec<String> {
         docs::check(root),
         specification::check(root),
         words::check(root),
+        asked::check(root),
     ]
     .concat()
 }

@@ -7,6 +7,7 @@
     reason = "a command-line tool prints"
 )]
 
+mod asked;
 mod bench;
 mod check;
 mod dictionary;

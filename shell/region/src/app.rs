@@ -255,9 +255,9 @@ impl Parts {
         spawn(&mut tasks, "the region's store", complain(self.store.ended()));
         spawn(&mut tasks, "the strong engine", complain(self.engine.port.ended()));
         let counted = names.as_ref().map(NamePlane::counters);
-        let (metrics, state) = (self.metrics.clone(), self.state.clone());
-        let scrape = Scrape { metrics, state, names: counted };
+        let state = self.state.clone();
         let core = Core::open(self, &mut tasks)?;
+        let scrape = core.scrape(state, counted);
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
         if let Some(plane) = plane {

@@ -4,6 +4,8 @@
 //! kept, because dashboards refer to them. Counts live here and rise; what is a level at a
 //! moment is taken from a replica's report at each scrape.
 
+pub(crate) mod regions;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -219,6 +221,15 @@ impl Metrics {
     /// Where metrics go that carry this region's name.
     fn own<'r>(&self, all: &'r mut Registry) -> &'r mut Registry {
         all.sub_registry_with_label(("region".into(), self.region.to_string().into()))
+    }
+
+    /// Whether the strong engine answers this daemon.
+    pub(crate) fn show_engine(&self, all: &mut Registry, reachable: bool) {
+        self.own(all).register(
+            "strong_engine_reachable",
+            "Whether the strong engine answered this daemon the last time it was asked, 1 or 0",
+            ConstGauge::new(u64::from(reachable)),
+        );
     }
 
     /// What a replica says of itself at this moment.

@@ -15,7 +15,8 @@ use dwcp_runtime::tls::Identity;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use crate::metrics::Metrics;
+use crate::inventory::Inventory;
+use crate::metrics::{Metrics, regions};
 use crate::state::StateApi;
 
 /// What the text says of itself.
@@ -29,6 +30,7 @@ pub(crate) struct Scrape {
     pub(crate) metrics: Arc<Metrics>,
     /// None in a region without a replica.
     pub(crate) state: Option<Arc<StateApi>>,
+    pub(crate) inventory: Inventory,
     /// None in a region without a name server.
     pub(crate) names: Option<Arc<Counters>>,
 }
@@ -44,6 +46,8 @@ impl Scrape {
         }
         let mut all = Registry::with_prefix(PREFIX);
         self.metrics.register(&mut all);
+        self.metrics.show_engine(&mut all, self.inventory.mirror.reachable());
+        regions::show(&mut all, &self.inventory.regions());
         if let Some(names) = &self.names {
             self.metrics.show_names(&mut all, names);
         }

@@ -1,8 +1,13 @@
 //! The parts that look after what this daemon sees of others, put together.
 
+use std::sync::Arc;
+
+use dwcp_edge::dns::Counters;
 use tokio::task::JoinSet;
 
 use super::{Core, Plane, spawn};
+use crate::scrape::Scrape;
+use crate::state::StateApi;
 use crate::trips;
 
 impl Core {
@@ -10,6 +15,20 @@ impl Core {
     pub(super) fn watch(&self, tasks: &mut JoinSet<&'static str>) {
         spawn(tasks, "the copy of incidents", self.incidents.clone().follow());
         spawn(tasks, "the look at incidents", self.incidents.clone().run());
+    }
+
+    /// What Prometheus reads.
+    pub(super) fn scrape(
+        &self,
+        state: Option<Arc<StateApi>>,
+        names: Option<Arc<Counters>>,
+    ) -> Scrape {
+        Scrape {
+            metrics: self.metrics.clone(),
+            state,
+            inventory: self.inventory.clone(),
+            names,
+        }
     }
 
     /// Keeps what the lines of replicated state measure.
