@@ -255,8 +255,9 @@ impl Parts {
         spawn(&mut tasks, "the region's store", complain(self.store.ended()));
         spawn(&mut tasks, "the strong engine", complain(self.engine.port.ended()));
         let counted = names.as_ref().map(NamePlane::counters);
-        let state = self.state.clone();
+        let (state, store) = (self.state.clone(), self.store.clone());
         let core = Core::open(self, &mut tasks)?;
+        spawn(&mut tasks, "the router", core.router.clone().run(store));
         let scrape = core.scrape(state, counted);
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
@@ -409,7 +410,6 @@ impl Core {
         spawn(tasks, "the fleet", self.fleet.clone().run());
         spawn(tasks, "the roll-forward", self.committer.clone().roll_forward());
         spawn(tasks, "the status", self.status.clone().run());
-        spawn(tasks, "the router", self.router.clone().run());
         spawn(tasks, "the moves", self.migrations().run());
         spawn(tasks, "the evacuator", self.evacuator().run());
         self.watch(tasks);

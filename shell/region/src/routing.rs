@@ -8,6 +8,7 @@
 
 mod answers;
 mod inputs;
+mod memory;
 mod names;
 mod replays;
 mod settings;
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use dwcp_router::{Problem, Table};
 use dwcp_runtime::clock::Clock;
+use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
-use dwcp_types::RegionId;
+use dwcp_types::{RegionId, Timestamp};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
@@ -27,6 +29,7 @@ use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 
 use self::inputs::{Maker, Places};
+use self::memory::{Known, Memory};
 pub(crate) use self::names::NamePlane;
 use self::settings::Settings;
 
@@ -40,6 +43,8 @@ pub(crate) struct Made {
     took: Duration,
     /// When, by the monotonic clock.
     at: Duration,
+    /// When its regions were known, where they are from before the start of this daemon.
+    recalled: Option<Timestamp>,
 }
 
 /// What a router is made of.
@@ -114,14 +119,19 @@ impl Router {
     }
 
     /// Makes tables and follows what operators choose, for ever.
-    pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.make_tables(), self.follow());
+    pub async fn run(self: Arc<Self>, store: Arc<LocalStore>) {
+        let memory = Memory::new(store);
+        let recalled = memory.recall();
+        if let Some(known) = &recalled {
+            self.choose(known.settings.clone());
+        }
+        tokio::join!(self.make_tables(memory, recalled), self.follow());
     }
 
-    async fn make_tables(&self) {
+    async fn make_tables(&self, mut memory: Memory, recalled: Option<Known>) {
         let mut tick = tokio::time::interval(self.parts.config.table_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut maker = Maker::default();
+        let mut maker = Maker::new(recalled);
         let mut generation = 0;
         loop {
             tokio::select! {
@@ -130,13 +140,32 @@ impl Router {
             }
             generation += 1;
             self.make(&mut maker, generation);
+            self.keep(&mut memory, &maker).await;
         }
+    }
+
+    /// Keeps what the newest table was made of, unless it was recalled itself.
+    async fn keep(&self, memory: &mut Memory, maker: &Maker) {
+        let made = self.made.borrow().clone();
+        let Some(made) = made.filter(|made| made.recalled.is_none()) else { return };
+        let (inputs, settings) = (made.table.inputs(), self.settings());
+        if !memory.is_due(&settings, maker.seen(), self.clock().now()) {
+            return;
+        }
+        let known = Known {
+            at: inputs.now,
+            settings,
+            seen: maker.seen().to_vec(),
+            sites: inputs.sites.clone(),
+            links: inputs.links.clone(),
+        };
+        memory.keep(known).await;
     }
 
     fn make(&self, maker: &mut Maker, generation: u64) {
         let start = self.clock().monotonic();
         let settings = self.settings();
-        let (inputs, places) = maker.inputs(&self.parts, &settings);
+        let (inputs, places, recalled) = maker.inputs(&self.parts, &settings);
         // Before the regions' records are read there is nothing to route to.
         if inputs.sites.is_empty() {
             return;
@@ -149,7 +178,8 @@ impl Router {
                 let at = self.clock().monotonic();
                 let took = at.saturating_sub(start);
                 let table = Arc::new(table);
-                self.made.send_replace(Some(Arc::new(Made { table, places, took, at })));
+                let made = Made { table, places, took, at, recalled };
+                self.made.send_replace(Some(Arc::new(made)));
                 Vec::new()
             }
             Err(problems) => problems.iter().map(Problem::to_string).collect(),

@@ -158,3 +158,43 @@ async fn what_is_not_there_or_makes_no_sense_is_refused_with_what_there_is() {
 
     federation.end();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_starts_while_the_engine_is_away_routes_as_before() {
+    let mut federation = federation().await;
+    // The engine is in the first region's daemon.
+    let [one, two] = ["one", "two"].map(|region| federation.at(region));
+    let all = |answer: &RoutingAnswer| answer.explanation.candidates.len() == 3;
+    answered(&two, "all regions stand", &at("two"), all).await;
+    let body = ConfigureRouting { algorithm: Some(Algorithm::Cost) };
+    one.call::<PutRouting>(&NoParams {}, &body).await.unwrap();
+    let by_cost =
+        |answer: &RoutingAnswer| answer.explanation.algorithm == Algorithm::Cost;
+    let before = answered(&two, "it ranks by cost", &at("two"), by_cost).await;
+    // What a table was made of is on disk before the next table is made.
+    let made = before.explanation.generation;
+    answered(&two, "another table", &at("two"), |it| it.explanation.generation > made)
+        .await;
+
+    federation.process("one").kill_9();
+    federation.process("two").crash_and_restart();
+    let recalls = |answer: &RoutingAnswer| {
+        answer.notes.iter().any(|it| it.contains("was not read"))
+    };
+    let dead = |answer: &RoutingAnswer| {
+        let one = answer.explanation.candidates.iter().find(|c| c.region == id("one"));
+        one.is_some_and(|one| one.refused.contains(&Refusal::Health))
+    };
+    let after = answered(&two, "it answers without the engine", &at("two"), |answer| {
+        dead(answer) && answer.explanation.decision.meets
+    })
+    .await;
+    assert!(recalls(&after) && all(&after) && by_cost(&after), "{after:?}");
+
+    federation.process("one").start();
+    answered(&two, "it answers by the engine's records", &at("two"), |answer| {
+        !recalls(answer) && !dead(answer) && by_cost(answer)
+    })
+    .await;
+    federation.end();
+}

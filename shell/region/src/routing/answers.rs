@@ -254,10 +254,18 @@ impl Router {
 
 /// What to know of an answer: where its round trips come from, and whatever else.
 pub(super) fn notes(made: Option<&Made>, others: &[&str]) -> Vec<String> {
-    let trips =
-        made.map_or_else(|| NOTE_STATED.to_owned(), |made| trips_note(&made.table));
+    let trips = made.map(|made| trips_note(&made.table));
+    let trips = trips.unwrap_or_else(|| NOTE_STATED.to_owned());
+    let recalled = made.and_then(|made| {
+        let age = made.table.inputs().now.since(made.recalled?);
+        Some(format!(
+            "the strong engine was not read since this daemon started: regions are those that \
+             were known {} s before",
+            age.as_secs()
+        ))
+    });
     let others = others.iter().map(|note| (*note).to_owned());
-    std::iter::once(trips).chain(others).collect()
+    recalled.into_iter().chain([trips]).chain(others).collect()
 }
 
 /// How many of the round trips between regions were measured.

@@ -13,9 +13,10 @@ use std::time::Duration;
 use dwcp_api::public::RegionItem;
 use dwcp_edge::dns::Network;
 use dwcp_router::{Aged, Cell, Inputs, Link, Protocols, RoundTrip, Service, Site, Spot};
-use dwcp_types::{Bps, Mbps, RegionId, Timestamp, UserZoneId};
+use dwcp_types::{Bps, HealthState, Mbps, RegionId, Timestamp, UserZoneId};
 
 use super::Parts;
+use super::memory::Known;
 use super::settings::Settings;
 use crate::config::{ClientPlace, FrontSpec, Prefix, RoundTrips};
 
@@ -53,26 +54,48 @@ impl Places {
 }
 
 /// Makes inputs. Remembers the order in which it saw regions, so that cells keep their places.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Maker {
     seen: Vec<(RegionId, Spot)>,
+    /// What was known before this daemon started, until the regions' records are read.
+    recalled: Option<Known>,
 }
 
 impl Maker {
+    pub(super) fn new(recalled: Option<Known>) -> Self {
+        let seen = recalled.as_ref().map(|known| known.seen.clone()).unwrap_or_default();
+        Self { seen, recalled }
+    }
+
+    /// Regions in the order of their cells.
+    pub(super) fn seen(&self) -> &[(RegionId, Spot)] {
+        &self.seen
+    }
+
+    /// Inputs, which cell is which place, and when that was known if it is from before the
+    /// start.
     pub(super) fn inputs(
         &mut self,
         parts: &Parts,
         settings: &Settings,
-    ) -> (Inputs, Places) {
+    ) -> (Inputs, Places, Option<Timestamp>) {
         let now = parts.inventory.clock.now();
         let items = parts.inventory.regions();
+        if items.is_empty() {
+            return self.recall(parts, settings, now);
+        }
+        self.recalled = None;
         for item in &items {
             let id = &item.region.id;
             if self.seen.iter().all(|(seen, _)| seen != id) {
                 self.seen.push((id.clone(), spot(item)));
             }
         }
-        let (cells, places) = self.cells(parts, &items, now);
+        let trips_of = |id: &RegionId| {
+            let item = items.iter().find(|item| item.region.id == *id);
+            item.map(|item| trips(item, parts, now)).unwrap_or_default()
+        };
+        let (cells, places) = self.cells(parts, trips_of);
         let inputs = Inputs {
             now,
             sites: items.iter().map(|item| site(item, parts, settings, now)).collect(),
@@ -80,7 +103,35 @@ impl Maker {
             cells,
             services: services(parts, settings),
         };
-        (inputs, places)
+        (inputs, places, None)
+    }
+
+    /// The same of what was known before the start, and of what is heard of it since.
+    fn recall(
+        &self,
+        parts: &Parts,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> (Inputs, Places, Option<Timestamp>) {
+        let Some(known) = &self.recalled else {
+            let nothing = (Inputs { now, ..Inputs::default() }, Places::default(), None);
+            return nothing;
+        };
+        let mut sites = known.sites.clone();
+        for site in &mut sites {
+            let heard = parts.inventory.fleet.health(&site.id);
+            if heard.state != HealthState::Unknown {
+                site.health = Aged { value: heard, at: now };
+            }
+        }
+        let trips_of = |id: &RegionId| {
+            let links = known.links.iter().filter(|link| link.from == *id);
+            links.map(|link| (link.to.clone(), link.trip)).collect()
+        };
+        let (cells, places) = self.cells(parts, trips_of);
+        let services = services(parts, settings);
+        let inputs = Inputs { now, sites, links: known.links.clone(), cells, services };
+        (inputs, places, Some(known.at))
     }
 
     /// Nowhere, the user zones, the networks that have a place of their own, the regions: what
@@ -88,8 +139,7 @@ impl Maker {
     fn cells(
         &self,
         parts: &Parts,
-        items: &[RegionItem],
-        now: Timestamp,
+        trips_of: impl Fn(&RegionId) -> BTreeMap<RegionId, RoundTrip>,
     ) -> (Vec<Cell>, Places) {
         let mut cells = vec![Cell::default()];
         let mut places = Places::default();
@@ -124,9 +174,7 @@ impl Maker {
             places.networks.push((client.cidr, at.unwrap_or(NOWHERE)));
         }
         for (region, spot) in &self.seen {
-            let item = items.iter().find(|item| item.region.id == *region);
-            let trips = item.map(|item| trips(item, parts, now)).unwrap_or_default();
-            let at = add(Cell { spot: Some(*spot), trips });
+            let at = add(Cell { spot: Some(*spot), trips: trips_of(region) });
             places.regions.insert(region.clone(), at);
         }
         for (cidr, region) in at_regions {
