@@ -260,8 +260,7 @@ impl Qemu {
             "qom-type": "tls-creds-x509", "id": id, "dir": folder,
             "endpoint": endpoint, "verify-peer": true, "priority": PRIORITY,
         });
-        client.execute::<Value>("object-add", object).await?;
-        Ok(())
+        Ok(client.prepare("object-add", object).await?)
     }
 
     async fn see_traffic(&self, vm: &VmId) -> Traffic {

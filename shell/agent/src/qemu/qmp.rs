@@ -36,6 +36,9 @@ const EVENTS_MAX: usize = 64;
 /// The commands in use take milliseconds; a guest under emulation on a busy host has been
 /// seen to take a second. After five the monitor counts as silent.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+/// Time for what prepares and halts nothing, such as reading keys in a process that has just
+/// started: where all cores were taken that took over five seconds.
+const PREPARE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +165,7 @@ impl Client {
             limit,
             reader,
         };
-        client.send("qmp_capabilities", capabilities(oob), Mode::InBand).await?;
+        client.send("qmp_capabilities", capabilities(oob), Mode::InBand, limit).await?;
         Ok(client)
     }
 
@@ -194,8 +197,19 @@ impl Client {
         command: &str,
         arguments: Value,
     ) -> Result<T, QmpError> {
-        let value = self.send(command, arguments, Mode::InBand).await?;
+        let value = self.send(command, arguments, Mode::InBand, self.limit).await?;
         form(command, value)
+    }
+
+    /// Runs a command that prepares something while nothing waits for it, with patience.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::execute`].
+    pub async fn prepare(&self, command: &str, arguments: Value) -> Result<(), QmpError> {
+        let limit = self.limit.max(PREPARE_LIMIT);
+        self.send(command, arguments, Mode::InBand, limit).await?;
+        Ok(())
     }
 
     /// Runs a command at once, also while an ordinary one hangs; in its turn where QEMU does
@@ -210,7 +224,7 @@ impl Client {
         arguments: Value,
     ) -> Result<T, QmpError> {
         let mode = if self.oob { Mode::OutOfBand } else { Mode::InBand };
-        form(command, self.send(command, arguments, mode).await?)
+        form(command, self.send(command, arguments, mode, self.limit).await?)
     }
 
     /// What QEMU says of its guest.
@@ -232,6 +246,7 @@ impl Client {
         command: &str,
         arguments: Value,
         mode: Mode,
+        limit: Duration,
     ) -> Result<Value, QmpError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
@@ -245,14 +260,14 @@ impl Client {
             self.writer.lock().await.write_all(&line).await?;
             told.await.map_err(|_| QmpError::Closed)
         };
-        match timeout(self.limit, exchange).await {
+        match timeout(limit, exchange).await {
             Ok(Ok(Ok(value))) => Ok(value),
             Ok(Ok(Err((class, reason)))) => {
                 Err(QmpError::Refused { command: command.to_owned(), class, reason })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let seconds = self.limit.as_secs();
+                let seconds = limit.as_secs();
                 Err(QmpError::Late { command: command.to_owned(), seconds })
             }
         }
@@ -453,6 +468,32 @@ mod tests {
         }
         let waiting = client.shared.waiting.lock().unwrap();
         assert_eq!(waiting.as_ref().map(BTreeMap::len), Some(0));
+    }
+
+    #[tokio::test]
+    async fn what_prepares_is_waited_for_longer_than_other_commands() {
+        // Answers what prepares only with the third command.
+        let seen = Mutex::new(Vec::new());
+        let script = move |command: &Value| {
+            let mut seen = seen.lock().unwrap();
+            seen.push(command["id"].clone());
+            let done = |id: &Value| json!({"return": {}, "id": id}).to_string();
+            // The first is `qmp_capabilities`.
+            if seen.len() < 4 {
+                Vec::new()
+            } else {
+                vec![done(&seen[1]), status(command, "running")]
+            }
+        };
+        let folder = peer(script, GREETING).await;
+        let client = Client::connect(folder.path(), SHORT).await.unwrap();
+        let others = async {
+            assert!(matches!(client.status().await, Err(QmpError::Late { .. })));
+            client.status().await.unwrap();
+        };
+        let (prepared, ()) =
+            tokio::join!(client.prepare("object-add", json!({})), others);
+        prepared.unwrap();
     }
 
     #[tokio::test]
