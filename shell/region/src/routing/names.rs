@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dwcp_edge::dns::{
-    Addresses, Clients, Counters, Listening, Network, Server, Steering, View, Zone,
-    ZoneSpec,
+    Addresses, Counters, Listening, Server, Steering, View, Zone, ZoneSpec,
 };
+use dwcp_edge::{Clients, Network};
 use dwcp_router::{Standing, Table};
 use dwcp_types::RegionId;
 use tokio::sync::watch;
