@@ -9,6 +9,7 @@ use dwcp_types::{Mbps, RegionId, ServiceId, UserZoneId};
 use serde::Serialize;
 
 use super::prefix::Prefix;
+use super::proxy::{ProxyConfig, Reach};
 
 /// The service of a federation that names none.
 const USUAL_SERVICE: &str = "default";
@@ -30,6 +31,8 @@ pub struct RoutingConfig {
     pub clients: Vec<ClientSpec>,
     /// The zone that name servers answer for; none: there is no name server.
     pub dns: Option<DnsConfig>,
+    /// How proxies behave.
+    pub proxy: ProxyConfig,
 }
 
 /// The zone in which clients look for services (R8).
@@ -58,6 +61,7 @@ impl Default for RoutingConfig {
             services: Vec::new(),
             clients: Vec::new(),
             dns: None,
+            proxy: ProxyConfig::default(),
         };
         config.services = vec![config.usual_service()];
         config
@@ -71,7 +75,7 @@ impl RoutingConfig {
         let id = ServiceId::new(USUAL_SERVICE).expect("a constant that is an id");
         let mut service = Service::new(id, self.algorithm);
         service.weights = self.weights;
-        ServiceSpec { service, follows: true, hosts: Vec::new() }
+        ServiceSpec { service, follows: true, hosts: Vec::new(), reach: Reach::default() }
     }
 }
 
@@ -84,6 +88,8 @@ pub struct ServiceSpec {
     pub follows: bool,
     /// Its names in the zone.
     pub hosts: Vec<Name>,
+    /// How proxies reach it.
+    pub reach: Reach,
 }
 
 /// Where a region answers requests (DETAILS 2.3 `RegionEndpoint`).

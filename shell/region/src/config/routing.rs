@@ -21,6 +21,7 @@ use super::front::{ClientPlace, ClientSpec, FrontSpec, RoutingConfig, ServiceSpe
 use super::names::Names;
 use super::prefix::Prefix;
 use super::problem::{Related, Report};
+use super::proxy;
 use super::quantity::Unit;
 use super::section::Section;
 
@@ -33,6 +34,7 @@ const KEYS: &[&str] = &[
     "services",
     "clients",
     "dns",
+    "proxy",
     "latency_measurement_interval",
     "latency_measurement",
     "health_check",
@@ -78,6 +80,9 @@ const SERVICE_KEYS: &[&str] = &[
     "sticky_sessions",
     "ttl",
     "hosts",
+    "domains",
+    "upstreams",
+    "health_path",
     "kb_per_request",
     "cpu_us_per_request",
 ];
@@ -148,6 +153,7 @@ pub(super) fn routing(
     let fronts = fronts(&section, names, report);
     let clients = clients(&section, zones, names, report);
     let dns = dns::dns(&section, report);
+    let proxy = proxy::proxy(&section, report);
     let mut config = RoutingConfig {
         algorithm: algorithm?,
         weights: weights?,
@@ -156,6 +162,7 @@ pub(super) fn routing(
         services: Vec::new(),
         clients: clients?,
         dns: dns?,
+        proxy: proxy?,
     };
     config.services = services(&section, &config, names, report)?;
     Some(config)
@@ -383,6 +390,7 @@ fn service(
         section.get("sticky_sessions").map_or(Some(false), |field| field.truth(report));
     let requirements = requirements(&section, report);
     let hosts = hosts.read(section.get("hosts"), report);
+    let reach = proxy::reach(&section, names, report);
     let mut service = Service::new(id?, config.algorithm);
     service.weights = config.weights;
     let weights = weights?;
@@ -415,7 +423,7 @@ fn service(
         cpu_us_per_request: cpu?,
         ..service
     };
-    Some(ServiceSpec { service, follows, hosts: hosts? })
+    Some(ServiceSpec { service, follows, hosts: hosts?, reach: reach? })
 }
 
 /// Whole seconds, as DNS has them.
