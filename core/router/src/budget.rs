@@ -1,4 +1,5 @@
-//! How many requests may be sent again: a fifth of those of the last ten seconds, and a few more.
+//! How many requests that may have been served may be sent again: a fifth of those of the last ten
+//! seconds, and a few more.
 //!
 //! When a tenth of all requests fails, retries hide it; when all fail, each client's retries
 //! would multiply the load of servers that already cannot bear it. A share of what was asked

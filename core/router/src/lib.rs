@@ -49,8 +49,8 @@ pub use replay::{Outcome, Traffic, replay};
 pub use service::{Class, FailMode, Protocol, Protocols, Requirement, Service};
 pub use table::Table;
 pub use upstream::{
-    EJECTION, EJECTION_MAX, ERRORS_MAX, Evidence, PROBES_DOWN, PROBES_UP, UNREACHED_MAX,
-    UPSTREAMS_MAX, Upstreams, pick,
+    EJECTION, EJECTION_MAX, ERRORS_MAX, Evidence, PROBES_DOWN, PROBES_UP, UPSTREAMS_MAX,
+    Upstreams, pick,
 };
 pub use weights::{Algorithm, FACTORS, Factor, Weights};
 

@@ -1,11 +1,11 @@
 //! Which of a region's servers of one service have requests: probes, passive evidence, ejection
 //! (F5, F89).
 //!
-//! Two judgements that know nothing of each other. *Probes* say whether a server is there: three
-//! failures in a row take it out, two successes bring it back. *Requests* say whether it works:
-//! connections that fail or errors that it answers, in a row, eject it for a time that doubles
-//! with each ejection that follows soon, because a server that answers probes may do nothing
-//! else. A server has requests when neither is against it.
+//! Two judgements that know nothing of each other. Whether a server is *there* is what probes say:
+//! three failures in a row take it out, two successes bring it back. A request that finds nobody
+//! is as good as a probe, and comes sooner. Whether it *works* is what requests say: errors in a
+//! row eject it for a time that doubles with each ejection that follows soon, because a server
+//! that answers probes may do nothing else. A server has requests when neither is against it.
 //!
 //! Never more than half of what probes say is there is ejected: what makes most servers fail is
 //! not the servers, and the rest would fall under the load of all. Whether a whole region is up
@@ -18,12 +18,10 @@ use std::time::Duration;
 
 /// Most servers of one service in one region: one word of bits.
 pub const UPSTREAMS_MAX: usize = 64;
-/// Probes in a row that must fail: a second each, so that 3 s pass (F89).
+/// Probes or connections in a row that must fail: a second each, so that 3 s pass at most (F89).
 pub const PROBES_DOWN: u8 = 3;
 /// Probes in a row that must be answered.
 pub const PROBES_UP: u8 = 2;
-/// Connections in a row that must fail: a server that restarts refuses one or two.
-pub const UNREACHED_MAX: u8 = 3;
 /// Errors in a row (5xx) that must be answered: Envoy's `consecutive_5xx`.
 pub const ERRORS_MAX: u8 = 5;
 /// How long the first ejection lasts: ten probes, longer than a process takes to start again.
@@ -36,9 +34,9 @@ pub const EJECTION_MAX: Duration = Duration::from_secs(300);
 pub enum Evidence {
     /// It was answered, with whatever but an error of the server.
     Answered,
-    /// It was answered with an error of the server (5xx), or not in time.
+    /// It was answered with an error of the server (5xx), or not in time, or broke off.
     Failed,
-    /// No connection was made, or it broke before an answer.
+    /// No connection was made.
     Unreached,
 }
 
@@ -51,7 +49,6 @@ struct Upstream {
     contrary: u8,
     /// Of requests in a row.
     errors: u8,
-    unreached: u8,
     /// Ejections that followed each other.
     ejections: u8,
     /// Until when it is ejected; a time that has passed is none.
@@ -73,7 +70,6 @@ impl Upstreams {
             there: true,
             contrary: 0,
             errors: 0,
-            unreached: 0,
             ejections: 0,
             out_until: Duration::ZERO,
         };
@@ -93,20 +89,25 @@ impl Upstreams {
         }
         (one.there, one.contrary) = (answered, 0);
         // What requests met before says nothing of a server that was started again.
-        (one.errors, one.unreached) = (0, 0);
+        one.errors = 0;
         true
     }
 
-    /// A request to one ended. Says whether that ejected it.
+    /// A request to one ended. Says whether that took it out.
     pub fn served(&mut self, at: usize, evidence: Evidence, now: Duration) -> bool {
         let Some(one) = self.all.get_mut(at) else { return false };
         match evidence {
-            Evidence::Answered => (one.errors, one.unreached) = (0, 0),
-            Evidence::Failed => one.errors = one.errors.saturating_add(1),
-            Evidence::Unreached => one.unreached = one.unreached.saturating_add(1),
+            Evidence::Answered => {
+                one.errors = 0;
+                // What was under way says nothing of a server that is out.
+                one.there && self.probed(at, true)
+            }
+            Evidence::Unreached => one.there && self.probed(at, false),
+            Evidence::Failed => {
+                one.errors = one.errors.saturating_add(1);
+                one.errors >= ERRORS_MAX && self.eject(at, now)
+            }
         }
-        let bad = one.errors >= ERRORS_MAX || one.unreached >= UNREACHED_MAX;
-        bad && self.eject(at, now)
     }
 
     fn eject(&mut self, at: usize, now: Duration) -> bool {
@@ -122,7 +123,7 @@ impl Upstreams {
         }
         one.ejections = one.ejections.saturating_add(1);
         one.out_until = now.saturating_add(span(one.ejections));
-        (one.errors, one.unreached) = (0, 0);
+        one.errors = 0;
         true
     }
 
@@ -138,7 +139,7 @@ impl Upstreams {
     /// Who has been amiss of late: only of these a request that was answered is news.
     #[must_use]
     pub fn suspects(&self) -> u64 {
-        self.bits(|one| one.errors > 0 || one.unreached > 0)
+        self.bits(|one| one.errors > 0 || (one.there && one.contrary > 0))
     }
 
     /// When the next ejection ends; nothing when nobody is out.

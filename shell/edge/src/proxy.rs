@@ -7,8 +7,8 @@
 //!
 //! * **Nothing is done twice.** A request is sent again only while it cannot have arrived: no
 //!   connection was made, it was given back unsent, or the other region's proxy says that no
-//!   server had it. One that may have arrived is sent again only when its method is idempotent.
-//!   A budget bounds both.
+//!   server had it. One that may have arrived is sent again only when its method is idempotent, and
+//!   a budget bounds that.
 //! * **No loops.** A request passes two proxies besides the first at most, a relay and the
 //!   region that is meant, and what says so counts from a region's certificate only.
 //! * **What comes out is written anew**: framing, hop-by-hop headers and who asked are this

@@ -42,6 +42,11 @@ struct Life {
 impl Life {
     /// What probes say, from the whole history.
     fn is_there(&self) -> bool {
+        self.looked_at().0
+    }
+
+    /// The same, and how many in a row have said the contrary.
+    fn looked_at(&self) -> (bool, usize) {
         let (mut there, mut run) = (true, 0);
         for answered in &self.probes {
             run = if *answered == there { 0 } else { run + 1 };
@@ -49,7 +54,7 @@ impl Life {
                 (there, run) = (!there, 0);
             }
         }
-        there
+        (there, run)
     }
 
     fn is_out(&self, now: u64) -> bool {
@@ -57,8 +62,7 @@ impl Life {
     }
 
     fn is_bad(&self) -> bool {
-        let of = |kind| self.requests.iter().filter(|one| **one == kind).count();
-        of(Evidence::Failed) >= 5 || of(Evidence::Unreached) >= 3
+        self.requests.len() >= 5
     }
 }
 
@@ -71,7 +75,18 @@ fn told(lives: &mut [Life], now: u64, event: Event) {
                 lives[at].requests.clear();
             }
         }
-        Event::Request { at, evidence: Evidence::Answered } => lives[at].requests.clear(),
+        Event::Request { at, evidence: Evidence::Answered } => {
+            lives[at].requests.clear();
+            if lives[at].is_there() {
+                lives[at].probes.push(true);
+            }
+        }
+        // Whoever finds nobody has probed.
+        Event::Request { at, evidence: Evidence::Unreached } => {
+            if lives[at].is_there() {
+                told(lives, now, Event::Probe { at, answered: false });
+            }
+        }
         Event::Request { at, evidence } => {
             lives[at].requests.push(evidence);
             let there: Vec<&Life> = lives.iter().filter(|life| life.is_there()).collect();
@@ -117,7 +132,8 @@ proptest! {
             for (at, life) in lives.iter().enumerate() {
                 let expected = life.is_there() && (too_many || !life.is_out(millis));
                 prop_assert_eq!(usable >> at & 1 == 1, expected, "{} at {}", at, millis);
-                let suspect = !life.requests.is_empty();
+                let (there, run) = life.looked_at();
+                let suspect = !life.requests.is_empty() || (there && run > 0);
                 prop_assert_eq!(upstreams.suspects() >> at & 1 == 1, suspect);
             }
             prop_assert!(changed || usable == before, "{} {}", usable, before);
@@ -181,12 +197,26 @@ fn of_two_the_one_with_less_to_do_is_picked_and_of_many_each_in_its_turn() {
 }
 
 #[test]
+fn whom_three_requests_do_not_find_is_out_until_two_probes_do_whoever_else_is() {
+    let (mut upstreams, now) = (Upstreams::new(2), Duration::ZERO);
+    for at in 0..2 {
+        let found = (0..3).map(|_| upstreams.served(at, Evidence::Unreached, now));
+        assert_eq!(found.collect::<Vec<_>>(), [false, false, true]);
+    }
+    assert_eq!(upstreams.usable(now), 0);
+    // What was under way brings nobody back.
+    assert!(!upstreams.served(0, Evidence::Answered, now));
+    assert!(!upstreams.probed(0, true) && upstreams.probed(0, true));
+    assert_eq!(upstreams.usable(now), 1);
+}
+
+#[test]
 fn ejections_that_follow_soon_double_up_to_a_bound() {
     let mut upstreams = Upstreams::new(2);
     let (mut now, mut spans) = (Duration::ZERO, Vec::new());
     for _ in 0..8 {
-        for _ in 0..3 {
-            upstreams.served(0, Evidence::Unreached, now);
+        for _ in 0..5 {
+            upstreams.served(0, Evidence::Failed, now);
         }
         let until = upstreams.next_return(now).unwrap();
         spans.push((until - now).as_secs());
@@ -195,7 +225,7 @@ fn ejections_that_follow_soon_double_up_to_a_bound() {
     assert_eq!(spans, [10, 20, 40, 80, 160, 300, 300, 300]);
     // Good for as long: the next is a first one.
     now += EJECTION_MAX;
-    let ejected = (0..3).filter(|_| upstreams.served(0, Evidence::Unreached, now));
+    let ejected = (0..5).filter(|_| upstreams.served(0, Evidence::Failed, now));
     assert_eq!(ejected.count(), 1);
     assert_eq!(upstreams.next_return(now), Some(now + EJECTION));
 }

@@ -265,8 +265,11 @@ impl<'c> Course<'c> {
                 hops.next();
                 continue;
             };
-            if self.attempts > 0 && !self.may_retry() {
-                break;
+            if self.attempts > 0 {
+                if served && !self.may_serve_again() {
+                    break;
+                }
+                self.shared.counters.add(Event::SentAgain);
             }
             self.attempts += 1;
             let spare = upload.again();
@@ -303,9 +306,9 @@ impl<'c> Course<'c> {
     /// server ejected by that.
     fn blame(&self, at: usize, missed: &Missed, whole: bool) {
         let evidence = match missed {
-            Missed::Late => Evidence::Failed,
             Missed::Broken if !whole => return,
-            Missed::Broken | Missed::Unsent(_) => Evidence::Unreached,
+            Missed::Late | Missed::Broken => Evidence::Failed,
+            Missed::Unsent(_) => Evidence::Unreached,
         };
         if let Some(group) = self.group() {
             group.tell(at, evidence);
@@ -381,10 +384,12 @@ impl<'c> Course<'c> {
         }
     }
 
-    fn may_retry(&self) -> bool {
+    /// What nobody had is handed to the next without asking: that is no more work for anybody.
+    fn may_serve_again(&self) -> bool {
         let may = self.shared.budget().try_retry(self.shared.start.elapsed());
-        let event = if may { Event::SentAgain } else { Event::NotSentAgain };
-        self.shared.counters.add(event);
+        if !may {
+            self.shared.counters.add(Event::NotSentAgain);
+        }
         may
     }
 
