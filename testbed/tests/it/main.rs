@@ -21,6 +21,7 @@ mod moves;
 mod names;
 mod outages;
 mod placing;
+mod proxy;
 mod replicas;
 mod routing;
 mod stand_ins;
