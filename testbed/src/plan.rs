@@ -154,8 +154,10 @@ pub struct Plan {
     pub(crate) disk_mib: Option<u32>,
     /// Daemons and agents have wall clocks of their own.
     pub(crate) own_clocks: bool,
-    /// The block `routing`, when every region has a name server.
+    /// The block `routing`.
     routing: Option<Value>,
+    /// What faces clients in every region: `dns`, `proxy`.
+    planes: Vec<&'static str>,
 }
 
 impl Plan {
@@ -192,6 +194,7 @@ impl Plan {
             disk_mib: None,
             own_clocks: false,
             routing: None,
+            planes: Vec::new(),
         }
     }
 
@@ -240,6 +243,15 @@ impl Plan {
     #[must_use]
     pub fn answering_names(mut self, routing: Value) -> Self {
         self.routing = Some(routing);
+        self.planes.push("dns");
+        self
+    }
+
+    /// With a proxy in each region, at the socket `REGION/proxy`, and this block `routing`.
+    #[must_use]
+    pub fn taking_requests(mut self, routing: Value) -> Self {
+        self.routing = Some(routing);
+        self.planes.push("proxy");
         self
     }
 
@@ -285,15 +297,15 @@ impl Plan {
     }
 
     /// The names of all sockets, each with its region before it: two a daemon, for its doors
-    /// and its replica, one a name server, one an agent, two a member of etcd.
+    /// and its replica, one a plane that faces clients, one an agent, two a member of etcd.
     pub(crate) fn sockets(&self) -> Vec<(String, String)> {
         let regions = self.regions.iter().flat_map(|region| {
             let hosts = (0..region.hosts.len()).map(|index| region.host_id(index));
             let daemon = [region.id.clone(), replica_name(&region.id)];
-            let names = self.routing.iter().map(|_| name_server(&region.id));
+            let planes = self.planes.iter().map(|plane| plane_name(&region.id, plane));
             daemon
                 .into_iter()
-                .chain(names)
+                .chain(planes)
                 .chain(hosts)
                 .map(|name| (region.id.clone(), name))
         });
@@ -414,17 +426,17 @@ impl Plan {
             "state_endpoint": socket(&replica_name(&region.id)).to_string(),
             "hosts": hosts.collect::<Vec<_>>(),
         });
-        if self.routing.is_some() {
-            let names = socket(&name_server(&region.id));
-            described["dns_endpoint"] = names.to_string().into();
+        for plane in &self.planes {
+            let at = socket(&plane_name(&region.id, plane));
+            described[format!("{plane}_endpoint")] = at.to_string().into();
         }
         described
     }
 }
 
-/// The name of a region's name server among sockets.
-pub(crate) fn name_server(region: &str) -> String {
-    format!("{region}/dns")
+/// The name of a region's plane among sockets.
+fn plane_name(region: &str, plane: &str) -> String {
+    format!("{region}/{plane}")
 }
 
 /// The name of a region's replica among sockets.

@@ -141,6 +141,15 @@ impl Process {
         child.wait().expect("a child can be waited for");
     }
 
+    /// Asks it to end, as a supervisor does (SIGTERM).
+    ///
+    /// # Panics
+    ///
+    /// When it was not started.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Stops it from running without ending it: its connections stay open and silent.
     ///
     /// # Panics

@@ -98,7 +98,19 @@ const LAYERS: &[Layer] = &[
         folder: "shell/edge",
         // No region, engine or disk: it answers by what it was handed, also when they are gone.
         ours: &["dwcp-types", "dwcp-router"],
-        others: &["domain", "serde", "thiserror", "tokio", "tracing"],
+        others: &[
+            "bytes",
+            "domain",
+            "http",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "serde",
+            "thiserror",
+            "tokio",
+            "tokio-rustls",
+            "tracing",
+        ],
     },
     Layer {
         folder: "shell/region",

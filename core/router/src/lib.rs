@@ -13,6 +13,7 @@
 //! that changes (F56), and scores from the extremes of what stands.
 
 mod age;
+mod budget;
 mod build;
 mod client;
 mod decide;
@@ -27,9 +28,11 @@ mod replay;
 mod service;
 mod share;
 mod table;
+mod upstream;
 mod weigh;
 mod weights;
 
+pub use budget::{RETRIES_MIN, RETRY_PERCENT, RetryBudget, WINDOW_S};
 pub use build::Problem;
 pub use client::{CLIENT_BITS_IPV4, CLIENT_BITS_IPV6, client_number};
 pub use decide::{
@@ -45,6 +48,10 @@ pub use refusal::{Refusal, Refusals};
 pub use replay::{Outcome, Traffic, replay};
 pub use service::{Class, FailMode, Protocol, Protocols, Requirement, Service};
 pub use table::Table;
+pub use upstream::{
+    EJECTION, EJECTION_MAX, ERRORS_MAX, Evidence, PROBES_DOWN, PROBES_UP, UPSTREAMS_MAX,
+    Upstreams, pick,
+};
 pub use weights::{Algorithm, FACTORS, Factor, Weights};
 
 #[cfg(test)]

@@ -18,7 +18,6 @@
 //! zone (there is no zone to transfer: what is told depends on who asks), recursion.
 
 mod answer;
-mod clients;
 mod compose;
 mod counters;
 mod limit;
@@ -31,7 +30,6 @@ mod view;
 mod zone;
 
 pub use answer::{Asker, Outcome, Transport, answer};
-pub use clients::{Clients, Network};
 pub use counters::{Counted, Counters, RCODES};
 pub use limit::{RateLimit, Verdict};
 pub use name::{Name, NameError};

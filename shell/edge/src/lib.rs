@@ -4,4 +4,10 @@
 //! it for the next whole. It knows no region's daemon, no engine and no disk: when all of them
 //! are gone it answers as before, by the last value that it had (static stability).
 
+mod clients;
 pub mod dns;
+mod newest;
+pub mod proxy;
+mod seats;
+
+pub use clients::{Clients, Network};

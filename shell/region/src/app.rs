@@ -9,6 +9,7 @@ mod background;
 mod guard;
 mod moves;
 mod places;
+mod planes;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ use tracing::{error, info, warn};
 
 use self::background::{announce, policy, record, show_books};
 use self::guard::Guard;
-use self::places::{address, name_plane, no_endpoint, region_spec};
+use self::places::{address, no_endpoint, region_spec};
+use self::planes::{Drain, Planes};
 use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
 use crate::claims::Claims;
@@ -61,7 +63,7 @@ use crate::records::{REGIONS_PREFIX, RegionRecord};
 use crate::region_records::RegionRecords;
 use crate::removal::Remover;
 use crate::reservations::Reservations;
-use crate::routing::{NamePlane, Router};
+use crate::routing::Router;
 use crate::scrape::{self, Scrape};
 use crate::state::{self, Opening, Plane, StateApi};
 use crate::status::Status;
@@ -92,6 +94,7 @@ pub struct App {
     scrape: Scrape,
     clock: Arc<dyn Clock>,
     tasks: JoinSet<&'static str>,
+    drain: Drain,
 }
 
 impl std::fmt::Debug for App {
@@ -175,7 +178,7 @@ impl App {
             (&engine.port, &clock, &metrics),
         )
         .await?;
-        let names = name_plane(&federation, &spec).await?;
+        let planes = Planes::bind(&federation, &spec, options, &net.credentials).await?;
         let state = plane.as_ref().map(|plane| plane.api.clone());
         let parts = Parts {
             federation,
@@ -187,7 +190,7 @@ impl App {
             metrics,
             plane,
             state,
-            names,
+            planes,
         };
         parts.assemble(server)
     }
@@ -222,8 +225,10 @@ impl App {
                 () = shutdown => {}
                 what = ended_rx => broken = what.ok(),
             }
+            self.drain.begin();
         };
         self.server.serve(router, self.clock, stop).await;
+        self.drain.ended().await;
         watcher.abort();
         match broken {
             Some(what) => Err(anyhow!("{what}; the daemon stops to be started again")),
@@ -242,7 +247,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     plane: Option<Plane>,
-    names: Option<NamePlane>,
+    planes: Planes,
     state: Option<Arc<StateApi>>,
 }
 
@@ -251,14 +256,13 @@ impl Parts {
         let record = record(&self.spec)?;
         let (engine_door, is_keeper) = (self.engine.door.take(), self.engine.is_keeper);
         let mut tasks = JoinSet::new();
-        let (plane, names) = (self.plane.take(), self.names.take());
+        let (plane, planes) = (self.plane.take(), std::mem::take(&mut self.planes));
         spawn(&mut tasks, "the region's store", complain(self.store.ended()));
         spawn(&mut tasks, "the strong engine", complain(self.engine.port.ended()));
-        let counted = names.as_ref().map(NamePlane::counters);
         let (state, store) = (self.state.clone(), self.store.clone());
         let core = Core::open(self, &mut tasks)?;
         spawn(&mut tasks, "the router", core.router.clone().run(store));
-        let scrape = core.scrape(state, counted);
+        let scrape = core.scrape(state, planes.counted());
         core.spawn(&mut tasks, record);
         let mut routes = core.routes();
         if let Some(plane) = plane {
@@ -270,9 +274,7 @@ impl Parts {
                 .for_each(|(name, task)| spawn(&mut tasks, name, task));
             routes = routes.merge(state::routes(&plane.api));
         }
-        if let Some(names) = names {
-            spawn(&mut tasks, "the name server", core.router.clone().answer_names(names));
-        }
+        let drain = planes.spawn(&core.router, &mut tasks);
         if is_keeper {
             let sweep = tokens::sweep(core.engine.clone(), core.clock.clone());
             spawn(&mut tasks, "the token sweep", sweep);
@@ -283,7 +285,7 @@ impl Parts {
             routes = routes.merge(door);
         }
         let Core { region, meter, clock, .. } = core;
-        Ok(App { region, server, routes, meter, scrape, clock, tasks })
+        Ok(App { region, server, routes, meter, scrape, clock, tasks, drain })
     }
 }
 

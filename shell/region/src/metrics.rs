@@ -1,4 +1,4 @@
-//! What this daemon measures, by the source's names (O18, O19, O21 to O25).
+//! What this daemon measures, by the source's names (O18, O19, O21 to O26).
 //!
 //! Where those names break the customs of Prometheus (`_ms` instead of seconds, F66), they are
 //! kept, because dashboards refer to them. Counts live here and rise; what is a level at a
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dwcp_api::state::ReplicaReport;
 use dwcp_controller::failover::Outcome;
-use dwcp_edge::dns::Counters;
+use dwcp_edge::{dns, proxy};
 use dwcp_monitor::incident::Incident;
 use dwcp_types::{RegionId, Strategy};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -282,7 +282,7 @@ impl Metrics {
     }
 
     /// What the name server has counted until this moment.
-    pub(crate) fn show_names(&self, all: &mut Registry, names: &Counters) {
+    pub(crate) fn show_names(&self, all: &mut Registry, names: &dns::Counters) {
         let own = self.own(all);
         let answers = Family::<[(&'static str, &'static str); 2], Counter>::default();
         for counted in names.answers() {
@@ -298,6 +298,41 @@ impl Metrics {
             "dns_events",
             "What befell packets and connections of the name server besides",
             events,
+        );
+    }
+
+    /// What the proxy has counted until this moment.
+    pub(crate) fn show_requests(&self, all: &mut Registry, requests: &proxy::Counters) {
+        let own = self.own(all);
+        let answers = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        for (class, count) in requests.answers() {
+            answers.get_or_create(&[("status", class)]).inc_by(count);
+        }
+        own.register(
+            "proxy_answers",
+            "Answers of the proxy, its own and others'",
+            answers,
+        );
+        let events = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        for (event, count) in requests.events() {
+            events.get_or_create(&[("event", event)]).inc_by(count);
+        }
+        own.register(
+            "proxy_events",
+            "What befell requests and connections of the proxy besides",
+            events,
+        );
+        let moved = Family::<Pair, Counter>::default();
+        for (region, bytes) in requests.bytes() {
+            let (source_region, target_region) =
+                (self.region.to_string(), region.to_string());
+            moved.get_or_create(&Pair { source_region, target_region }).inc_by(bytes);
+        }
+        all.register_with_unit(
+            "routed_traffic",
+            "Bodies of answers that the proxy brought from a region to clients",
+            Unit::Bytes,
+            moved,
         );
     }
 

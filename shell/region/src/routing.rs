@@ -11,7 +11,9 @@ mod inputs;
 mod memory;
 mod names;
 mod replays;
+mod requests;
 mod settings;
+mod views;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -31,6 +33,7 @@ use crate::metrics::Metrics;
 use self::inputs::{Maker, Places};
 use self::memory::{Known, Memory};
 pub(crate) use self::names::NamePlane;
+pub(crate) use self::requests::{Place, RequestPlane};
 use self::settings::Settings;
 
 /// A table with what belongs to it.
@@ -53,8 +56,8 @@ struct Parts {
     region: RegionId,
     config: RoutingConfig,
     zones: Vec<UserZoneSpec>,
-    /// Whether this region has a name server.
-    answers_names: bool,
+    /// Whether this region has a name server, and a proxy.
+    planes: (bool, bool),
     inventory: Inventory,
     engine: Arc<dyn StrongEngine>,
     metrics: Arc<Metrics>,
@@ -83,10 +86,7 @@ impl Router {
             region: region.clone(),
             config: federation.routing.clone(),
             zones: federation.user_zones.clone(),
-            answers_names: federation.routing.dns.is_some()
-                && federation
-                    .region(region)
-                    .is_some_and(|spec| spec.dns_endpoint.is_some()),
+            planes: planes(federation, region),
             inventory: inventory.clone(),
             engine: engine.clone(),
             metrics: metrics.clone(),
@@ -195,4 +195,11 @@ impl Router {
             *refused = problems;
         }
     }
+}
+
+/// Whether a region has a name server, and a proxy.
+fn planes(federation: &Federation, region: &RegionId) -> (bool, bool) {
+    let Some(spec) = federation.region(region) else { return (false, false) };
+    let names = federation.routing.dns.is_some() && spec.dns_endpoint.is_some();
+    (names, spec.proxy_endpoint.is_some())
 }

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dwcp_api::{ApiError, Caller, ErrorCode, failure};
-use dwcp_edge::dns::Counters;
+use dwcp_edge::{dns, proxy};
 use dwcp_runtime::tls::Identity;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -31,8 +31,14 @@ pub(crate) struct Scrape {
     /// None in a region without a replica.
     pub(crate) state: Option<Arc<StateApi>>,
     pub(crate) inventory: Inventory,
-    /// None in a region without a name server.
-    pub(crate) names: Option<Arc<Counters>>,
+    pub(crate) counted: Counted,
+}
+
+/// What the planes that face clients have counted; none where a region has no such plane.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    pub(crate) names: Option<Arc<dns::Counters>>,
+    pub(crate) requests: Option<Arc<proxy::Counters>>,
 }
 
 impl Scrape {
@@ -48,8 +54,11 @@ impl Scrape {
         self.metrics.register(&mut all);
         self.metrics.show_engine(&mut all, self.inventory.mirror.reachable());
         regions::show(&mut all, &self.inventory.regions());
-        if let Some(names) = &self.names {
+        if let Some(names) = &self.counted.names {
             self.metrics.show_names(&mut all, names);
+        }
+        if let Some(requests) = &self.counted.requests {
+            self.metrics.show_requests(&mut all, requests);
         }
         if let Some(state) = &self.state {
             // Before the first membership there is nothing to show.

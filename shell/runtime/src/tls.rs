@@ -13,6 +13,7 @@ mod config;
 mod farewell;
 mod files;
 mod identity;
+mod planes;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -32,6 +33,9 @@ pub(crate) use farewell::farewell;
 pub(crate) use files::read_roots;
 pub use files::{CA_CERTIFICATE, CA_KEY, Credentials};
 pub use identity::{Identity, IdentityError, Peer};
+pub use planes::front_tls;
+/// What connections are made with.
+pub use rustls::{ClientConfig, ServerConfig};
 pub use verify::ExpectedServer;
 
 /// Why certificates or keys cannot be used.

@@ -22,6 +22,7 @@ mod names;
 mod outages;
 mod placing;
 mod prometheus;
+mod proxy;
 mod replicas;
 mod routing;
 mod stand_ins;

@@ -6,3 +6,4 @@ mod random;
 mod replays;
 mod rules;
 mod source;
+mod upstreams;

@@ -7,7 +7,6 @@
 mod tcp;
 mod udp;
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use tokio::sync::watch;
 use super::counters::Counters;
 use super::limit::RateLimit;
 use super::view::View;
+use crate::newest::Newest;
 
 /// Attempts to find a port that is free for UDP and TCP, when any will do.
 const PORT_ATTEMPTS: usize = 16;
@@ -71,7 +71,7 @@ impl Server {
     /// Answers by the newest view, for ever.
     pub async fn run(self, views: watch::Receiver<Arc<View>>) {
         let limit = self.answers_per_second.map(RateLimit::new);
-        let udp = udp::Worker::new(&self.udp, Views::new(views.clone()), limit);
+        let udp = udp::Worker::new(&self.udp, Newest::new(views.clone()), limit);
         let tcp = tcp::Door::new(&self.tcp, views);
         tokio::join!(udp.run(&self.counters), tcp.run(&self.counters));
     }
@@ -87,32 +87,5 @@ async fn sockets(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
             Err(error) if attempts == 0 => return Err(error),
             Err(_) => {}
         }
-    }
-}
-
-/// The newest view, without a lock as long as it is the same.
-#[derive(Debug)]
-struct Views {
-    newest: watch::Receiver<Arc<View>>,
-    now: Arc<View>,
-    request: u64,
-}
-
-impl Views {
-    fn new(mut newest: watch::Receiver<Arc<View>>) -> Self {
-        let now = newest.borrow_and_update().clone();
-        // Any number to begin with: shares are drawn from what follows.
-        let request = RandomState::new().hash_one(0_u8);
-        Self { newest, now, request }
-    }
-
-    /// The view, and a number that differs from the last.
-    fn next(&mut self) -> (&View, u64) {
-        // When no more views come, the last one counts.
-        if self.newest.has_changed().unwrap_or(false) {
-            self.now = self.newest.borrow_and_update().clone();
-        }
-        self.request = self.request.wrapping_add(1);
-        (&self.now, self.request)
     }
 }

@@ -9,8 +9,8 @@ use dwcp_router::{RegionIx, Standing, Table};
 use dwcp_types::RegionId;
 use serde::Serialize;
 
-use super::clients::Clients;
 use super::zone::Zone;
+use crate::clients::Clients;
 
 /// Where something answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -7,7 +7,6 @@ use dwcp_types::RegionId;
 
 use super::Options;
 use crate::config::{Endpoint, Federation, RegionSpec};
-use crate::routing::NamePlane;
 
 pub(super) fn region_spec(
     federation: &Federation,
@@ -35,14 +34,4 @@ pub(super) async fn address(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
     let found = tokio::net::lookup_host((endpoint.host(), endpoint.port())).await;
     let mut found = found.with_context(|| format!("cannot resolve {endpoint}"))?;
     found.next().ok_or_else(|| anyhow!("{endpoint} has no address"))
-}
-
-/// This region's name server; none for a region without a `dns_endpoint`.
-pub(super) async fn name_plane(
-    federation: &Federation,
-    spec: &RegionSpec,
-) -> anyhow::Result<Option<NamePlane>> {
-    let Some(endpoint) = &spec.dns_endpoint else { return Ok(None) };
-    let address = address(endpoint).await?;
-    NamePlane::bind(&federation.routing, &spec.region.id, address).await
 }

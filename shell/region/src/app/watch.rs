@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use dwcp_edge::dns::Counters;
 use tokio::task::JoinSet;
 
 use super::{Core, Plane, spawn};
-use crate::scrape::Scrape;
+use crate::scrape::{Counted, Scrape};
 use crate::state::StateApi;
 use crate::trips;
 
@@ -21,13 +20,13 @@ impl Core {
     pub(super) fn scrape(
         &self,
         state: Option<Arc<StateApi>>,
-        names: Option<Arc<Counters>>,
+        counted: Counted,
     ) -> Scrape {
         Scrape {
             metrics: self.metrics.clone(),
             state,
             inventory: self.inventory.clone(),
-            names,
+            counted,
         }
     }
 

@@ -74,6 +74,8 @@ pub struct RegionSpec {
     pub state_endpoint: Option<Endpoint>,
     /// Where its name server listens, by UDP and TCP. A region without one has no name server.
     pub dns_endpoint: Option<Endpoint>,
+    /// Where its proxy listens, for clients and other regions. A region without one has none.
+    pub proxy_endpoint: Option<Endpoint>,
     /// Its hosts; together never more than `capacity`.
     pub hosts: Vec<HostSpec>,
 }

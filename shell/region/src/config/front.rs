@@ -9,6 +9,7 @@ use dwcp_types::{Mbps, RegionId, ServiceId, UserZoneId};
 use serde::Serialize;
 
 use super::prefix::Prefix;
+use super::proxy::{ProxyConfig, Reach};
 
 /// The service of a federation that names none.
 const USUAL_SERVICE: &str = "default";
@@ -32,6 +33,8 @@ pub struct RoutingConfig {
     pub clients: Vec<ClientSpec>,
     /// The zone that name servers answer for; none: there is no name server.
     pub dns: Option<DnsConfig>,
+    /// How proxies behave.
+    pub proxy: ProxyConfig,
 }
 
 /// Where round trips between regions come from.
@@ -73,6 +76,7 @@ impl Default for RoutingConfig {
             services: Vec::new(),
             clients: Vec::new(),
             dns: None,
+            proxy: ProxyConfig::default(),
         };
         config.services = vec![config.usual_service()];
         config
@@ -86,7 +90,7 @@ impl RoutingConfig {
         let id = ServiceId::new(USUAL_SERVICE).expect("a constant that is an id");
         let mut service = Service::new(id, self.algorithm);
         service.weights = self.weights;
-        ServiceSpec { service, follows: true, hosts: Vec::new() }
+        ServiceSpec { service, follows: true, hosts: Vec::new(), reach: Reach::default() }
     }
 }
 
@@ -99,6 +103,8 @@ pub struct ServiceSpec {
     pub follows: bool,
     /// Its names in the zone.
     pub hosts: Vec<Name>,
+    /// How proxies reach it.
+    pub reach: Reach,
 }
 
 /// Where a region answers requests (DETAILS 2.3 `RegionEndpoint`).

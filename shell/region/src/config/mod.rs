@@ -24,6 +24,7 @@ mod names;
 mod place;
 mod prefix;
 mod problem;
+mod proxy;
 mod quantity;
 mod region;
 mod routing;
@@ -54,6 +55,7 @@ pub use prefix::{Prefix, PrefixError};
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
 };
+pub use proxy::{ProxyConfig, Reach, TlsFiles};
 
 use self::names::Names;
 use self::problem::Report;
@@ -198,6 +200,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     failover::warn_of_elections(&federation, at, report);
     let at = root.get("routing").map_or(root.at, |field| field.key_at);
     dns::warn_of_half(&federation, at, report);
+    proxy::warn_of_half(&federation, at, report);
     Some(federation)
 }
 

@@ -170,7 +170,7 @@ fn url(field: Field<'_>, report: &mut Report<'_>) -> Option<String> {
 }
 
 /// Daemons run in folders of their own, so only a whole path names the same file to each.
-fn file(field: Field<'_>, report: &mut Report<'_>) -> Option<PathBuf> {
+pub(super) fn file(field: Field<'_>, report: &mut Report<'_>) -> Option<PathBuf> {
     let text = field.text(report)?;
     if text.starts_with('/') {
         return Some(PathBuf::from(text));

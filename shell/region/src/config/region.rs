@@ -34,6 +34,7 @@ const KEYS: &[&str] = &[
     "endpoint",
     "state_endpoint",
     "dns_endpoint",
+    "proxy_endpoint",
     "hosts",
 ];
 
@@ -67,6 +68,7 @@ pub(super) fn region(
     let endpoint = endpoint(&section, names, report);
     let state_endpoint = other_endpoint("state_endpoint", &section, names, report);
     let dns_endpoint = other_endpoint("dns_endpoint", &section, names, report);
+    let proxy_endpoint = other_endpoint("proxy_endpoint", &section, names, report);
     let region = description(&section, id, zones, names, report);
     let mut region = region?;
     region.overcommit = overcommit?;
@@ -77,6 +79,7 @@ pub(super) fn region(
         endpoint: endpoint?,
         state_endpoint: state_endpoint?,
         dns_endpoint: dns_endpoint?,
+        proxy_endpoint: proxy_endpoint?,
         hosts: hosts?,
     })
 }
@@ -273,7 +276,8 @@ fn endpoint(
 }
 
 /// Where a part of the daemon listens that a region need not have: without `state_endpoint` it
-/// takes no part in replicated state, without `dns_endpoint` it has no name server.
+/// takes no part in replicated state, without `dns_endpoint` it has no name server,
+/// without `proxy_endpoint` no proxy.
 #[expect(clippy::option_option, reason = "absent, wrong and right are three states")]
 fn other_endpoint(
     key: &str,

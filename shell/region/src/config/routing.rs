@@ -23,6 +23,7 @@ use super::front::{
 use super::names::Names;
 use super::prefix::Prefix;
 use super::problem::{Related, Report};
+use super::proxy;
 use super::quantity::Unit;
 use super::section::Section;
 
@@ -36,6 +37,7 @@ const KEYS: &[&str] = &[
     "services",
     "clients",
     "dns",
+    "proxy",
     "latency_measurement_interval",
     "latency_measurement",
     "health_check",
@@ -81,6 +83,9 @@ const SERVICE_KEYS: &[&str] = &[
     "sticky_sessions",
     "ttl",
     "hosts",
+    "domains",
+    "upstreams",
+    "health_path",
     "kb_per_request",
     "cpu_us_per_request",
 ];
@@ -156,6 +161,7 @@ pub(super) fn routing(
     let fronts = fronts(&section, names, report);
     let clients = clients(&section, zones, names, report);
     let dns = dns::dns(&section, report);
+    let proxy = proxy::proxy(&section, report);
     let mut config = RoutingConfig {
         algorithm: algorithm?,
         weights: weights?,
@@ -165,6 +171,7 @@ pub(super) fn routing(
         services: Vec::new(),
         clients: clients?,
         dns: dns?,
+        proxy: proxy?,
     };
     config.services = services(&section, &config, names, report)?;
     Some(config)
@@ -392,6 +399,7 @@ fn service(
         section.get("sticky_sessions").map_or(Some(false), |field| field.truth(report));
     let requirements = requirements(&section, report);
     let hosts = hosts.read(section.get("hosts"), report);
+    let reach = proxy::reach(&section, names, report);
     let mut service = Service::new(id?, config.algorithm);
     service.weights = config.weights;
     let weights = weights?;
@@ -424,7 +432,7 @@ fn service(
         cpu_us_per_request: cpu?,
         ..service
     };
-    Some(ServiceSpec { service, follows, hosts: hosts? })
+    Some(ServiceSpec { service, follows, hosts: hosts?, reach: reach? })
 }
 
 /// Whole seconds, as DNS has them.

@@ -27,9 +27,17 @@ const NOTE_STATED: &str = "round trips are those of `network_latency` and `user_
 pub(super) const NOTE_LOAD: &str = "a region's load is the share of its CPU or bandwidth that is reserved \
      by VMs: what requests take is not counted yet";
 const NOTE_NAMES: &str = "the name server of this region tells clients the same, by the `hosts` of \
-     services in federation.yaml; there is no proxy and no announcement yet";
+     services in federation.yaml; it has no proxy (`proxy_endpoint`), and there is no announcement \
+     yet";
+const NOTE_PROXY: &str = "the proxy of this region brings clients there, by the `hosts` and `domains` \
+     of services in federation.yaml; it has no name server (`dns_endpoint`), and there is no \
+     announcement yet";
+const NOTE_BOTH: &str = "the name server of this region tells clients the same, and its proxy brings \
+     them there, by the `hosts` and `domains` of services in federation.yaml; there is no \
+     announcement yet";
 const NOTE_PLANES: &str = "nothing answers clients here: this region has no name server (`routing.dns` \
-     and its `dns_endpoint` in federation.yaml), and there is no proxy and no announcement yet";
+     and its `dns_endpoint` in federation.yaml) and no proxy (`proxy_endpoint`), and there is no \
+     announcement yet";
 
 /// A client, as a decision knows it.
 struct Client {
@@ -70,7 +78,12 @@ impl Router {
 
     /// Who tells clients.
     const fn note_of_planes(&self) -> &'static str {
-        if self.parts.answers_names { NOTE_NAMES } else { NOTE_PLANES }
+        match self.parts.planes {
+            (true, true) => NOTE_BOTH,
+            (true, false) => NOTE_NAMES,
+            (false, true) => NOTE_PROXY,
+            (false, false) => NOTE_PLANES,
+        }
     }
 
     fn table_item(&self, made: &Made) -> TableItem {

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dwcp_api::public::RegionItem;
-use dwcp_edge::dns::Network;
+use dwcp_edge::Network;
 use dwcp_router::{Aged, Cell, Inputs, Link, Protocols, RoundTrip, Service, Site, Spot};
 use dwcp_types::{Bps, HealthState, Mbps, RegionId, Timestamp, UserZoneId};
 

@@ -6,24 +6,18 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use dwcp_edge::dns::{
-    Addresses, Clients, Counters, Listening, Network, Server, Steering, View, Zone,
-    ZoneSpec,
+    Addresses, Counters, Listening, Server, Steering, View, Zone, ZoneSpec,
 };
-use dwcp_router::{Standing, Table};
+use dwcp_router::Table;
 use dwcp_types::RegionId;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::inputs::NOWHERE;
-use super::{Made, Router};
+use super::Router;
 use crate::config::{DnsConfig, RoutingConfig};
-
-/// How often it is looked who is up, between tables: half of a heartbeat.
-const STANDING_EVERY: Duration = Duration::from_millis(250);
 
 /// A name server that is bound and does not answer yet.
 #[derive(Debug)]
@@ -85,35 +79,14 @@ impl Router {
     pub(crate) async fn answer_names(self: Arc<Self>, plane: NamePlane) {
         let NamePlane { server, zone } = plane;
         let (views, newest) = watch::channel(Arc::new(View::new(zone.clone(), None)));
-        tokio::join!(server.run(newest), self.show(&zone, &views));
-    }
-
-    /// A new view for each table, and for each change of who is up.
-    async fn show(&self, zone: &Arc<Zone>, views: &watch::Sender<Arc<View>>) {
-        let mut made = self.made.subscribe();
-        let mut tick = tokio::time::interval(STANDING_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut shown: Option<(u64, Standing)> = None;
-        let mut clients = Known::default();
-        loop {
-            tokio::select! {
-                changed = made.changed() => if changed.is_err() { return },
-                _ = tick.tick() => {}
-            }
-            let Some(made) = made.borrow_and_update().clone() else { continue };
-            let now = (made.table.generation(), self.standing_now(&made.table));
-            if shown == Some(now) {
-                continue;
-            }
-            shown = Some(now);
-            let steering = Steering {
-                table: made.table.clone(),
-                standing: now.1,
-                clients: clients.of(&made),
-                addresses: self.addresses(&made.table),
-            };
+        let shown = self.follow_tables(|steering| {
+            let addresses = self.addresses(&steering.table);
+            let (table, standing, clients) =
+                (steering.table, steering.standing, steering.clients);
+            let steering = Steering { table, standing, clients, addresses };
             views.send_replace(Arc::new(View::new(zone.clone(), Some(steering))));
-        }
+        });
+        tokio::join!(server.run(newest), shown);
     }
 
     fn addresses(&self, table: &Table) -> BTreeMap<RegionId, Addresses> {
@@ -131,27 +104,5 @@ impl Router {
             Some((id.clone(), Addresses { ipv4, ipv6 }))
         });
         known.collect()
-    }
-}
-
-/// Where clients are: put together again only when their networks or cells are others.
-#[derive(Debug, Default)]
-struct Known {
-    networks: Vec<Network>,
-    clients: Option<Arc<Clients>>,
-}
-
-impl Known {
-    fn of(&mut self, made: &Made) -> Arc<Clients> {
-        let networks = made.places.networks();
-        match &self.clients {
-            Some(clients) if self.networks == networks => clients.clone(),
-            Some(_) | None => {
-                let clients = Arc::new(Clients::new(&networks, NOWHERE));
-                self.clients = Some(clients.clone());
-                self.networks = networks;
-                clients
-            }
-        }
     }
 }

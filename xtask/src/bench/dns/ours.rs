@@ -7,9 +7,9 @@ use std::sync::mpsc;
 
 use anyhow::{Context, anyhow};
 use dwcp_edge::dns::{
-    Addresses, Clients, Listening, Name, NameServer, Network, Server, Steering, View,
-    Zone, ZoneSpec,
+    Addresses, Listening, Name, NameServer, Server, Steering, View, Zone, ZoneSpec,
 };
+use dwcp_edge::{Clients, Network};
 use dwcp_router::{FailMode, Standing, Table};
 use rustix::time::ClockId;
 use tokio::sync::{oneshot, watch};

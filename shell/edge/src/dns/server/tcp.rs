@@ -3,13 +3,11 @@
 //! So many connections, and of them so many of one network; each has so long for the next whole
 //! question, and so many of them. Who opens more, or is slower, is closed.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_router::client_number;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -17,10 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::Views;
 use crate::dns::answer::{Asker, Outcome, Transport, answer};
 use crate::dns::counters::Counters;
 use crate::dns::view::View;
+use crate::newest::Newest;
+use crate::seats::Seats;
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 256;
@@ -42,43 +41,7 @@ pub(super) struct Door<'s> {
     listener: &'s TcpListener,
     views: watch::Receiver<Arc<View>>,
     free: Arc<Semaphore>,
-    networks: Networks,
-}
-
-/// Connections by network.
-#[derive(Clone, Debug, Default)]
-struct Networks(Arc<Mutex<HashMap<u64, usize>>>);
-
-/// One connection's place among those of its network.
-#[derive(Debug)]
-struct Place {
-    networks: Networks,
-    network: u64,
-}
-
-impl Networks {
-    fn enter(&self, source: IpAddr) -> Option<Place> {
-        let network = client_number(source);
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(network).or_default();
-        if *count >= PER_NETWORK_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Place { networks: self.clone(), network })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.networks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.network);
-            }
-        }
-    }
+    seats: Seats,
 }
 
 impl<'s> Door<'s> {
@@ -87,7 +50,7 @@ impl<'s> Door<'s> {
         views: watch::Receiver<Arc<View>>,
     ) -> Self {
         let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { listener, views, free, networks: Networks::default() }
+        Self { listener, views, free, seats: Seats::new(PER_NETWORK_MAX) }
     }
 
     pub(super) async fn run(self, counters: &Arc<Counters>) {
@@ -112,16 +75,16 @@ impl<'s> Door<'s> {
         open: &mut JoinSet<()>,
     ) {
         let free = self.free.clone().try_acquire_owned();
-        let (Ok(permit), Some(place)) = (free, self.networks.enter(from.ip())) else {
+        let (Ok(permit), Some(seat)) = (free, self.seats.enter(from.ip())) else {
             counters.connection_refused();
             return;
         };
-        let views = Views::new(self.views.clone());
+        let views = Newest::new(self.views.clone());
         let counters = counters.clone();
         open.spawn(async move {
             // Ended by the other side in whatever way: that is its business.
             drop(converse(stream, from.ip(), views, &counters).await);
-            drop((permit, place));
+            drop((permit, seat));
         });
     }
 }
@@ -129,7 +92,7 @@ impl<'s> Door<'s> {
 async fn converse(
     mut stream: TcpStream,
     source: IpAddr,
-    mut views: Views,
+    mut views: Newest<View>,
     counters: &Counters,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;

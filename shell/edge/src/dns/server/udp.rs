@@ -7,11 +7,12 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::Views;
 use crate::dns::answer::{Asker, Outcome, Transport, answer, invite};
 use crate::dns::counters::Counters;
 use crate::dns::limit::{RateLimit, Verdict};
 use crate::dns::query::may_be_question;
+use crate::dns::view::View;
+use crate::newest::Newest;
 
 /// Longest question: whoever asks one name needs less. What is longer is cut, and is then no
 /// question.
@@ -23,7 +24,7 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Worker<'s> {
     socket: &'s UdpSocket,
-    views: Views,
+    views: Newest<View>,
     limit: Option<RateLimit>,
     start: Instant,
     out: Vec<u8>,
@@ -32,7 +33,7 @@ pub(super) struct Worker<'s> {
 impl<'s> Worker<'s> {
     pub(super) fn new(
         socket: &'s UdpSocket,
-        views: Views,
+        views: Newest<View>,
         limit: Option<RateLimit>,
     ) -> Self {
         let out = Vec::with_capacity(crate::dns::UDP_BYTES_MAX.into());

@@ -20,9 +20,11 @@ use dwcp_types::{
     Health, HealthState, Mbps, MicroUsd, Micros, RegionId, ServiceId, Timestamp,
 };
 
+use crate::{Clients, Network};
+
 use super::super::{
-    Addresses, Asker, Clients, Name, NameServer, Network, Outcome, Steering, Transport,
-    View, Zone, ZoneSpec, answer,
+    Addresses, Asker, Name, NameServer, Outcome, Steering, Transport, View, Zone,
+    ZoneSpec, answer,
 };
 
 pub(super) const ZONE: &str = "cdn.example.com";

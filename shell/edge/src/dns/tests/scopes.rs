@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::super::{Clients, Network, View};
+use super::super::View;
 use super::ground::{Ask, spec, view_with};
+use crate::{Clients, Network};
 
 const ELSEWHERE: u32 = 0;
 

@@ -1,0 +1,169 @@
+//! The servers of one service in this region: who of them has requests, and the one task that
+//! owns what is known of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dwcp_router::{Evidence, UPSTREAMS_MAX, Upstreams, pick};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tracing::info;
+
+use super::pool::{Destination, Pool};
+
+/// How often servers are probed, and how long an answer may take (F89).
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Evidence that waits for the task: what is more is lost, and more will come.
+const EVIDENCE_MAX: usize = 1_024;
+/// As much as a status line needs.
+const STATUS_LEN: usize = 12;
+
+/// The servers of a service. Requests read it and wait for nobody.
+#[derive(Debug)]
+pub struct Group {
+    pools: Vec<Arc<Pool>>,
+    usable: AtomicU64,
+    suspects: AtomicU64,
+    evidence: mpsc::Sender<(usize, Evidence)>,
+}
+
+/// Owns what is known of a group's servers.
+#[derive(Debug)]
+pub struct Ward {
+    group: Arc<Group>,
+    known: Upstreams,
+    heard: mpsc::Receiver<(usize, Evidence)>,
+    /// What is asked of a server to see whether it is there; a connection when nothing is.
+    probe_path: Option<Arc<str>>,
+    start: Instant,
+}
+
+impl Group {
+    /// Servers (`host:port`, 64 at most), and whoever looks after them.
+    #[must_use]
+    pub fn new(servers: &[Arc<str>], probe_path: Option<&str>) -> (Arc<Self>, Ward) {
+        let (evidence, heard) = mpsc::channel(EVIDENCE_MAX);
+        let pool =
+            |at: &Arc<str>| Pool::new(Destination { at: at.clone(), region: None });
+        let pools: Vec<_> = servers.iter().take(UPSTREAMS_MAX).map(pool).collect();
+        let known = Upstreams::new(pools.len());
+        let group = Arc::new(Self {
+            usable: AtomicU64::new(known.usable(Duration::ZERO)),
+            suspects: AtomicU64::new(0),
+            pools,
+            evidence,
+        });
+        let probe_path = probe_path.map(Arc::from);
+        let ward = Ward {
+            group: group.clone(),
+            known,
+            heard,
+            probe_path,
+            start: Instant::now(),
+        };
+        (group, ward)
+    }
+
+    /// Who has requests, a bit for each.
+    pub(super) fn usable(&self) -> u64 {
+        self.usable.load(Ordering::Relaxed)
+    }
+
+    /// Picks a server but these.
+    pub(super) fn pick(&self, but: u64, draw: u64) -> Option<(usize, &Arc<Pool>)> {
+        let busy = |at: usize| self.pools.get(at).map_or(0, |pool| pool.busy());
+        let at = pick(self.usable() & !but, draw, busy)?;
+        self.pools.get(at).map(|pool| (at, pool))
+    }
+
+    /// Says what became of a request; that one was answered is news only of who was amiss.
+    pub(super) fn tell(&self, at: usize, evidence: Evidence) {
+        let suspect = self.suspects.load(Ordering::Relaxed) >> at & 1 == 1;
+        if evidence != Evidence::Answered || suspect {
+            self.evidence.try_send((at, evidence)).unwrap_or_default();
+        }
+    }
+}
+
+impl Ward {
+    /// Probes and listens, for ever.
+    pub async fn run(mut self) {
+        let mut tick = interval(PROBE_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probes = JoinSet::new();
+        loop {
+            let back = self.known.next_return(self.start.elapsed());
+            let back = back.map(|at| self.start + at);
+            tokio::select! {
+                _ = tick.tick() => self.probe(&mut probes),
+                Some(probed) = probes.join_next(), if !probes.is_empty() => {
+                    if let Ok((at, answered)) = probed {
+                        let changed = self.known.probed(at, answered);
+                        self.say(changed, at, "probes");
+                    }
+                }
+                Some((at, evidence)) = self.heard.recv() => {
+                    let ejected = self.known.served(at, evidence, self.start.elapsed());
+                    self.say(ejected, at, "requests");
+                }
+                () = until(back), if back.is_some() => {}
+            }
+            self.show();
+        }
+    }
+
+    fn show(&self) {
+        let usable = self.known.usable(self.start.elapsed());
+        self.group.usable.store(usable, Ordering::Relaxed);
+        self.group.suspects.store(self.known.suspects(), Ordering::Relaxed);
+    }
+
+    fn say(&self, changed: bool, at: usize, by: &'static str) {
+        if let (true, Some(pool)) = (changed, self.group.pools.get(at)) {
+            let has = self.known.usable(self.start.elapsed()) >> at & 1 == 1;
+            info!(server = %pool.to.at, by, has_requests = has, "a server was judged anew");
+        }
+    }
+
+    /// One probe of each server; not while the last ones run.
+    fn probe(&self, probes: &mut JoinSet<(usize, bool)>) {
+        if !probes.is_empty() {
+            return;
+        }
+        for (at, pool) in self.group.pools.iter().enumerate() {
+            pool.tidy();
+            let (server, path) = (pool.to.at.clone(), self.probe_path.clone());
+            probes.spawn(async move {
+                let answered = timeout(PROBE_EVERY, answers(&server, path.as_deref()));
+                (at, matches!(answered.await, Ok(Ok(true))))
+            });
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a server is there: it takes a connection, and answers with 2xx or 3xx when it is
+/// asked something.
+async fn answers(server: &str, path: Option<&str>) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(server).await?;
+    let Some(path) = path else { return Ok(true) };
+    let asked =
+        format!("GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
+    stream.write_all(asked.as_bytes()).await?;
+    let mut status = [0; STATUS_LEN];
+    stream.read_exact(&mut status).await?;
+    Ok(matches!(
+        status,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2' | b'3', _, _]
+    ))
+}

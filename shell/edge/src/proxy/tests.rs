@@ -1,0 +1,7 @@
+//! The proxy by bytes on real sockets: what it lets through, what it refuses, what it does again.
+
+mod ground;
+mod heads;
+mod hostile;
+mod preface;
+mod retries;
