@@ -191,6 +191,11 @@ pub enum Cause {
         /// Which.
         sla: String,
     },
+    /// What an SLA allows to be bad in its period goes too fast.
+    Burn {
+        /// Which.
+        sla: String,
+    },
     /// Somebody said so.
     Reported,
 }
@@ -201,7 +206,10 @@ impl Cause {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Silent => Severity::Critical,
-            Self::Unhealthy | Self::Replication | Self::Sla { .. } => Severity::High,
+            Self::Unhealthy
+            | Self::Replication
+            | Self::Sla { .. }
+            | Self::Burn { .. } => Severity::High,
             Self::Reported => Severity::Medium,
         }
     }
@@ -211,7 +219,9 @@ impl Cause {
     pub const fn category(&self) -> Category {
         match self {
             Self::Silent | Self::Replication | Self::Reported => Category::Availability,
-            Self::Unhealthy | Self::Sla { .. } => Category::Performance,
+            Self::Unhealthy | Self::Sla { .. } | Self::Burn { .. } => {
+                Category::Performance
+            }
         }
     }
 
@@ -226,6 +236,8 @@ impl Cause {
             Self::Unhealthy => (2, 3),
             // M13: "3+ consecutive violations".
             Self::Replication | Self::Sla { .. } => (3, 3),
+            // Its looks of an hour and five minutes are the hysteresis.
+            Self::Burn { .. } => (1, 3),
             Self::Reported => (u32::MAX, u32::MAX),
         }
     }
@@ -236,6 +248,7 @@ impl Cause {
             Self::Unhealthy => format!("Region {region} is unhealthy"),
             Self::Replication => format!("State does not reach region {region}"),
             Self::Sla { sla } => format!("SLA breach: {sla} in region {region}"),
+            Self::Burn { sla } => format!("SLA budget burns: {sla} in region {region}"),
             Self::Reported => format!("Reported of region {region}"),
         }
     }

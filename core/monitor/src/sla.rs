@@ -14,15 +14,21 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use ledger::{Ledger, Slice, Sum};
+pub use ledger::{Ledger, LedgerError, Run, Slice, Sum};
 pub use report::{Burn, Report, Standing, report};
+
+use self::report::{hours, thousandths};
 
 use std::fmt;
 use std::time::Duration;
 
+use dwcp_types::RegionId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::history::Window;
 use crate::incident::Severity;
+use crate::metric::Metric;
 
 /// Windows of a period that are kept: 90 days of 5 minutes are 25,920, and 16 bytes each.
 pub const WINDOWS_MAX: u64 = 32_768;
@@ -32,9 +38,12 @@ pub const WHOLE_PPM: u32 = 1_000_000;
 const WINDOW_MIN: Duration = Duration::from_secs(10);
 /// Longest period.
 const PERIOD_MAX: Duration = Duration::from_hours(90 * 24);
+/// Longest id and name: as other identifiers, and a line of a table.
+const ID_LEN_MAX: usize = 63;
+const NAME_LEN_MAX: usize = 100;
 
 /// How a value is held against its target (DETAILS 2.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Operator {
     /// It must be less.
@@ -60,8 +69,13 @@ pub enum Counting {
 pub struct Definition {
     /// Its name for machines, such as `sla-latency-001`.
     pub id: String,
-    /// What is measured, such as `p99_latency`.
-    pub metric: String,
+    /// Its name for people.
+    pub name: String,
+    /// What is measured.
+    pub metric: Metric,
+    /// Of which region it is promised; of each when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionId>,
     /// How the value is held against the target.
     pub operator: Operator,
     /// The target, in thousandths of the metric's unit.
@@ -81,8 +95,17 @@ pub struct Definition {
 /// Why a definition is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Wrong {
+    /// It has no name, or one that is none.
+    #[error(
+        "its id must be 1 to {ID_LEN_MAX} small letters, digits and hyphens, and its name 1 to \
+         {NAME_LEN_MAX} characters"
+    )]
+    Name,
+    /// No value can ever keep or break it.
+    #[error("nothing can be less than 0")]
+    Target,
     /// The window is too short, or longer than the period.
-    #[error("the window must be 10 s at least and no longer than the period")]
+    #[error("the window must be whole tens of seconds and no longer than the period")]
     Window,
     /// The period is too long.
     #[error("the period must be 90 days at most, and have {WINDOWS_MAX} windows at most")]
@@ -101,6 +124,22 @@ impl Definition {
     ///
     /// See [`Wrong`].
     pub fn check(&self) -> Result<(), Wrong> {
+        let of_id = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let name = self.name.trim().chars().count();
+        if !(1..=ID_LEN_MAX).contains(&self.id.len())
+            || !self.id.chars().all(of_id)
+            || !(1..=NAME_LEN_MAX).contains(&name)
+            || self.name.chars().any(char::is_control)
+        {
+            return Err(Wrong::Name);
+        }
+        if self.operator == Operator::LessThan && self.target_milli == 0 {
+            return Err(Wrong::Target);
+        }
+        let step = millis(WINDOW_MIN);
+        if !millis(self.window).is_multiple_of(step) {
+            return Err(Wrong::Window);
+        }
         if self.window < WINDOW_MIN || self.window > self.period {
             return Err(Wrong::Window);
         }
@@ -121,6 +160,47 @@ impl Definition {
             Operator::GreaterThan => value_milli > self.target_milli,
             Operator::Equals => value_milli == self.target_milli,
         }
+    }
+
+    /// Whether it is promised of this region.
+    #[must_use]
+    pub fn is_of(&self, region: &RegionId) -> bool {
+        self.region.as_ref().is_none_or(|it| it == region)
+    }
+
+    /// What one window has: one value that keeps the target or not, or nothing.
+    #[must_use]
+    pub fn slice(&self, window: &Window) -> Slice {
+        let value = window.value_milli(self.metric);
+        value.map_or_else(Slice::default, |it| Slice::of_value(self.holds(it)))
+    }
+
+    /// A value against the target, in words.
+    #[must_use]
+    pub fn held(&self, value_milli: u64) -> String {
+        let unit = self.metric.unit();
+        let number =
+            |milli: u64| format!("{} {unit}", thousandths(milli)).trim().to_owned();
+        format!(
+            "{} {} over {}; promised {} {}",
+            self.metric,
+            number(value_milli),
+            hours(self.window),
+            self.operator,
+            number(self.target_milli)
+        )
+    }
+
+    /// Whether what was measured for another promise is what would be measured for this one: a new
+    /// name, severity or share does not change what was.
+    #[must_use]
+    pub fn measures_as(&self, other: &Self) -> bool {
+        let terms = |of: &Self| {
+            let Self { metric, operator, target_milli, counting, window, period, .. } =
+                of;
+            (*metric, *operator, *target_milli, *counting, *window, *period)
+        };
+        terms(self) == terms(other)
     }
 
     /// Windows of one period.

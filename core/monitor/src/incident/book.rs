@@ -160,6 +160,7 @@ impl Book {
             Cause::Unhealthy
             | Cause::Replication
             | Cause::Sla { .. }
+            | Cause::Burn { .. }
             | Cause::Reported => self.standing(region, &Cause::Silent),
         };
         if is_new {

@@ -1,4 +1,7 @@
 //! What was measured, window by window, for one period and no longer.
+//!
+//! Written down as runs of equal windows: a month that is kept is one run, and few are needed for
+//! one that is not.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -70,8 +73,69 @@ impl Sum {
     }
 }
 
+/// Equal windows in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// When the first begins.
+    pub from: Timestamp,
+    /// When the last ends.
+    pub until: Timestamp,
+    /// What each of them has.
+    pub slice: Slice,
+}
+
+/// What is no ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it has more windows than a period, or more good ones than there are")]
+pub struct LedgerError;
+
+/// A ledger as it is stored: runs of good, total, and how many windows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Stored {
+    window_ms: u64,
+    max: u64,
+    newest: u64,
+    runs: Vec<(u64, u64, u64)>,
+}
+
+impl TryFrom<Stored> for Ledger {
+    type Error = LedgerError;
+
+    fn try_from(stored: Stored) -> Result<Self, LedgerError> {
+        let Stored { window_ms, max, newest, runs } = stored;
+        let mut slices = VecDeque::new();
+        let count = runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.2));
+        let bound = max.min(super::WINDOWS_MAX);
+        if window_ms == 0
+            || count.is_none_or(|count| count > bound || count > newest.saturating_add(1))
+            || runs.iter().any(|(good, total, _)| good > total)
+        {
+            return Err(LedgerError);
+        }
+        for (good, total, times) in runs {
+            slices.extend((0..times).map(|_| Slice { good, total }));
+        }
+        Ok(Self { window_ms, max: bound, newest, slices })
+    }
+}
+
+impl From<Ledger> for Stored {
+    fn from(ledger: Ledger) -> Self {
+        let mut runs: Vec<(u64, u64, u64)> = Vec::new();
+        for Slice { good, total } in &ledger.slices {
+            match runs.last_mut() {
+                Some(last) if (last.0, last.1) == (*good, *total) => last.2 += 1,
+                _ => runs.push((*good, *total, 1)),
+            }
+        }
+        let Ledger { window_ms, max, newest, .. } = ledger;
+        Self { window_ms, max, newest, runs }
+    }
+}
+
 /// The windows of one period; the newest is the last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub struct Ledger {
     window_ms: u64,
     max: u64,
@@ -123,6 +187,31 @@ impl Ledger {
             kept.total = kept.total.saturating_add(slice.total);
         }
         true
+    }
+
+    /// When the newest window that it has ends; nothing when it has none.
+    #[must_use]
+    pub fn recorded_until(&self) -> Option<Timestamp> {
+        let end = self.newest.saturating_add(1).saturating_mul(self.window_ms);
+        (!self.slices.is_empty()).then(|| Timestamp::from_millis(end))
+    }
+
+    /// Its windows as runs of equal ones, the oldest first.
+    #[must_use]
+    pub fn runs(&self) -> Vec<Run> {
+        let moment = |number: u64| Timestamp::from_millis(number * self.window_ms);
+        let mut runs: Vec<Run> = Vec::new();
+        for (slice, number) in self.slices.iter().zip(self.oldest()..) {
+            match runs.last_mut() {
+                Some(last) if last.slice == *slice => last.until = moment(number + 1),
+                _ => runs.push(Run {
+                    from: moment(number),
+                    until: moment(number + 1),
+                    slice: *slice,
+                }),
+            }
+        }
+        runs
     }
 
     /// The last windows up to now that `back` touches, as far as there are any since the first

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dwcp_types::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Counting, Definition, Ledger, Sum, WHOLE_PPM, millis};
@@ -24,7 +25,7 @@ const ONE: u64 = 1_000;
 const WARNING_PPM: u64 = 500_000;
 
 /// Whether a promise is kept (DETAILS 2.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Nothing was measured.
@@ -218,7 +219,7 @@ fn percent(ppm: u64) -> String {
 }
 
 /// Thousandths as a number: `14.4`.
-fn thousandths(milli: u64) -> String {
+pub(super) fn thousandths(milli: u64) -> String {
     with_decimals(milli / 1_000, &format!("{:03}", milli % 1_000))
 }
 
@@ -237,7 +238,7 @@ fn days(span: Duration) -> String {
 }
 
 /// `2 h 5 min`.
-fn hours(span: Duration) -> String {
+pub(super) fn hours(span: Duration) -> String {
     let minutes = span.as_secs() / 60;
     match (minutes / 60, minutes % 60) {
         (0, 0) => format!("{} s", span.as_secs()),

@@ -14,7 +14,9 @@ const WINDOW: u64 = 5 * MINUTE;
 fn definition(days: u64, compliance_ppm: u32, counting: Counting) -> Definition {
     Definition {
         id: "sla-latency-001".to_owned(),
-        metric: "p99_latency".to_owned(),
+        name: "P99 Latency".to_owned(),
+        metric: Metric::P99Latency,
+        region: None,
         operator: Operator::LessThan,
         target_milli: 100_000,
         counting,
@@ -285,5 +287,61 @@ proptest! {
             prop_assert!(seen.sum.windows() <= of.windows());
             prop_assert!(seen.compliance_ppm.is_none_or(|share| share <= WHOLE_PPM));
         }
+    }
+}
+
+#[test]
+fn a_name_a_target_or_a_window_that_is_none_is_refused() {
+    let wrong = |change: fn(&mut Definition)| {
+        let mut of = of_the_source();
+        change(&mut of);
+        of.check().unwrap_err()
+    };
+    assert_eq!(wrong(|of| of.id = String::new()), Wrong::Name);
+    assert_eq!(wrong(|of| of.id = "a/b".to_owned()), Wrong::Name);
+    assert_eq!(wrong(|of| of.name = " ".to_owned()), Wrong::Name);
+    assert_eq!(wrong(|of| of.name = "a\nb".to_owned()), Wrong::Name);
+    assert_eq!(wrong(|of| of.target_milli = 0), Wrong::Target);
+    assert_eq!(wrong(|of| of.window = Duration::from_secs(25)), Wrong::Window);
+    assert_eq!(of_the_source().check(), Ok(()));
+}
+
+#[test]
+fn a_stored_ledger_of_foreign_bytes_has_its_bounds() {
+    let read = |runs: &str| {
+        let text = format!(r#"{{"window_ms":10000,"max":3,"newest":9,"runs":{runs}}}"#);
+        serde_json::from_str::<Ledger>(&text)
+    };
+    assert!(read("[[1,1,3]]").is_ok());
+    for wrong in ["[[1,1,4]]", "[[2,1,1]]", "[[1,1,18446744073709551615],[1,1,9]]"] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_stored_ledger_comes_back_and_its_runs_are_its_windows(
+        windows in prop::collection::vec((0_u64..40, any::<bool>()), 1..60)
+    ) {
+        let of = of_the_source();
+        let (mut ledger, mut kept) = (Ledger::new(&of), BTreeMap::new());
+        for (number, holds) in windows {
+            let slice = Slice::of_value(holds);
+            ledger.record(at(number * WINDOW), slice);
+            let sum: &mut Slice = kept.entry(number).or_default();
+            (sum.good, sum.total) = (sum.good + slice.good, sum.total + slice.total);
+        }
+        let text = serde_json::to_string(&ledger).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Ledger>(&text).unwrap(), &ledger);
+        let mut from_runs = BTreeMap::new();
+        for run in ledger.runs() {
+            let numbers = run.from.as_millis() / WINDOW..run.until.as_millis() / WINDOW;
+            from_runs.extend(numbers.map(|number| (number, run.slice)));
+        }
+        let last = *kept.keys().last().unwrap();
+        let end = ledger.recorded_until().map(Timestamp::as_millis);
+        prop_assert_eq!(end, Some((last + 1) * WINDOW));
+        from_runs.retain(|_, slice| slice.total > 0);
+        prop_assert_eq!(from_runs, kept);
     }
 }
