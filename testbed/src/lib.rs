@@ -36,7 +36,7 @@ pub use federation::Federation;
 pub use layout::{guest_image, program, workspace};
 pub use plan::{HostPlan, Plan, RegionPlan};
 pub use process::{Ended, Process, arguments_of};
-pub use prometheus::{Prometheus, Promtool};
+pub use prometheus::{Alertmanager, Prometheus, Promtool};
 pub use receiver::{Answers, Received, Receiver};
 pub use state_door::{add, content, elements, increment, remove, report_of, set};
 pub use wait::{PATIENCE, until};

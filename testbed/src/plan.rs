@@ -148,6 +148,8 @@ pub struct Plan {
     lease_s: Option<u64>,
     /// Who is told of incidents, and where the secret of both is.
     receiver: Option<(String, std::path::PathBuf)>,
+    /// What is promised of regions, looked at each second.
+    slas: Vec<Value>,
     /// What runs in place of QEMU.
     pub(crate) qemu: Option<std::path::PathBuf>,
     /// Mebibytes of the small disk that every daemon and agent has; none: the machine's.
@@ -190,6 +192,7 @@ impl Plan {
             links: None,
             lease_s: None,
             receiver: None,
+            slas: Vec::new(),
             qemu: None,
             disk_mib: None,
             own_clocks: false,
@@ -283,6 +286,13 @@ impl Plan {
         self
     }
 
+    /// Promising these `sla_definitions`, with a look at them each second.
+    #[must_use]
+    pub fn promising(mut self, slas: Vec<Value>) -> Self {
+        self.slas = slas;
+        self
+    }
+
     /// With leases of so many seconds, for a machine that is late.
     #[must_use]
     pub const fn leased_for(mut self, seconds: u64) -> Self {
@@ -353,7 +363,12 @@ impl Plan {
     fn monitoring(&self) -> Value {
         let hook = |(url, secret_file): &(String, std::path::PathBuf)| json!({ "url": url, "secret_file": secret_file });
         let hooks: Vec<_> = self.receiver.iter().map(hook).collect();
-        json!({ "webhooks": hooks })
+        let mut monitoring = json!({ "webhooks": hooks });
+        if !self.slas.is_empty() {
+            monitoring["sla_definitions"] = Value::Array(self.slas.clone());
+            monitoring["interval"] = json!("1s");
+        }
+        monitoring
     }
 
     fn failover(&self) -> Value {

@@ -1,4 +1,4 @@
-//! A real Prometheus that reads a federation's daemons, and its tool.
+//! A real Prometheus that reads a federation's daemons, its tool, and an Alertmanager.
 //!
 //! Where it is not installed there is none, and the reason is printed.
 
@@ -25,7 +25,7 @@ impl Promtool {
     /// printed.
     #[must_use]
     pub fn find() -> Option<Self> {
-        program("promtool").map(Self)
+        program("prometheus", "promtool").map(Self)
     }
 
     /// Runs it with these arguments.
@@ -64,15 +64,33 @@ impl Prometheus {
     ///
     /// When it does not come up.
     pub async fn start(federation: &Federation) -> Option<Self> {
-        let (server, tool) = (program("prometheus")?, Promtool::find()?);
+        let rules = workspace().join("deploy/prometheus/rules.yml");
+        Self::start_by(federation, &rules, None).await
+    }
+
+    /// The same by other rules, and telling an Alertmanager.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub async fn start_by(
+        federation: &Federation,
+        rules: &Path,
+        alertmanager: Option<&Alertmanager>,
+    ) -> Option<Self> {
+        let (server, tool) = (program("prometheus", "prometheus")?, Promtool::find()?);
         let claim = Claim::new(1);
         let address = claim.socket(0);
         let folder = federation.folder().join("prometheus");
         let config = folder.join("prometheus.yml");
         fs::create_dir_all(&folder).expect("a folder can be made");
-        let text = serde_json::to_string(&Self::config(federation, &folder));
-        fs::write(&config, text.expect("it is JSON, which is YAML"))
-            .expect("a file can be written");
+        let mut described = Self::config(federation, &folder, rules);
+        if let Some(alertmanager) = alertmanager {
+            let targets = json!([{ "targets": [alertmanager.address] }]);
+            let told = json!([{ "static_configs": targets }]);
+            described["alerting"] = json!({ "alertmanagers": told });
+        }
+        write(&config, &described);
         let args = vec![
             format!("--config.file={}", config.display()),
             format!("--storage.tsdb.path={}", folder.join("data").display()),
@@ -87,7 +105,7 @@ impl Prometheus {
         Some(started)
     }
 
-    fn config(federation: &Federation, folder: &Path) -> Value {
+    fn config(federation: &Federation, folder: &Path, rules: &Path) -> Value {
         let who = Identity::Monitor("prometheus".to_owned());
         let issued =
             federation.ca().issue(&who, &[], NODE_LIFETIME, SystemClock::new().now());
@@ -100,7 +118,7 @@ impl Prometheus {
         let targets: Vec<String> = sockets.collect();
         json!({
             "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
-            "rule_files": [workspace().join("deploy/prometheus/rules.yml")],
+            "rule_files": [rules],
             "scrape_configs": [{
                 "job_name": "dwcp",
                 "scheme": "https",
@@ -126,13 +144,66 @@ impl Prometheus {
     }
 }
 
-fn program(name: &str) -> Option<PathBuf> {
+/// An Alertmanager that runs, tuned to tell at once.
+#[derive(Debug)]
+pub struct Alertmanager {
+    // Ends before its folder goes.
+    _process: Process,
+    address: String,
+    _claim: Claim,
+}
+
+impl Alertmanager {
+    /// Tells this webhook, with its files in a folder; nothing where it is not installed.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(folder: &Path, webhook: &str) -> Option<Self> {
+        let name = "prometheus-alertmanager";
+        let server = program(name, name)?;
+        let claim = Claim::new(1);
+        let address = claim.socket(0).to_string();
+        let config = folder.join("alertmanager.yml");
+        let receiver = json!({
+            "name": "it",
+            "webhook_configs": [{ "url": webhook, "send_resolved": true }],
+        });
+        let route = json!({
+            "receiver": "it",
+            "group_by": ["..."],
+            "group_wait": "0s",
+            "group_interval": "1s",
+        });
+        write(&config, &json!({ "route": route, "receivers": [receiver] }));
+        let args = vec![
+            format!("--config.file={}", config.display()),
+            format!("--storage.path={}", folder.join("alertmanager").display()),
+            format!("--web.listen-address={address}"),
+            "--cluster.listen-address=".to_owned(),
+        ];
+        let log = folder.join("alertmanager.log");
+        let mut process = Process::new("alertmanager", &server, args, log);
+        process.start();
+        Some(Self { _process: process, address, _claim: claim })
+    }
+}
+
+/// Writes a configuration: JSON is YAML.
+fn write(path: &Path, config: &Value) {
+    let text = serde_json::to_string(config).expect("a value can be written");
+    fs::write(path, text).expect("a file can be written");
+}
+
+/// A program of a package, where it is installed or unpacked.
+fn program(package: &str, name: &str) -> Option<PathBuf> {
     // Where `./dwcp` unpacks it.
-    let unpacked = workspace().join("target/prometheus/usr/bin");
+    let unpacked = workspace().join("target").join(package).join("usr/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = std::iter::once(unpacked).chain(std::env::split_paths(&path));
     let found = folders.find(|folder| folder.join(name).is_file());
     found.map(|folder| folder.join(name)).or_else(|| {
-        skip("Prometheus is not installed; `./dwcp test` gets it where it can")
+        skip(&format!("{name} is not installed; `./dwcp test` gets it where it can"))
     })
 }

@@ -13,6 +13,7 @@ mod federation;
 mod inventory;
 mod latency;
 mod mesh;
+mod monitor;
 mod moves;
 mod nanos;
 mod placement;
@@ -42,6 +43,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("failover", failover::measure),
     ("inventory", inventory::measure),
     ("mesh", mesh::measure),
+    ("monitor", monitor::measure),
     ("moves", moves::measure),
     ("placement", placement::measure),
     ("routing", routing::measure),

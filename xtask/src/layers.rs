@@ -225,6 +225,7 @@ const LAYERS: &[Layer] = &[
         ours: &[
             "dwcp-types",
             "dwcp-controller",
+            "dwcp-monitor",
             "dwcp-router",
             "dwcp-edge",
             "dwcp-runtime",

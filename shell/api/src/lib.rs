@@ -1,6 +1,6 @@
 //! The HTTP API: operations, wire types, the OpenAPI document and the typed client.
 //!
-//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `monitoring`, `routing`, `state`), what daemons ask of each other
+//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `measured`, `monitoring`, `routing`, `sla`, `state`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
@@ -9,6 +9,7 @@ mod error;
 pub mod evacuation;
 pub mod failover;
 pub mod host;
+pub mod measured;
 pub mod migration;
 pub mod monitoring;
 mod openapi;
@@ -18,6 +19,7 @@ pub mod peer;
 pub mod public;
 pub mod routing;
 mod server;
+pub mod sla;
 pub mod state;
 
 pub use client::{AddressError, CallError, Client};

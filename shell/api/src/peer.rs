@@ -2,6 +2,7 @@
 
 use dwcp_controller::liveness::View;
 use dwcp_controller::ownership::{ClientToken, DecisionSummary, Recovered, VmRecord};
+use dwcp_monitor::digest::Digest;
 use dwcp_types::{
     Epoch, HostId, Mib, Micros, PlacementRequest, RegionId, ReservationId, Timestamp,
     VmId, ZoneId,
@@ -32,6 +33,21 @@ pub struct ReportParams {
     pub after: u64,
     /// How long to wait for news, in milliseconds.
     pub wait_ms: u64,
+    /// The life of the newest digest that the reader has; 0 at first.
+    #[serde(default)]
+    pub digest_life: u64,
+    /// Its number; 0 at first.
+    #[serde(default)]
+    pub digest_seq: u64,
+}
+
+/// A digest on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DigestReport {
+    /// How long ago it was made, in milliseconds, by a clock that nobody sets.
+    pub age_ms: u64,
+    /// It.
+    pub digest: Digest,
 }
 
 /// What a region says of itself.
@@ -54,6 +70,10 @@ pub struct RegionReport {
     /// How long it takes to its peers and back, where lines to them measure that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trips: Vec<PeerTrip>,
+    /// What the region says of itself every 10 s, as far as the reader has not heard it; the
+    /// oldest first.
+    #[serde(default)]
+    pub digests: Vec<DigestReport>,
     /// VMs whose observation changed.
     pub changed: Vec<InstanceReport>,
     /// VMs that are not observed any more.

@@ -18,6 +18,7 @@ use dwcp_controller::ownership::{ClientToken, Replica};
 
 use crate::NoParams;
 use crate::host::InstanceReport;
+use crate::measured::Together;
 use crate::operations;
 
 /// Most VMs in one page of a list.
@@ -397,8 +398,12 @@ pub struct StatusReply {
     pub throughput_milli_rps: u64,
     /// Share of those requests that failed through our fault; nothing before the first.
     pub error_rate: Option<Bps>,
-    /// Share of the last hour's checks in which every region was heard from in time.
+    /// Share of what service levels measured that kept its target; where none is defined, of the
+    /// last hour's checks in which every region was heard from in time.
     pub sla_compliance: Option<Bps>,
+    /// Percentiles of the latency over all regions, merged and so weighted by requests (F68).
+    #[serde(default)]
+    pub latency: Together,
     /// Each region.
     pub regions: Vec<RegionStatus>,
 }

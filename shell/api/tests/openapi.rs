@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use dwcp_api::{
-    Described, document, engine, evacuation, failover, host, migration, monitoring, peer,
-    public, routing, state,
+    Described, document, engine, evacuation, failover, host, measured, migration,
+    monitoring, peer, public, routing, sla, state,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -29,7 +29,9 @@ fn the_operators_document_is_current() {
     described.extend(state::described());
     described.extend(migration::described());
     described.extend(evacuation::described());
+    described.extend(measured::described());
     described.extend(monitoring::described());
+    described.extend(sla::described());
     described.extend(routing::described());
     compare("dwcp-v1.json", "DWCP Federation", &described);
 }

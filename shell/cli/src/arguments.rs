@@ -23,7 +23,10 @@ pub(crate) use failover::{FailoverArgs, FailoverCommand};
 pub(crate) use migrate::{
     BeginArgs, MigrateArgs, MigrateCommand, QueueArgs, StatusOfArgs,
 };
-pub(crate) use monitoring::{CreateIncidentArgs, IncidentsCommand, MonitoringCommand};
+pub(crate) use monitoring::{
+    CreateIncidentArgs, CreateSlaArgs, HistoryArgs, IncidentsCommand, MetricsCommand,
+    MonitoringCommand, ReportFormat, SlaArgs, SlaCommand, SlaReportArgs,
+};
 pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
     ExplainArgs, LimitArgs, OnRegionLossArg, PlaceArgs, RequestArgs, SizeArgs,

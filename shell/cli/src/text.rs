@@ -193,6 +193,30 @@ pub(crate) fn lines_plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
+/// Thousandths of a unit as a number: `99.95`, `100`.
+pub(crate) fn thousandths(milli: u64) -> String {
+    let (whole, rest) = (milli / 1_000, milli % 1_000);
+    if rest == 0 {
+        return whole.to_string();
+    }
+    let number = format!("{whole}.{rest:03}");
+    number.trim_end_matches('0').to_owned()
+}
+
+/// Thousandths of a unit with it, or a dash: `99.95 %`.
+pub(crate) fn measured(milli: Option<u64>, unit: &str) -> String {
+    milli.map_or_else(
+        || "-".to_owned(),
+        |milli| format!("{} {unit}", thousandths(milli)).trim_end().to_owned(),
+    )
+}
+
+/// Parts per million as per cent, to a thousandth of one: `99.652 %`. Rounded down, so that
+/// what is not all never looks like all.
+pub(crate) fn percent_ppm(ppm: u64) -> String {
+    format!("{} %", thousandths(ppm / 10))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,13 @@
 mod evacuate;
 mod event;
 mod failover;
+mod measured;
 mod migrate;
 mod monitoring;
 mod place;
 mod region;
 mod routing;
+mod sla;
 mod state;
 mod status;
 mod vm;
@@ -17,6 +19,7 @@ pub(crate) use event::events;
 pub(crate) use failover::{
     failover_history, failover_log, failover_plan, failover_status,
 };
+pub(crate) use measured::{history, history_csv, metrics};
 pub(crate) use migrate::{begun, migration, migrations};
 pub(crate) use monitoring::{incident, incidents};
 pub(crate) use place::{explanation, placed, refusal, still_there};
@@ -24,6 +27,10 @@ pub(crate) use region::{capacity, region, regions};
 pub(crate) use routing::{
     routing_config, routing_decision, routing_endpoints, routing_explained,
     routing_factors, routing_latency, routing_replay, routing_scores,
+};
+pub(crate) use sla::{
+    sla_created, sla_csv, sla_deleted, sla_explained, sla_history, sla_json,
+    sla_markdown, sla_status, slas,
 };
 pub(crate) use state::{
     conflicts, key, key_changes, key_written, keys, lag_matrix, latency_matrix, policies,

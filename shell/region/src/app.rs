@@ -34,10 +34,11 @@ use tracing::{error, info, warn};
 
 use self::background::{announce, policy, record, show_books};
 use self::guard::Guard;
-use self::places::{address, no_endpoint, region_spec};
+use self::places::{address, client_of, no_endpoint, peers, region_spec};
 use self::planes::{Drain, Planes};
 use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
+use crate::chronicle::{self, Chronicle};
 use crate::claims::Claims;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineKind, Federation, RegionSpec};
@@ -324,6 +325,7 @@ struct Core {
     mirror: Arc<Mirror>,
     world: Arc<World>,
     meter: Arc<Meter>,
+    chronicle: Arc<Chronicle>,
     metrics: Arc<Metrics>,
     log: Arc<ReportLog<VmId, Arc<InstanceReport>>>,
     fleet: Arc<FleetKeeper>,
@@ -368,9 +370,12 @@ impl Core {
         let guard = Guard::of(&federation);
         let router = Router::new(&federation, &region, &inventory, &engine, &metrics);
         let seen = guard.wardship.is_some().then(|| guard.seen.subscribe());
-        let around = Around::new((&inventory, &engine, &metrics), seen, state);
+        let interval = federation.monitoring.interval;
+        let chronicle = Chronicle::new(region.clone(), interval, clock.clone());
+        let around =
+            Around::new((&inventory, &engine, &metrics), (seen, &chronicle), state);
+        let incidents = Incidents::new(&federation, &region, around)?;
         Ok(Self {
-            incidents: Incidents::new(&federation, &region, around)?,
             policy: policy(&federation),
             reservations,
             router,
@@ -380,7 +385,7 @@ impl Core {
                 region.clone(),
                 engine_view.clone(),
                 inventory.clone(),
-                meter.clone(),
+                (meter.clone(), chronicle.clone(), incidents.clone()),
                 clock.clone(),
             ),
             log: Arc::new(ReportLog::new(clock.now().as_millis())),
@@ -396,6 +401,8 @@ impl Core {
             mirror,
             world,
             meter,
+            chronicle,
+            incidents,
             metrics,
             fleet,
             committer,
@@ -440,8 +447,12 @@ impl Core {
             spawn(tasks, "the rescuer", rescuer.run());
         }
         for (peer, client) in &self.peers {
-            let (world, clock) = (self.world.clone(), self.clock.clone());
-            let follow = peer_link::follow(peer.clone(), client.clone(), world, clock);
+            let follow = peer_link::follow(
+                peer.clone(),
+                client.clone(),
+                (self.world.clone(), self.chronicle.clone()),
+                self.clock.clone(),
+            );
             spawn(tasks, "a peer's link", follow);
         }
     }
@@ -546,10 +557,13 @@ impl Core {
             seen: self.guard.seen.subscribe(),
             reach: self.reach(),
             meter: self.meter.clone(),
+            chronicle: self.chronicle.clone(),
             clock: self.clock.clone(),
         });
-        let incidents = incidents::routes(&self.incidents);
-        public_api::routes(&public).merge(peer_api::routes(&peer)).merge(incidents)
+        public_api::routes(&public)
+            .merge(peer_api::routes(&peer))
+            .merge(incidents::routes(&self.incidents))
+            .merge(chronicle::routes(&self.measured()))
     }
 }
 
@@ -569,24 +583,4 @@ fn spawn(
 async fn complain(ended: impl Future<Output = String> + Send) {
     let reason = ended.await;
     error!(%reason, "the daemon cannot go on");
-}
-
-/// The client of one region's daemon.
-fn client_of(
-    federation: &Federation,
-    net: &Net,
-    region: &RegionId,
-) -> anyhow::Result<Client> {
-    let spec = federation.region(region).ok_or_else(|| no_endpoint(region))?;
-    let (_, client) = net.region(spec)?.ok_or_else(|| no_endpoint(region))?;
-    Ok(client)
-}
-
-fn peers(
-    federation: &Federation,
-    own: &RegionId,
-    net: &Net,
-) -> anyhow::Result<BTreeMap<RegionId, Client>> {
-    let others = federation.regions.iter().filter(|spec| spec.region.id != *own);
-    others.filter_map(|spec| net.region(spec).transpose()).collect()
 }

@@ -21,16 +21,19 @@ mod board;
 mod door;
 mod duty;
 mod notifier;
+mod promises;
 mod senses;
+mod sla_door;
 
-pub(crate) use door::routes;
+pub(crate) use promises::SlaLevel;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dwcp_api::ErrorCode;
+use dwcp_api::{ErrorCode, Routes};
 use dwcp_monitor::incident::{Book, Refused};
+use dwcp_monitor::sla::Definition;
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::{
     Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
@@ -41,6 +44,7 @@ use tokio::sync::watch;
 use self::board::{Board, HEAD_KEY, Head, incident_key};
 use self::notifier::Notifier;
 use self::senses::Senses;
+use crate::chronicle::Chronicle;
 use crate::commit::stored;
 use crate::config::Federation;
 use crate::inventory::Inventory;
@@ -52,9 +56,16 @@ use crate::warden::Seen;
 const ATTEMPTS_MAX: u32 = 8;
 /// How long the own copy may take to show what was written.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is noted who is heard: as often as silence is looked at.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
 /// Operations and bytes of one transaction: within the engine's 128 and 1.5 MiB.
 const OPS_MAX: usize = 100;
 const BYTES_MAX: usize = 1 << 20;
+
+/// The operator's routes.
+pub(crate) fn routes(api: &Arc<Incidents>) -> Routes {
+    door::routes(api).merge(sla_door::routes(api))
+}
 
 /// Everything about incidents in one daemon.
 #[derive(Debug)]
@@ -65,7 +76,10 @@ pub(crate) struct Incidents {
     senses: Senses,
     notifier: Notifier,
     metrics: Arc<Metrics>,
+    chronicle: Arc<Chronicle>,
     clock: Arc<dyn Clock>,
+    /// What the file promises.
+    slas: Vec<Definition>,
     /// How often health and replication are read.
     interval: Duration,
 }
@@ -96,21 +110,22 @@ pub(crate) struct Around<'a> {
     engine: &'a Arc<dyn StrongEngine>,
     metrics: &'a Arc<Metrics>,
     seen: Option<watch::Receiver<Arc<Seen>>>,
+    chronicle: &'a Arc<Chronicle>,
     state: Option<Arc<StateApi>>,
 }
 
 impl<'a> Around<'a> {
     /// `seen`: what the warden sees, where leases are kept; `state`: the replica, where one is.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         (inventory, engine, metrics): (
             &'a Inventory,
             &'a Arc<dyn StrongEngine>,
             &'a Arc<Metrics>,
         ),
-        seen: Option<watch::Receiver<Arc<Seen>>>,
+        (seen, chronicle): (Option<watch::Receiver<Arc<Seen>>>, &'a Arc<Chronicle>),
         state: Option<Arc<StateApi>>,
     ) -> Self {
-        Self { inventory, engine, metrics, seen, state }
+        Self { inventory, engine, metrics, seen, chronicle, state }
     }
 }
 
@@ -125,7 +140,7 @@ impl Incidents {
         region: &RegionId,
         around: Around<'_>,
     ) -> anyhow::Result<Arc<Self>> {
-        let Around { inventory, engine, metrics, seen, state } = around;
+        let Around { inventory, engine, metrics, seen, chronicle, state } = around;
         let notifier = Notifier::new(federation).context("in `monitoring.webhooks`")?;
         let clock = inventory.clock.clone();
         let inventory = inventory.clone();
@@ -136,7 +151,9 @@ impl Incidents {
             senses: Senses { region: region.clone(), inventory, seen, state },
             notifier,
             metrics: metrics.clone(),
+            chronicle: chronicle.clone(),
             clock,
+            slas: federation.monitoring.slas.clone(),
             interval: federation.monitoring.interval,
         }))
     }
@@ -144,6 +161,18 @@ impl Incidents {
     /// Keeps the own copy true, for ever.
     pub(crate) async fn follow(self: Arc<Self>) {
         self.board.follow(self.engine.as_ref()).await;
+    }
+
+    /// Notes in the history, for ever, whom a majority hears.
+    pub(crate) async fn listen(self: Arc<Self>) {
+        let mut look = tokio::time::interval(LISTEN_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            for (region, heard) in self.senses.heard() {
+                self.chronicle.observe(&region, heard);
+            }
+        }
     }
 
     /// Changes the book as it is known here, when nobody else did meanwhile, and waits until the

@@ -7,6 +7,7 @@ mod app;
 mod bind;
 pub mod books;
 pub mod capacity;
+pub mod chronicle;
 pub mod claims;
 pub mod commit;
 pub mod config;

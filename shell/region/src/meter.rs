@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use dwcp_api::peer::MeterReading;
+use dwcp_monitor::digest::{Recorder, Sketch};
 use dwcp_runtime::clock::Clock;
 
 /// Length of the window that the rate is read from.
@@ -19,6 +20,20 @@ struct Counts {
     total: MeterReading,
     window: u64,
     in_window: (u64, u64),
+    /// Requests and errors as of the last digest, and latencies since.
+    told: (u64, u64),
+    since: Recorder,
+}
+
+/// What was counted between two digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// Requests answered.
+    pub requests: u64,
+    /// Those that failed through our fault.
+    pub errors: u64,
+    /// How long they took.
+    pub latency: Sketch,
 }
 
 /// The counts since this daemon started.
@@ -38,6 +53,20 @@ impl Meter {
         counts.total.errors += u64::from(failed);
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         counts.total.busy_us = counts.total.busy_us.saturating_add(took);
+        counts.since.record(took);
+    }
+
+    /// What was counted since this was asked last, for a digest.
+    pub fn since(&self) -> Since {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (requests, errors) = (counts.total.requests, counts.total.errors);
+        let (told_requests, told_errors) =
+            std::mem::replace(&mut counts.told, (requests, errors));
+        Since {
+            requests: requests - told_requests,
+            errors: errors - told_errors,
+            latency: counts.since.take(),
+        }
     }
 
     /// The counts as of `now`.
@@ -104,5 +133,23 @@ mod tests {
         assert_eq!(reading.requests_last_minute, 10);
         assert_eq!((reading.requests, reading.errors, reading.busy_us), (10, 1, 20_000));
         assert_eq!(meter.read(at(180)).requests_last_minute, 0);
+    }
+
+    #[test]
+    fn what_goes_into_one_digest_is_not_in_the_next() {
+        let meter = Meter::default();
+        let mut sum = (0, 0, Sketch::default());
+        for round in 0..5 {
+            for request in 0..round {
+                meter.count(at(round), Duration::from_millis(request), request == 1);
+            }
+            let since = meter.since();
+            assert_eq!((since.requests, since.latency.count()), (round, round));
+            sum = (sum.0 + since.requests, sum.1 + since.errors, sum.2);
+            sum.2.merge(&since.latency);
+        }
+        let all = meter.read(at(9));
+        assert_eq!((sum.0, sum.1, sum.2.count()), (all.requests, all.errors, 10));
+        assert_eq!(all.errors, 3);
     }
 }

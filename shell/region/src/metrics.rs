@@ -21,6 +21,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::incidents::SlaLevel;
+
 /// Buckets of a replication's time, in milliseconds (DETAILS 2.2: 10 to 5,000; finer below, for
 /// regions that are near).
 const SYNC_MS: [f64; 11] =
@@ -393,4 +395,27 @@ fn resolution(became: &str) -> &str {
         "siblings" => "vector_clock_concurrent",
         other => other,
     }
+}
+
+/// What is promised of each region and how much of it was kept, as this daemon observes it: a
+/// region that is dead says nothing of itself (F64).
+pub(crate) fn show_levels(all: &mut Registry, levels: &[SlaLevel]) {
+    let compliance =
+        Family::<[(&'static str, String); 3], Gauge<f64, AtomicU64>>::default();
+    let promised =
+        Family::<[(&'static str, String); 3], Gauge<f64, AtomicU64>>::default();
+    for level in levels {
+        let labels = [
+            ("region", level.region.to_string()),
+            ("sla_type", level.metric.kind().to_owned()),
+            ("sla_id", level.id.clone()),
+        ];
+        let percent = |ppm: u32| f64::from(ppm) / 1e4;
+        compliance.get_or_create(&labels).set(percent(level.compliance_ppm));
+        promised.get_or_create(&labels).set(percent(level.promised_ppm));
+    }
+    let help = "Good by measured of a service level in its period (O28)";
+    all.register("sla_compliance_percent", help, compliance);
+    let help = "How much of it is promised to be good";
+    all.register("sla_promised_percent", help, promised);
 }

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::bind::bind;
 use crate::books::Shown;
+use crate::chronicle::Chronicle;
 use crate::local_guests::LocalGuests;
 use crate::meter::Meter;
 use crate::migrate::Reach;
@@ -57,6 +58,8 @@ pub struct PeerApi {
     pub reach: Reach,
     /// Its requests.
     pub meter: Arc<Meter>,
+    /// What it says of itself.
+    pub chronicle: Arc<Chronicle>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -99,7 +102,8 @@ impl PeerApi {
         params: ReportParams,
         (): (),
     ) -> Result<RegionReport, ApiError> {
-        let ReportParams { incarnation, begun, after, wait_ms } = params;
+        let ReportParams { incarnation, begun, after, wait_ms, digest_life, digest_seq } =
+            params;
         let cursor = Cursor { incarnation, begun, after };
         let patience = Duration::from_millis(wait_ms.min(REPORT_WAIT_MAX_MS));
         let mut hosts = self.hosts.clone();
@@ -124,6 +128,7 @@ impl PeerApi {
             hosts,
             meter: self.meter.read(now),
             trips,
+            digests: self.chronicle.since(digest_life, digest_seq),
             changed: page.changed.iter().map(|guest| guest.as_ref().clone()).collect(),
             removed: page.removed,
         })

@@ -12,6 +12,7 @@ use dwcp_runtime::clock::Clock;
 use dwcp_types::RegionId;
 use tracing::{info, warn};
 
+use crate::chronicle::Chronicle;
 use crate::trips;
 use crate::world::World;
 
@@ -33,16 +34,18 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub async fn follow(
     region: RegionId,
     client: Client,
-    world: Arc<World>,
+    (world, chronicle): (Arc<World>, Arc<Chronicle>),
     clock: Arc<dyn Clock>,
 ) {
     let client = client.with_call_time_max(REPORT_TIME_MAX);
     let mut at = ReportParams::default();
     let mut answers = false;
     loop {
+        (at.digest_life, at.digest_seq) = chronicle.cursor(&region);
         at.wait_ms = u64::try_from(REPORT_WAIT.as_millis()).unwrap_or(u64::MAX);
         match client.call::<GetRegionReport>(&at, &()).await {
-            Ok(report) => {
+            Ok(mut report) => {
+                chronicle.hear(&region, std::mem::take(&mut report.digests));
                 if !answers {
                     info!(%region, "a region answers");
                 }

@@ -15,8 +15,9 @@ use dwcp_runtime::tls::Identity;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+use crate::incidents::Incidents;
 use crate::inventory::Inventory;
-use crate::metrics::{Metrics, regions};
+use crate::metrics::{Metrics, regions, show_levels};
 use crate::state::StateApi;
 
 /// What the text says of itself.
@@ -31,6 +32,8 @@ pub(crate) struct Scrape {
     /// None in a region without a replica.
     pub(crate) state: Option<Arc<StateApi>>,
     pub(crate) inventory: Inventory,
+    /// What is promised of regions, and how they fare.
+    pub(crate) incidents: Arc<Incidents>,
     pub(crate) counted: Counted,
 }
 
@@ -54,6 +57,7 @@ impl Scrape {
         self.metrics.register(&mut all);
         self.metrics.show_engine(&mut all, self.inventory.mirror.reachable());
         regions::show(&mut all, &self.inventory.regions());
+        show_levels(&mut all, &self.incidents.levels());
         if let Some(names) = &self.counted.names {
             self.metrics.show_names(&mut all, names);
         }

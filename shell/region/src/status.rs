@@ -10,7 +10,9 @@ use dwcp_api::public::{RegionItem, RegionStatus, StatusReply};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{Bps, HealthState, RegionId, VmPhase};
 
+use crate::chronicle::{Chronicle, OVER};
 use crate::engine::EngineView;
+use crate::incidents::Incidents;
 use crate::inventory::Inventory;
 use crate::meter::Meter;
 
@@ -27,6 +29,8 @@ pub struct Status {
     engine: Arc<EngineView>,
     inventory: Inventory,
     meter: Arc<Meter>,
+    chronicle: Arc<Chronicle>,
+    incidents: Arc<Incidents>,
     checks: Mutex<VecDeque<bool>>,
     clock: Arc<dyn Clock>,
 }
@@ -34,11 +38,11 @@ pub struct Status {
 impl Status {
     /// For one daemon.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         region: RegionId,
         engine: Arc<EngineView>,
         inventory: Inventory,
-        meter: Arc<Meter>,
+        (meter, chronicle, incidents): (Arc<Meter>, Arc<Chronicle>, Arc<Incidents>),
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -46,6 +50,8 @@ impl Status {
             engine,
             inventory,
             meter,
+            chronicle,
+            incidents,
             checks: Mutex::default(),
             clock,
         })
@@ -78,6 +84,7 @@ impl Status {
             count(regions.iter().filter(|region| region.health.state == state).count())
         };
         let meter = self.meters(&items);
+        let ids: Vec<_> = regions.iter().map(|region| region.id.clone()).collect();
         StatusReply {
             answered_by: self.region.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -93,7 +100,8 @@ impl Status {
             throughput_milli_rps: meter.requests_last_minute * 1_000 / 60,
             error_rate: (meter.requests > 0)
                 .then(|| Bps::ratio(meter.errors, meter.requests)),
-            sla_compliance: self.compliance(),
+            sla_compliance: self.incidents.compliance().or_else(|| self.heard_all()),
+            latency: self.chronicle.together(&ids, OVER),
             regions,
         }
     }
@@ -119,7 +127,8 @@ impl Status {
         sum
     }
 
-    fn compliance(&self) -> Option<Bps> {
+    /// The share of checks in which all were heard.
+    fn heard_all(&self) -> Option<Bps> {
         let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = checks.iter().filter(|kept| **kept).count();
         (!checks.is_empty()).then(|| Bps::ratio(count(kept), count(checks.len())))

@@ -67,11 +67,14 @@ engine:
 routing:
   round_trips: stated
 
-# How often health and replication are looked at, and who is told of incidents.
+# How often health and replication are looked at, who is told of incidents, and what is promised
+# of each region.
 monitoring:
   interval: 10s
   webhooks: []
   # - { url: https://example.com/incidents, name: pager, secret_file: /etc/dwcp/pager.secret, min_severity: high }
+  # sla_definitions:
+  #   - { id: sla-latency-001, name: P99 Latency, metric: p99_latency, target: 100, operator: less_than, compliance: 99.9, severity: high, window: 5m, period: 30d }
 ";
 
 /// The whole file.

@@ -1,10 +1,16 @@
-//! Arguments of `monitoring` (M13 to M15, DETAILS 2.4).
+//! Arguments of `monitoring` (M3 to M8, M13 to M15, O5, DETAILS 2.4).
 
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
+use dwcp_monitor::Metric;
 use dwcp_monitor::incident::{Category, IncidentId, Severity, Status};
+use dwcp_monitor::sla::Operator;
 use dwcp_types::RegionId;
 
 use super::WatchArgs;
+use crate::parse::{duration, thousandths};
 
 /// What is done with monitoring.
 #[derive(Debug, Subcommand)]
@@ -12,6 +18,190 @@ pub(crate) enum MonitoringCommand {
     /// See what is wrong, since when, and who was told; look after it
     #[command(subcommand)]
     Incidents(IncidentsCommand),
+    /// See what is measured of regions, now and before
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
+    /// Promise service levels, and see whether they are kept
+    #[command(subcommand)]
+    Sla(SlaCommand),
+}
+
+/// What is done with measurements.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MetricsCommand {
+    /// Show every region's values, and the latency over all together
+    Show(ShowMetricsArgs),
+    /// Show one value of one region over time; what was not measured is a gap
+    #[command(alias = "query")]
+    History(HistoryArgs),
+}
+
+/// Arguments of `metrics show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowMetricsArgs {
+    /// Only of this region
+    #[arg(long)]
+    pub(crate) region: Option<RegionId>,
+    /// Over the last time, such as 5m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
+    pub(crate) over: Duration,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// Arguments of `metrics history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Of which region
+    #[arg(long)]
+    pub(crate) region: RegionId,
+    /// Of what
+    #[arg(long, value_parser = metric())]
+    pub(crate) metric: Metric,
+    /// How far back: 2h is kept by 10 s, 7d by the minute, 90d by five
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h")]
+    pub(crate) range: Duration,
+    /// Every point as comma-separated values
+    #[arg(long)]
+    pub(crate) csv: bool,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// What is done with service levels.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlaCommand {
+    /// Promise one
+    Create(CreateSlaArgs),
+    /// List what is promised
+    List(SlaArgs),
+    /// Show whether it is kept, in each region
+    Status(SlaArgs),
+    /// Print the arithmetic of each figure
+    Explain(SlaArgs),
+    /// Show when one was kept, when not, and when nothing was measured
+    History(SlaHistoryArgs),
+    /// Print a report of all of them
+    Report(SlaReportArgs),
+    /// Promise one no more, and forget what was measured of it
+    Delete(DeleteSlaArgs),
+}
+
+/// Arguments of `sla create` (O5).
+#[derive(Debug, Args)]
+pub(crate) struct CreateSlaArgs {
+    /// Its name for people
+    #[arg(long)]
+    pub(crate) name: String,
+    /// What is measured
+    #[arg(long, value_parser = metric())]
+    pub(crate) metric: Metric,
+    /// The target, in the metric's unit: ms, %, req/s
+    #[arg(long, value_name = "NUMBER", value_parser = thousandths)]
+    pub(crate) target: u64,
+    /// How values are held against it
+    #[arg(long)]
+    pub(crate) operator: OperatorArg,
+    /// How much must be good, in per cent, such as 99.9
+    #[arg(long, value_name = "PERCENT", value_parser = thousandths, default_value = "99.9")]
+    pub(crate) compliance: u64,
+    /// Over what one value is measured
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
+    pub(crate) window: Duration,
+    /// Over what compliance is promised
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30d")]
+    pub(crate) period: Duration,
+    /// How bad a breach is
+    #[arg(long, default_value = "high")]
+    pub(crate) severity: SeverityArg,
+    /// Only of this region; of each when absent
+    #[arg(long)]
+    pub(crate) region: Option<RegionId>,
+    /// Its id; made from the metric when absent
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+}
+
+/// Arguments of `sla list`, `status` and `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct SlaArgs {
+    /// Only this one, such as sla-latency-001
+    #[arg(value_name = "SLA")]
+    pub(crate) id: Option<String>,
+    /// Only in this region
+    #[arg(long)]
+    pub(crate) region: Option<RegionId>,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// Arguments of `sla history`.
+#[derive(Debug, Args)]
+pub(crate) struct SlaHistoryArgs {
+    /// Which, such as sla-latency-001
+    #[arg(value_name = "SLA")]
+    pub(crate) id: String,
+    /// Where
+    #[arg(long)]
+    pub(crate) region: RegionId,
+}
+
+/// Arguments of `sla report`.
+#[derive(Debug, Args)]
+pub(crate) struct SlaReportArgs {
+    /// Only in this region
+    #[arg(long)]
+    pub(crate) region: Option<RegionId>,
+    /// How it is written
+    #[arg(long, default_value = "markdown")]
+    pub(crate) format: ReportFormat,
+}
+
+/// Arguments of `sla delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteSlaArgs {
+    /// Which, such as sla-latency-001
+    #[arg(value_name = "SLA")]
+    pub(crate) id: String,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// A table to paste
+    Markdown,
+    /// As the API has it
+    Json,
+    /// For a spreadsheet
+    Csv,
+}
+
+/// An operator as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum OperatorArg {
+    /// Values must be less
+    LessThan,
+    /// Values must be more
+    GreaterThan,
+    /// Values must be exactly so
+    Equals,
+}
+
+impl From<OperatorArg> for Operator {
+    fn from(arg: OperatorArg) -> Self {
+        match arg {
+            OperatorArg::LessThan => Self::LessThan,
+            OperatorArg::GreaterThan => Self::GreaterThan,
+            OperatorArg::Equals => Self::Equals,
+        }
+    }
+}
+
+/// A metric by its name; clap lists them and says which is near.
+fn metric() -> impl TypedValueParser<Value = Metric> {
+    PossibleValuesParser::new(Metric::ALL.map(Metric::word))
+        .try_map(|word| word.parse::<Metric>())
 }
 
 /// What is done with incidents.

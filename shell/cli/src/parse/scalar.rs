@@ -14,6 +14,8 @@ const DURATION_MAX: Duration = Duration::from_hours(365 * 24);
 const WATCH_MIN: Duration = Duration::from_millis(200);
 /// Digits after the point of an amount of dollars: the unit is a millionth.
 const MONEY_DECIMALS: usize = 6;
+/// Decimals of a thousandth.
+const THOUSANDTHS_DECIMALS: usize = 3;
 
 /// Reads `500ms`, `30s`, `5m`, `1h` or `7d`.
 ///
@@ -108,6 +110,30 @@ pub(crate) fn dollars(text: &str) -> Result<MicroUsd, String> {
     micros.parse().map(MicroUsd::new).map_err(|_| how())
 }
 
+/// Reads a number with up to three decimals, as thousandths: `100`, `99.95`, `0.1%`.
+///
+/// # Errors
+///
+/// When it is no number, negative, or finer than a thousandth.
+pub(crate) fn thousandths(text: &str) -> Result<u64, String> {
+    let bare = text.trim_end_matches('%');
+    if bare.starts_with('-') {
+        return Err(format!("{text} is negative; ask for 0 or more"));
+    }
+    let how = || format!("{text} is no number; write it like 100 or 99.95");
+    let (whole, decimals) = bare.split_once('.').unwrap_or((bare, "0"));
+    let digits =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) {
+        return Err(how());
+    }
+    if decimals.len() > THOUSANDTHS_DECIMALS {
+        return Err(format!("{text} is finer than a thousandth; round it"));
+    }
+    let milli = format!("{whole}{decimals:0<THOUSANDTHS_DECIMALS$}");
+    milli.parse().map_err(|_| how())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +160,11 @@ mod tests {
         assert!(milliseconds("0").is_err() && milliseconds("50 parsecs").is_err());
         assert_eq!(health_score("80"), Ok(80));
         assert!(health_score("101").is_err() && health_score("-1").is_err());
+        assert_eq!(thousandths("100"), Ok(100_000));
+        assert_eq!(thousandths("99.95%"), Ok(99_950));
+        for wrong in ["-1", "", "1.", ".5", "1.0001", "NaN", "1e3", "1ms"] {
+            assert!(thousandths(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(dollars("0.50"), Ok(MicroUsd::new(500_000)));
         assert_eq!(dollars("$1/h"), Ok(MicroUsd::new(1_000_000)));
         assert!(dollars("-1").unwrap_err().contains("negative"));

@@ -1,5 +1,8 @@
 //! The federation at a glance, in exactly the source's block (O10).
 
+use std::time::Duration;
+
+use dwcp_api::measured::Together;
 use dwcp_api::public::{EngineStatus, StatusReply};
 
 use super::{Look, health};
@@ -27,7 +30,7 @@ pub(crate) fn global_status(status: &StatusReply, _look: Look) -> String {
   Global Throughput: {} req/s
   Global Error Rate: {}
   SLA Compliance: {}
-",
+{}",
         text::count(status.total_regions),
         text::count(status.healthy),
         text::count(status.degraded),
@@ -37,6 +40,27 @@ pub(crate) fn global_status(status: &StatusReply, _look: Look) -> String {
         in_thousands(status.throughput_milli_rps),
         share(status.error_rate),
         share(status.sla_compliance),
+        percentiles(&status.latency),
+    )
+}
+
+/// What the mean hides (F68): percentiles over all regions together, and how much of the federation
+/// they are of.
+fn percentiles(together: &Together) -> String {
+    let Together { p50_us: Some(p50), p95_us: Some(p95), p99_us: Some(p99), .. } =
+        together
+    else {
+        return String::new();
+    };
+    let [p50, p95, p99] = [*p50, *p95, *p99].map(text::span_us);
+    let age = text::age_ms(together.age_ms);
+    format!(
+        "  Global Latency (p50/p95/p99): {p50} / {p95} / {p99} ({} requests in {}, {} of {} \
+         regions, {age} old)\n",
+        text::count(together.requests),
+        text::age(Duration::from_secs(together.over_s)),
+        together.measured,
+        together.regions,
     )
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::host::InstanceReport;
+use dwcp_api::measured::Together;
 use dwcp_api::public::{
     ConsoleReply, EngineMember, EngineStatus, Event, EventList, FlavourFit, HostItem,
     NMinusOne, PlaceReply, RegionCapacityReply, RegionItem, RegionList, RegionStatus,
@@ -358,6 +359,16 @@ pub(crate) fn status() -> StatusReply {
         throughput_milli_rps: 125_000_000,
         error_rate: Some(Bps::new(8).unwrap()),
         sla_compliance: Some(Bps::new(9_992).unwrap()),
+        latency: Together {
+            over_s: 300,
+            p50_us: Some(31_200),
+            p95_us: Some(88_000),
+            p99_us: Some(142_300),
+            requests: 37_500_000,
+            measured: 4,
+            regions: 5,
+            age_ms: Some(7_000),
+        },
         regions: vec![
             region(
                 "eu-west-1",
@@ -408,6 +419,7 @@ pub(crate) fn young_status() -> StatusReply {
         throughput_milli_rps: 0,
         error_rate: None,
         sla_compliance: None,
+        latency: Together::default(),
         regions: Vec::new(),
         ..status()
     }

@@ -13,6 +13,7 @@ mod evacuation;
 mod failover;
 mod fixtures;
 mod help;
+mod levels;
 mod monitoring;
 mod moves;
 mod refusals;

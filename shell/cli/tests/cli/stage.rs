@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dwcp_api::evacuation::{CancelEvacuation, ListEvacuations, PostEvacuation};
 use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
+use dwcp_api::measured::{GetHistory, GetMetrics};
 use dwcp_api::migration::{
     CancelMigration, CreateMigration, GetMigration, ListMigrations,
 };
@@ -28,6 +29,7 @@ use dwcp_api::routing::{
     ExplainRouting, GetRouting, GetRoutingLatency, PutRouting, PutRoutingEndpoint,
     ReplayRouting,
 };
+use dwcp_api::sla::{CreateSla, GetSlaHistory, ListSlas};
 use dwcp_api::state::{
     ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, ListStateKeys,
     PostStateKey, PutStatePolicy, WatchStateKeys,
@@ -281,7 +283,7 @@ fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = bind::<GetConsole>(routes, script, count);
     let routes = bind::<GetEvents>(routes, script, count);
     let routes = move_routes(state_routes(routes, script, count), script, count);
-    let routes = incident_routes(routes, script, count);
+    let routes = level_routes(incident_routes(routes, script, count), script, count);
     routing_routes(routes, script, count)
 }
 
@@ -296,6 +298,18 @@ fn incident_routes(
     let routes = bind::<AcknowledgeIncident>(routes, script, count);
     let routes = bind::<AssignIncident>(routes, script, count);
     bind::<ResolveIncident>(routes, script, count)
+}
+
+fn level_routes(
+    routes: Routes,
+    script: &Arc<Mutex<Script>>,
+    count: &watch::Sender<usize>,
+) -> Routes {
+    let routes = bind::<GetMetrics>(routes, script, count);
+    let routes = bind::<GetHistory>(routes, script, count);
+    let routes = bind::<ListSlas>(routes, script, count);
+    let routes = bind::<CreateSla>(routes, script, count);
+    bind::<GetSlaHistory>(routes, script, count)
 }
 
 fn routing_routes(

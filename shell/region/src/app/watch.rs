@@ -1,18 +1,23 @@
-//! The parts that look after what this daemon sees of others, put together.
+//! The parts that watch the federation and look after incidents, put together.
 
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
 use super::{Core, Plane, spawn};
+use crate::chronicle::Measured;
 use crate::scrape::{Counted, Scrape};
 use crate::state::StateApi;
 use crate::trips;
 
 impl Core {
-    /// Starts what follows incidents, and what is on duty when nobody else is.
+    /// Starts what says how this region fares, what listens to the others, what follows incidents,
+    /// and what is on duty when nobody else is.
     pub(super) fn watch(&self, tasks: &mut JoinSet<&'static str>) {
         spawn(tasks, "the copy of incidents", self.incidents.clone().follow());
+        let says = self.chronicle.clone().run(self.meter.clone(), self.inventory.clone());
+        spawn(tasks, "the digests", says);
+        spawn(tasks, "the ear", self.incidents.clone().listen());
         spawn(tasks, "the look at incidents", self.incidents.clone().run());
     }
 
@@ -26,6 +31,7 @@ impl Core {
             metrics: self.metrics.clone(),
             state,
             inventory: self.inventory.clone(),
+            incidents: self.incidents.clone(),
             counted,
         }
     }
@@ -35,5 +41,11 @@ impl Core {
         let (region, mesh) = (self.region.clone(), plane.api.mesh.clone());
         let measured = trips::keep(mesh, region, self.world.clone(), self.clock.clone());
         spawn(tasks, "the round trips", measured);
+    }
+
+    /// What answers operators who ask what is measured.
+    pub(super) fn measured(&self) -> Arc<Measured> {
+        let (chronicle, mirror) = (self.chronicle.clone(), self.mirror.clone());
+        Arc::new(Measured { chronicle, mirror })
     }
 }

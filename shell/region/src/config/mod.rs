@@ -29,6 +29,7 @@ mod quantity;
 mod region;
 mod routing;
 mod section;
+mod sla;
 mod state;
 mod suggest;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,
 };
 pub use proxy::{ProxyConfig, Reach, TlsFiles};
+pub use sla::SLAS_MAX;
 
 use self::names::Names;
 use self::problem::Report;
@@ -180,7 +182,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let engine = engine::engine(&root, regions.as_deref(), &mut names, report);
     let state = state::state(&root, &mut names, report);
     let routing = routing::routing(&root, user_zones.as_deref(), &mut names, report);
-    let monitoring = monitoring::monitoring(&root, report);
+    let monitoring = monitoring::monitoring(&root, &mut names, report);
     if let Some(regions) = &regions {
         region::check_host_count(regions, root.at, report);
     }

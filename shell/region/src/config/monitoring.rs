@@ -1,5 +1,5 @@
-//! Reads the block `monitoring` (O40, M6, M13): how often regions are looked at, and who is told
-//! of incidents.
+//! Reads the block `monitoring` (O40, M6, M13): how often regions are looked at, who is told of
+//! incidents, and what is promised.
 //!
 //! `enable_tracing` and `trace_retention` of the source are accepted and told to be without
 //! effect, because nothing is traced yet.
@@ -8,13 +8,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dwcp_monitor::incident::Severity;
+use dwcp_monitor::sla::Definition;
 use serde::Serialize;
 
 use super::field::Field;
+use super::names::Names;
 use super::problem::Report;
 use super::section::Section;
+use super::sla::definitions;
 
-const KEYS: &[&str] = &["interval", "enable_tracing", "trace_retention", "webhooks"];
+const KEYS: &[&str] =
+    &["interval", "enable_tracing", "trace_retention", "webhooks", "sla_definitions"];
 const WEBHOOK_KEYS: &[&str] = &["url", "name", "secret_file", "ca_file", "min_severity"];
 
 /// M2.1, O40.
@@ -27,7 +31,7 @@ const WEBHOOKS_MAX: usize = 16;
 /// Names of receivers, which are shown in place of addresses, are as long as identifiers.
 const NAME_LEN_MAX: usize = 63;
 
-const SEVERITIES: [(&str, Severity); 4] = [
+pub(super) const SEVERITIES: [(&str, Severity); 4] = [
     ("low", Severity::Low),
     ("medium", Severity::Medium),
     ("high", Severity::High),
@@ -42,11 +46,13 @@ pub struct MonitoringConfig {
     pub interval: Duration,
     /// Who is told of incidents.
     pub webhooks: Vec<WebhookSpec>,
+    /// What is promised of regions.
+    pub slas: Vec<Definition>,
 }
 
 impl Default for MonitoringConfig {
     fn default() -> Self {
-        Self { interval: INTERVAL_DEFAULT, webhooks: Vec::new() }
+        Self { interval: INTERVAL_DEFAULT, webhooks: Vec::new(), slas: Vec::new() }
     }
 }
 
@@ -68,6 +74,7 @@ pub struct WebhookSpec {
 /// Reads the block, or takes the defaults when there is none.
 pub(super) fn monitoring(
     root: &Section<'_>,
+    names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<MonitoringConfig> {
     let default = MonitoringConfig::default();
@@ -85,7 +92,10 @@ pub(super) fn monitoring(
     let webhooks = section
         .get("webhooks")
         .map_or_else(|| Some(Vec::new()), |field| webhooks(field, report));
-    Some(MonitoringConfig { interval: interval?, webhooks: webhooks? })
+    let slas = section
+        .get("sla_definitions")
+        .map_or_else(|| Some(Vec::new()), |field| definitions(field, names, report));
+    Some(MonitoringConfig { interval: interval?, webhooks: webhooks?, slas: slas? })
 }
 
 fn webhooks(field: Field<'_>, report: &mut Report<'_>) -> Option<Vec<WebhookSpec>> {

@@ -1,9 +1,12 @@
-//! This daemon's copy of all incidents, of the head record, and of who is on duty.
+//! This daemon's copy of all incidents, of the head record, of who is on duty, and of service levels
+//! with their ledgers.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dwcp_monitor::incident::{Book, Incident, IncidentId};
+use dwcp_monitor::sla::{Definition, Ledger};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::{Event, KeyValue, StrongEngine, StrongError};
 use dwcp_types::RegionId;
@@ -24,6 +27,28 @@ pub(super) const DUTY_KEY: &str = "/monitor/duty";
 const INCIDENTS_PREFIX: &str = "/monitor/incidents/";
 /// Pause before the engine is asked again after it failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Where service levels that operators made are.
+const SLAS_PREFIX: &str = "/monitor/slas/";
+/// Where their ledgers are, and those of the file's.
+const LEDGERS_PREFIX: &str = "/monitor/ledgers/";
+
+/// Where a service level lies.
+pub(super) fn sla_key(id: &str) -> String {
+    format!("{SLAS_PREFIX}{id}")
+}
+
+/// Where the ledger of a service level in a region lies; ids have no slash.
+pub(super) fn ledger_key(id: &str, region: &RegionId) -> String {
+    format!("{LEDGERS_PREFIX}{id}/{region}")
+}
+
+/// A ledger with what was promised when it was kept: another promise begins another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) of: Definition,
+    pub(super) ledger: Ledger,
+}
 
 /// Where an incident lies: ten digits, so that keys are in the order of numbers.
 pub(super) fn incident_key(id: IncidentId) -> String {
@@ -53,6 +78,8 @@ struct Known {
     /// The head's revision; zero when there is none yet.
     head: u64,
     duty: Option<OnDuty>,
+    slas: BTreeMap<String, Definition>,
+    ledgers: BTreeMap<(String, RegionId), Arc<Kept>>,
     is_read: bool,
     reachable: bool,
     heard_at: Option<Duration>,
@@ -85,6 +112,24 @@ impl Board {
     /// Who is on duty, as far as known.
     pub(super) fn duty(&self) -> Option<OnDuty> {
         self.known().duty.clone()
+    }
+
+    /// What operators promised.
+    pub(super) fn slas(&self) -> Vec<Definition> {
+        self.known().slas.values().cloned().collect()
+    }
+
+    /// The ledger of what is promised in a region; nothing when there is none of this promise.
+    pub(super) fn ledger(&self, of: &Definition, region: &RegionId) -> Option<Arc<Kept>> {
+        let key = (of.id.clone(), region.clone());
+        self.known().ledgers.get(&key).filter(|kept| kept.of.measures_as(of)).cloned()
+    }
+
+    /// Every region that has a ledger of this id.
+    pub(super) fn ledger_regions(&self, id: &str) -> Vec<RegionId> {
+        let known = self.known();
+        let of = known.ledgers.keys().filter(|(of, _)| of == id);
+        of.map(|(_, region)| region.clone()).collect()
     }
 
     /// Whether it is known that nobody is on duty.
@@ -185,6 +230,16 @@ fn put(known: &mut Known, record: &KeyValue) {
             }
             Err(reason) => unreadable(reason),
         }
+    } else if let Some(id) = record.key.strip_prefix(SLAS_PREFIX) {
+        match serde_json::from_slice(&record.value) {
+            Ok(of) => drop(known.slas.insert(id.to_owned(), of)),
+            Err(reason) => unreadable(reason),
+        }
+    } else if let Some(key) = ledger_of(&record.key) {
+        match serde_json::from_slice(&record.value) {
+            Ok(kept) => drop(known.ledgers.insert(key, Arc::new(kept))),
+            Err(reason) => unreadable(reason),
+        }
     } else if record.key.starts_with(INCIDENTS_PREFIX) {
         match serde_json::from_slice::<Incident>(&record.value) {
             Ok(incident) => {
@@ -201,9 +256,19 @@ fn delete(known: &mut Known, key: &str) {
         known.head = 0;
     } else if key == DUTY_KEY {
         known.duty = None;
+    } else if let Some(id) = key.strip_prefix(SLAS_PREFIX) {
+        known.slas.remove(id);
+    } else if let Some(key) = ledger_of(key) {
+        known.ledgers.remove(&key);
     } else if let Some(number) = key.strip_prefix(INCIDENTS_PREFIX)
         && let Ok(number) = number.parse()
     {
         Arc::make_mut(&mut known.book).incidents.remove(&IncidentId::new(number));
     }
+}
+
+/// Whose ledger lies there.
+fn ledger_of(key: &str) -> Option<(String, RegionId)> {
+    let (id, region) = key.strip_prefix(LEDGERS_PREFIX)?.split_once('/')?;
+    Some((id.to_owned(), RegionId::new(region).ok()?))
 }

@@ -16,7 +16,7 @@ use crate::bind::{bind, bind_by};
 use crate::public_api::admit;
 
 /// The operator's routes.
-pub(crate) fn routes(api: &Arc<Incidents>) -> Routes {
+pub(super) fn routes(api: &Arc<Incidents>) -> Routes {
     let routes = bind! { api, admit,
         ListIncidents => list;
         GetIncident => show;
@@ -143,7 +143,7 @@ impl Incidents {
         })
     }
 
-    fn known(&self, region: Option<&RegionId>) -> Result<(), ApiError> {
+    pub(super) fn known(&self, region: Option<&RegionId>) -> Result<(), ApiError> {
         let mirror = &self.senses.inventory.mirror;
         match region {
             Some(region) if mirror.region(region).is_none() => {
@@ -155,7 +155,7 @@ impl Incidents {
         }
     }
 
-    fn age_ms(&self) -> Option<u64> {
+    pub(super) fn age_ms(&self) -> Option<u64> {
         self.board.age().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -188,6 +188,8 @@ impl Incidents {
         if due && !signals.is_empty() {
             duty.read_at = Some(now);
             signals.extend(self.senses.slow(&signals).await);
+            signals.extend(self.broken_promises());
+            self.keep_ledgers(&duty.fence()).await?;
         }
         let findings = duty.detector.observe(signals);
         let at = self.clock.now();

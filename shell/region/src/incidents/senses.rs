@@ -78,6 +78,19 @@ impl Senses {
         known.iter().map(signal).collect()
     }
 
+    /// Whom a majority of the others hears; nothing when this daemon cannot say. Who is told of
+    /// by only some is heard. This daemon itself hears a majority, or it would not say.
+    pub(super) fn heard(&self) -> Vec<(RegionId, bool)> {
+        if !self.judges() {
+            return Vec::new();
+        }
+        let others = self.silence().into_iter().filter(|it| it.region != self.region);
+        let mut heard: Vec<_> =
+            others.map(|it| (it.region, it.reading != Reading::Bad)).collect();
+        heard.push((self.region.clone(), true));
+        heard
+    }
+
     /// Whose health is how, and to whom state does not come, of regions that live.
     pub(super) async fn slow(&self, silence: &[Signal]) -> Vec<Signal> {
         let live = |region: &RegionId| {
@@ -125,7 +138,7 @@ impl Senses {
             .collect()
     }
 
-    fn signal(
+    pub(super) fn signal(
         &self,
         region: &RegionId,
         cause: Cause,

@@ -45,6 +45,28 @@ fn topology_1_is_accepted_without_a_warning() {
     }
 }
 
+/// M7 and the samples of M8, as O40 writes them.
+#[test]
+fn service_levels_are_read_with_their_defaults() {
+    let file = deployed("t1/federation.yaml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let slas = "monitoring:
+  sla_definitions:
+    - { id: sla-latency-001, name: P99 Latency, metric: p99_latency, target: 100, operator: less_than, compliance: 99.9, severity: high }
+    - { id: up, metric: availability, target: 99.95, operator: greater_than, compliance: 99.5, severity: critical, window: 1h, period: 7d, region: eu-west-1 }
+";
+    let text = text.replace("monitoring:\n", slas);
+    let (read, warnings) = Federation::parse(&text, "t1").unwrap();
+    assert_eq!(warnings, []);
+    let [latency, up] = read.monitoring.slas.as_slice() else { panic!("{read:?}") };
+    assert_eq!((latency.target_milli, latency.compliance_ppm), (100_000, 999_000));
+    let spans = (latency.window, latency.period);
+    assert_eq!(spans, (Duration::from_mins(5), Duration::from_hours(720)));
+    assert_eq!((latency.name.as_str(), &latency.region), ("P99 Latency", &None));
+    assert_eq!((up.target_milli, up.compliance_ppm), (99_950, 995_000));
+    assert_eq!((up.name.as_str(), up.region.clone()), ("up", Some(id("eu-west-1"))));
+}
+
 #[test]
 fn the_edge_example_has_one_edge_region_near_its_users() {
     let (edge, warnings) =
