@@ -178,8 +178,13 @@ impl Chronicle {
         metric: Metric,
         back: Duration,
     ) -> Option<u64> {
-        let fresh = metric == Metric::Availability || self.is_fresh(region);
-        fresh.then(|| self.last(region, back).value_milli(metric)).flatten()
+        let says = self.says(region, metric);
+        says.then(|| self.last(region, back).value_milli(metric)).flatten()
+    }
+
+    /// Whether what is known of a region says something of now.
+    pub(crate) fn says(&self, region: &RegionId, metric: Metric) -> bool {
+        metric == Metric::Availability || self.is_fresh(region)
     }
 
     pub(crate) fn is_fresh(&self, region: &RegionId) -> bool {

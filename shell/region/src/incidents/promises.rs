@@ -6,9 +6,11 @@
 //! incidents: who is on duty next goes on with it, and fills from its own history what nobody
 //! wrote, as far back as [`CAUGHT_UP`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dwcp_monitor::Metric;
+use dwcp_monitor::history::Window;
 use dwcp_monitor::incident::{Cause, Reading, Severity, Signal};
 use dwcp_monitor::sla::{Burn, Definition, Ledger, Report, report};
 use dwcp_runtime::strong::{Compare, Op, OpId, StrongError, Txn, TxnOutcome};
@@ -62,17 +64,28 @@ impl Incidents {
     /// What the detector is told of promises in this look.
     pub(super) fn broken_promises(&self) -> Vec<Signal> {
         let mut signals = Vec::new();
+        // Most share a window of a region, and merging its sketches is most of the work.
+        let mut windows: BTreeMap<(RegionId, Duration), Window> = BTreeMap::new();
         for of in self.promised() {
             for region in self.regions_of(&of) {
-                signals.extend(self.value_signal(&of, &region));
+                let window = windows
+                    .entry((region.clone(), of.window))
+                    .or_insert_with(|| self.chronicle.last(&region, of.window));
+                signals.extend(self.value_signal(&of, &region, window));
                 signals.extend(self.burn_signal(&of, &region));
             }
         }
         signals
     }
 
-    fn value_signal(&self, of: &Definition, region: &RegionId) -> Option<Signal> {
-        let value = self.chronicle.value(region, of.metric, of.window)?;
+    fn value_signal(
+        &self,
+        of: &Definition,
+        region: &RegionId,
+        window: &Window,
+    ) -> Option<Signal> {
+        let says = self.chronicle.says(region, of.metric);
+        let value = says.then(|| window.value_milli(of.metric)).flatten()?;
         let reading = if of.holds(value) { Reading::Good } else { Reading::Bad };
         let cause = Cause::Sla { sla: of.id.clone() };
         Some(self.of_severity(of.severity, (region, cause), reading, of.held(value)))
