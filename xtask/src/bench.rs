@@ -16,6 +16,7 @@ mod mesh;
 mod moves;
 mod nanos;
 mod placement;
+mod proxy;
 mod routing;
 mod scratch;
 mod state;
@@ -44,6 +45,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("mesh", mesh::measure),
     ("moves", moves::measure),
     ("placement", placement::measure),
+    ("proxy", proxy::measure),
     ("routing", routing::measure),
     ("state", state::measure),
     ("store", store::measure),
