@@ -17,6 +17,7 @@ mod monitor;
 mod moves;
 mod nanos;
 mod placement;
+mod proxy;
 mod routing;
 mod scratch;
 mod state;
@@ -46,6 +47,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("monitor", monitor::measure),
     ("moves", moves::measure),
     ("placement", placement::measure),
+    ("proxy", proxy::measure),
     ("routing", routing::measure),
     ("state", state::measure),
     ("store", store::measure),

@@ -158,7 +158,9 @@ impl Ground {
             let agree = |(status, region): &(u16, String)| {
                 *status == 200 && first == Some(region.as_str())
             };
-            first.filter(|_| brought.iter().all(agree)).ok_or(format!("{brought:?}"))
+            first
+                .filter(|_| brought.iter().all(agree))
+                .ok_or_else(|| format!("{brought:?}"))
         })
         .await
     }

@@ -356,6 +356,46 @@ fn routing() -> RoutingConfig {
 }
 
 #[test]
+fn a_proxy_and_the_servers_behind_it_are_read() {
+    let proxy = r#"
+routing:
+  proxy:
+    max_connections: 100
+    header_timeout: 5s
+    max_body_mb: 1
+    trusted_proxies: [10.0.0.0/8]
+    access_log: true
+    tls: { certificate: /etc/dwcp/front.crt, key: /etc/dwcp/front.key }
+  services:
+    - id: web
+      domains: [WWW.example.com]
+      health_path: /healthz
+      upstreams:
+        - { region: us-east-1, servers: [10.0.0.7:8080, "[2001:db8::1]:80"] }
+"#;
+    let t1 = std::fs::read_to_string(deployed("t1/federation.yaml")).unwrap();
+    let endpoint = "    endpoint: 127.0.0.11:8443\n";
+    let with = format!("{endpoint}    proxy_endpoint: 127.0.0.11:8080\n");
+    let t1 = t1.replacen(endpoint, &with, 1);
+    let (federation, warnings) = Federation::parse(&(t1 + proxy), "f.yaml").unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(federation.regions[0].proxy_endpoint, "127.0.0.11:8080".parse().ok());
+    let routing = federation.routing;
+    let limits = routing.proxy.limits;
+    assert_eq!((limits.connections_max, limits.per_network_max), (100, 256));
+    assert_eq!(limits.header_time_max, Duration::from_secs(5));
+    assert_eq!(limits.body_len_max, 1_000_000);
+    assert!(routing.proxy.access_log && routing.proxy.tls.is_some());
+    assert_eq!(routing.proxy.trusted, ["10.0.0.0/8".parse().unwrap()]);
+    let reach = &routing.services[0].reach;
+    assert_eq!(reach.domains[0].to_string(), "www.example.com");
+    assert_eq!(reach.health_path.as_deref(), Some("/healthz"));
+    let servers = reach.upstreams.values().flatten().map(ToString::to_string);
+    let written = ["10.0.0.7:8080", "[2001:db8::1]:80"];
+    assert_eq!(servers.collect::<Vec<_>>(), written);
+}
+
+#[test]
 fn a_zone_and_the_names_in_it_are_read() {
     let routing = routing();
     let dns = routing.dns.unwrap();

@@ -1,0 +1,67 @@
+//! How many requests a CPU carries in a second, the decision included, beside nginx and haproxy
+//! in the same run.
+//!
+//! HTTP/1.1 over loopback: `wrk` with 64 kept connections asks a proxy, which asks one haproxy
+//! that answers 64 bytes by itself. Ours runs on one thread of this process, with a table of
+//! thirteen metros, 64 services and 2,592 cells; nginx with one worker, haproxy with one thread.
+//! Each is charged its own CPU time, of user and kernel, and whoever asks and answers nobody's.
+//!
+//! All programs are Debian's: `apt-get install wrk nginx-light haproxy`.
+
+mod load;
+mod ours;
+mod peers;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+use anyhow::ensure;
+
+use self::load::Load;
+use self::peers::Process;
+use super::scratch::Scratch;
+use super::{Measurement, Options, Peer};
+
+/// How long each is asked, and how often; the best is told.
+const SECONDS: u32 = 8;
+const SECONDS_QUICK: u32 = 2;
+const ROUNDS: usize = 3;
+/// The host that is asked for.
+const HOST: &str = "www.example.com";
+
+/// Measures.
+pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
+    let scratch = Scratch::new("proxy")?;
+    let seconds = if options.quick { SECONDS_QUICK } else { SECONDS };
+    let load = Load { seconds };
+    let origin = Process::origin(scratch.path())?;
+    let (mut own, mut nginx, mut haproxy) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        own.push(ours::round(origin.at, &load)?);
+        nginx.push(Process::nginx(scratch.path(), origin.at)?.round(&load)?);
+        haproxy.push(Process::haproxy(scratch.path(), origin.at)?.round(&load)?);
+    }
+    for rates in [&mut own, &mut nginx, &mut haproxy] {
+        rates.sort_unstable_by(f64::total_cmp);
+    }
+    let (best, middle) = (own[ROUNDS - 1], own[ROUNDS / 2]);
+    ensure!(best > 0.0, "nothing was answered");
+    let one = |name: &str, rates: &[f64]| Measurement {
+        name: format!("proxy.requests beside {name}"),
+        value: best,
+        unit: "1/CPU-s",
+        method: format!(
+            "HTTP/1.1 kept alive, 64 connections of wrk, 64 bytes back, decision on, one thread, {seconds} s over loopback, best of {ROUNDS} (middle {middle:.0})"
+        ),
+        peer: Some(Peer {
+            name: format!("{name}, middle {:.0}", rates[ROUNDS / 2]),
+            value: rates[ROUNDS - 1],
+        }),
+    };
+    Ok(vec![one("nginx", &nginx), one("haproxy", &haproxy)])
+}
+
+/// An address of this machine that nobody has.
+fn free() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
+    Ok(listener.local_addr()?)
+}

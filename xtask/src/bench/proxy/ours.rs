@@ -1,0 +1,93 @@
+//! Our proxy on one thread.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use anyhow::{Context, anyhow};
+use dwcp_edge::Clients;
+use dwcp_edge::proxy::{
+    Counters, Group, Limits, Listening, Server, ServiceSpec, Sites, Steering, View,
+};
+use dwcp_router::{FailMode, Requirement, Standing, Table};
+use rustix::time::ClockId;
+use tokio::sync::{oneshot, watch};
+
+use super::load::Load;
+use super::{HOST, free};
+use crate::bench::nanos::{float, now};
+use crate::bench::routing::world::world;
+
+/// Requests for a second of CPU time.
+pub(super) fn round(origin: SocketAddr, load: &Load) -> anyhow::Result<f64> {
+    let (said, heard) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    let server = std::thread::spawn(move || serve(origin, &said, stopped));
+    // When it could not be bound the thread has ended and says why.
+    let completed = match heard.recv() {
+        Ok(address) => load.ask(address),
+        Err(_) => Ok(0.0),
+    };
+    drop(stop);
+    let nanos = server.join().map_err(|_| anyhow!("the proxy panicked"))??;
+    Ok(completed? / (float(nanos) / 1e9))
+}
+
+/// Answers until told to stop; the CPU time that it took.
+fn serve(
+    origin: SocketAddr,
+    said: &mpsc::Sender<SocketAddr>,
+    stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<u64> {
+    let table = table()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let own = table.inputs().sites.first().context("a region")?.id.clone();
+        let listening = Listening {
+            address: free()?,
+            limits: Limits::default(),
+            trusted: Vec::new(),
+            preface: Vec::new(),
+            explains: Vec::new(),
+            tls: None,
+            log: None,
+        };
+        let counters = Arc::new(Counters::of([&own]));
+        let server = Server::bind(listening, counters, own.as_str()).await?;
+        let (group, ward) = Group::new(&[origin.to_string().into()], None);
+        let service = ServiceSpec {
+            id: table.inputs().services.first().context("a service")?.id.clone(),
+            hosts: vec![HOST.to_owned()],
+            regions: [own.clone()].into(),
+            group: Some(group),
+        };
+        let sites = Sites::new(own, vec![service], BTreeMap::new(), None);
+        let steering = Steering {
+            table: Arc::new(table),
+            standing: Standing::ALL,
+            clients: Arc::new(Clients::new(&[], 0)),
+        };
+        let view = Arc::new(View::new(Arc::new(sites), Some(steering)));
+        said.send(server.address()?).context("nobody asks")?;
+        let (_views, newest) = watch::channel(view);
+        let start = now(ClockId::ThreadCPUTime);
+        tokio::select! {
+            () = ward.run() => {}
+            () = server.run(newest, async { drop(stopped.await) }) => {}
+        }
+        Ok(now(ClockId::ThreadCPUTime) - start)
+    })
+}
+
+/// The table of the other benchmarks, whose first service is this region's only.
+fn table() -> anyhow::Result<Table> {
+    let mut inputs = world(0);
+    inputs.sites.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    let own = inputs.sites.first().context("a region")?.id.clone();
+    inputs.services.iter_mut().for_each(|service| service.fail = FailMode::Open);
+    let first = inputs.services.first_mut().context("a service")?;
+    first.regions = [own].into();
+    first.requirements = [Requirement::default(); 3];
+    Table::build(inputs, 1, None).map_err(|why| anyhow!("{why:?}"))
+}
