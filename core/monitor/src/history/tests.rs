@@ -216,6 +216,8 @@ fn the_least_and_the_greatest_are_kept_where_places_are_merged() {
     for (step, vms) in (0..6).zip([5, 9, 2, 7, 7, 7]) {
         history.record(at(step * TEN_S), &digest(&[], 0, vms));
     }
+    // A look says nothing of gauges: it is no zero.
+    history.observe(at(30_000), true);
     let window = history.last(Duration::from_mins(1), at(59_999));
     assert_eq!(window.spread_milli(Metric::Vms), Some((2_000, 9_000)));
     assert_eq!(window.spread_milli(Metric::CpuReserved), Some((200, 900)));
