@@ -17,7 +17,7 @@ impl Load {
     pub(super) fn ask(&self, proxy: SocketAddr) -> anyhow::Result<f64> {
         let output = Command::new("wrk")
             .args(["-t1", "-c64", &format!("-d{}s", self.seconds), "--latency"])
-            .args(["-H", &format!("host: {HOST}"), &format!("http://{proxy}/a")])
+            .args(["-H", &format!("Host: {HOST}"), &format!("http://{proxy}/a")])
             .output()
             .context("cannot run wrk; apt-get install wrk")?;
         let text = String::from_utf8_lossy(&output.stdout);
