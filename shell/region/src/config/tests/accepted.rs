@@ -338,18 +338,21 @@ routing:
     answers_per_second: 0
 "#;
 
-fn routing() -> RoutingConfig {
+/// Topology 1 with a line more in its first region, and another block `routing`.
+fn t1_with(line: &str, routing: &str) -> Federation {
     let t1 = std::fs::read_to_string(deployed("t1/federation.yaml")).unwrap();
-    let t1 = t1.replacen(
-        "    endpoint: 127.0.0.11:8443\n",
-        "    endpoint: 127.0.0.11:8443\n    dns_endpoint: 127.0.0.11:5353\n",
-        1,
-    );
-    let (of_one_machine, _) = Federation::parse(&t1, "f.yaml").unwrap();
-    assert_eq!(of_one_machine.routing.round_trips, RoundTrips::Stated);
+    let endpoint = "    endpoint: 127.0.0.11:8443\n";
+    let t1 = t1.replacen(endpoint, &format!("{endpoint}    {line}\n"), 1);
     let t1 = t1.replacen("\nrouting:\n  round_trips: stated\n", "\n", 1);
-    let (federation, warnings) = Federation::parse(&(t1 + ROUTING), "f.yaml").unwrap();
+    let (federation, warnings) = Federation::parse(&(t1 + routing), "f.yaml").unwrap();
     assert_eq!(warnings, []);
+    federation
+}
+
+fn routing() -> RoutingConfig {
+    let (of_one_machine, _) = Federation::load(&deployed("t1/federation.yaml")).unwrap();
+    assert_eq!(of_one_machine.routing.round_trips, RoundTrips::Stated);
+    let federation = t1_with("dns_endpoint: 127.0.0.11:5353", ROUTING);
     let endpoint = federation.regions[0].dns_endpoint.as_ref().unwrap();
     assert_eq!(endpoint.to_string(), "127.0.0.11:5353");
     federation.routing
@@ -373,12 +376,7 @@ routing:
       upstreams:
         - { region: us-east-1, servers: [10.0.0.7:8080, "[2001:db8::1]:80"] }
 "#;
-    let t1 = std::fs::read_to_string(deployed("t1/federation.yaml")).unwrap();
-    let endpoint = "    endpoint: 127.0.0.11:8443\n";
-    let with = format!("{endpoint}    proxy_endpoint: 127.0.0.11:8080\n");
-    let t1 = t1.replacen(endpoint, &with, 1);
-    let (federation, warnings) = Federation::parse(&(t1 + proxy), "f.yaml").unwrap();
-    assert_eq!(warnings, []);
+    let federation = t1_with("proxy_endpoint: 127.0.0.11:8080", proxy);
     assert_eq!(federation.regions[0].proxy_endpoint, "127.0.0.11:8080".parse().ok());
     let routing = federation.routing;
     let limits = routing.proxy.limits;
