@@ -148,6 +148,8 @@ pub struct Plan {
     lease_s: Option<u64>,
     /// Who is told of incidents, and where the secret of both is.
     receiver: Option<(String, std::path::PathBuf)>,
+    /// An Alertmanager that is told of them.
+    alertmanager: Option<String>,
     /// What is promised of regions, looked at each second.
     slas: Vec<Value>,
     /// What runs in place of QEMU.
@@ -192,6 +194,7 @@ impl Plan {
             links: None,
             lease_s: None,
             receiver: None,
+            alertmanager: None,
             slas: Vec::new(),
             qemu: None,
             disk_mib: None,
@@ -286,6 +289,13 @@ impl Plan {
         self
     }
 
+    /// Telling an Alertmanager of incidents.
+    #[must_use]
+    pub fn alerting(mut self, alertmanager: &crate::Alertmanager) -> Self {
+        self.alertmanager = Some(format!("{}/api/v2/alerts", alertmanager.url()));
+        self
+    }
+
     /// Promising these `sla_definitions`, with a look at them each second.
     #[must_use]
     pub fn promising(mut self, slas: Vec<Value>) -> Self {
@@ -362,7 +372,9 @@ impl Plan {
 
     fn monitoring(&self) -> Value {
         let hook = |(url, secret_file): &(String, std::path::PathBuf)| json!({ "url": url, "secret_file": secret_file });
-        let hooks: Vec<_> = self.receiver.iter().map(hook).collect();
+        let alerts = self.alertmanager.iter();
+        let alerts = alerts.map(|url| json!({ "url": url, "format": "alertmanager" }));
+        let hooks: Vec<_> = self.receiver.iter().map(hook).chain(alerts).collect();
         let mut monitoring = json!({ "webhooks": hooks });
         if !self.slas.is_empty() {
             monitoring["sla_definitions"] = Value::Array(self.slas.clone());

@@ -16,12 +16,12 @@ use crate::layout::{skip, workspace};
 use crate::process::Process;
 use crate::wait::until;
 
-/// Asks and checks.
+/// A tool that asks and checks.
 #[derive(Clone, Debug)]
 pub struct Promtool(PathBuf);
 
 impl Promtool {
-    /// The tool, where it is installed or `./dwcp test` has unpacked it; else the reason is
+    /// Prometheus' own, where it is installed or `./dwcp test` has unpacked it; else the reason is
     /// printed.
     #[must_use]
     pub fn find() -> Option<Self> {
@@ -39,7 +39,7 @@ impl Promtool {
     /// When it cannot be run.
     pub fn run(&self, args: &[&str]) -> Result<String, String> {
         let ran: Output =
-            Command::new(&self.0).args(args).output().expect("promtool can be run");
+            Command::new(&self.0).args(args).output().expect("it can be run");
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let out = said(&ran.stdout);
         if ran.status.success() { Ok(out) } else { Err(out + &said(&ran.stderr)) }
@@ -150,6 +150,8 @@ pub struct Alertmanager {
     // Ends before its folder goes.
     _process: Process,
     address: String,
+    /// Its own tool.
+    tool: Promtool,
     _claim: Claim,
 }
 
@@ -162,7 +164,8 @@ impl Alertmanager {
     #[must_use]
     pub fn start(folder: &Path, webhook: &str) -> Option<Self> {
         let name = "prometheus-alertmanager";
-        let server = program(name, name)?;
+        let (server, tool) =
+            (program(name, name)?, program(name, "amtool").map(Promtool)?);
         let claim = Claim::new(1);
         let address = claim.socket(0).to_string();
         let config = folder.join("alertmanager.yml");
@@ -186,7 +189,26 @@ impl Alertmanager {
         let log = folder.join("alertmanager.log");
         let mut process = Process::new("alertmanager", &server, args, log);
         process.start();
-        Some(Self { _process: process, address, _claim: claim })
+        Some(Self { _process: process, address, tool, _claim: claim })
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The labels of every alert that stands.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn alerts(&self) -> Result<Vec<Value>, String> {
+        let url = format!("--alertmanager.url={}", self.url());
+        let said = self.tool.run(&[&url, "alert", "query", "-o", "json"])?;
+        let alerts: Vec<Value> =
+            serde_json::from_str(&said).map_err(|error| format!("{error}: {said}"))?;
+        Ok(alerts.iter().map(|alert| alert["labels"].clone()).collect())
     }
 }
 

@@ -17,6 +17,7 @@
 //! Rejected: an incident book in replicated state. Two regions that do not hear each other would
 //! open two incidents of one cause, with one number.
 
+mod alert;
 mod board;
 mod door;
 mod duty;

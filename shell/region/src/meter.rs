@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::Uri;
 use axum::middleware::{Next, from_fn};
 use dwcp_api::peer::MeterReading;
 use dwcp_monitor::digest::{Recorder, Sketch};
@@ -94,13 +95,12 @@ impl Counts {
     }
 }
 
-/// Counts what a router answers of the operator's API. Long polls between daemons are not
-/// counted: they wait on purpose.
+/// Counts what a router answers of the operator's API, but who waits for news on purpose.
 pub fn metered(router: Router, meter: Arc<Meter>, clock: Arc<dyn Clock>) -> Router {
     let count = move |request: Request, next: Next| {
         let (meter, clock) = (meter.clone(), clock.clone());
         async move {
-            let counted = request.uri().path().starts_with("/v1/");
+            let counted = is_counted(request.uri());
             let began = clock.monotonic();
             let response = next.run(request).await;
             if counted {
@@ -112,6 +112,13 @@ pub fn metered(router: Router, meter: Arc<Meter>, clock: Arc<dyn Clock>) -> Rout
         }
     };
     router.layer(from_fn(count))
+}
+
+/// Whether how long it takes says something of this daemon.
+fn is_counted(uri: &Uri) -> bool {
+    let mut parts = uri.query().unwrap_or_default().split('&');
+    let waits = parts.any(|part| part.starts_with("wait_ms=") && part != "wait_ms=0");
+    uri.path().starts_with("/v1/") && !waits
 }
 
 #[cfg(test)]
@@ -133,6 +140,14 @@ mod tests {
         assert_eq!(reading.requests_last_minute, 10);
         assert_eq!((reading.requests, reading.errors, reading.busy_us), (10, 1, 20_000));
         assert_eq!(meter.read(at(180)).requests_last_minute, 0);
+    }
+
+    #[test]
+    fn who_waits_for_news_is_not_slow() {
+        let counted = |uri: &'static str| is_counted(&Uri::from_static(uri));
+        assert!(counted("/v1/status") && counted("/v1/vms?limit=5&wait_ms=0"));
+        assert!(!counted("/v1/state/changes?prefix=a&wait_ms=5000"));
+        assert!(!counted("/peer/v1/report?wait_ms=0"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwcp_types::Timestamp;
 use http::{Request, Uri};
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -125,6 +126,13 @@ pub fn signature(secret: &[u8], body: &[u8]) -> String {
     })
 }
 
+/// A moment as receivers write it (RFC 3339); the epoch for one that no calendar has.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or_default().to_string()
+}
+
 /// The innermost reason; the outer ones may name the address.
 fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
@@ -147,6 +155,13 @@ mod tests {
             signature(b"Jefe", b"what do ya want for nothing?"),
             "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    #[test]
+    fn moments_are_written_as_others_read_them() {
+        let written = |millis| rfc3339(Timestamp::from_millis(millis));
+        assert_eq!(written(1_764_417_000_123), "2025-11-29T11:50:00.123Z");
+        assert_eq!(written(u64::MAX), "1970-01-01T00:00:00Z");
     }
 
     /// Where somebody will answer.

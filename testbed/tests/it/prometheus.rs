@@ -3,8 +3,8 @@
 use std::fs;
 
 use dwcp_testbed::{
-    Ask, Federation, HostPlan, Plan, Prometheus, Promtool, RegionPlan, set, until,
-    workspace,
+    Alertmanager, Answers, Ask, Federation, HostPlan, Plan, Prometheus, Promtool,
+    Receiver, RegionPlan, set, until, workspace,
 };
 use serde_json::Value;
 
@@ -84,6 +84,45 @@ async fn a_region_that_falls_silent_is_an_alert_by_the_word_of_the_others() {
     answers(&prometheus, seen, &[("one", "3"), ("three", "3"), ("two", "3")]).await;
     answers(&prometheus, firing, &[]).await;
     drop(prometheus);
+    federation.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_is_an_alert_of_an_alertmanager_until_it_is_over() {
+    let nobody = Receiver::start(Answers::Status(200)).await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let started = Alertmanager::start(folder.path(), &nobody.url());
+    let Some(alertmanager) = started else { return };
+    let regions = ["one", "two", "three"];
+    let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(1)));
+    let plan = Plan::simulated(regions.to_vec()).alerting(&alertmanager);
+    let mut federation = Federation::start(plan).await;
+    federation.healthy().await;
+    let stands = |wanted: usize| {
+        let alertmanager = &alertmanager;
+        async move {
+            until(&format!("{wanted} alerts stand"), || async {
+                let alerts = alertmanager.alerts()?;
+                if alerts.len() == wanted {
+                    Ok(alerts)
+                } else {
+                    Err(format!("{alerts:?}"))
+                }
+            })
+            .await
+        }
+    };
+    federation.lose("two");
+    let alerts = stands(1).await;
+    let labels = &alerts[0];
+    assert_eq!((&labels["region"], &labels["cause"]), (&"two".into(), &"silent".into()));
+    assert_eq!(labels["severity"], "critical");
+    assert!(labels["incident"].as_str().unwrap().starts_with("INC-"), "{labels}");
+    for process in ["two", "two-h1"] {
+        federation.process(process).start();
+    }
+    stands(0).await;
+    drop(alertmanager);
     federation.end();
 }
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use dwcp_controller::failover::Outcome;
 use dwcp_controller::ownership::Proof;
 use dwcp_testbed::drill::{Drill, Loss};
-use dwcp_testbed::wan::{Bed, Links};
+use dwcp_testbed::wan::Bed;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, until,
-    workspace,
 };
 use dwcp_types::{Epoch, VmPhase};
 
@@ -42,7 +41,7 @@ fn a_region_that_is_cut_off_ends_its_guests_before_they_run_elsewhere() {
 }
 
 fn lose(lost: &str, loss: Loss, observer: &str) {
-    let links = Links::of_federation(&workspace().join("deploy/t1/federation.yaml"));
+    let links = crate::t1();
     let regions = [&[HOME, OTHER][..], &BYSTANDERS].concat();
     let Some(image) = guest_image().filter(|_| etcd_program().is_some()) else { return };
     let Some(bed) = Bed::new(&regions, &links) else { return };

@@ -2,20 +2,13 @@
 
 use std::sync::Arc;
 
-use dwcp_testbed::wan::{Bed, Links};
-use dwcp_testbed::{
-    Federation, HostPlan, Plan, RegionPlan, content, set, until, workspace,
-};
-
-/// The example's regions and round trips.
-fn t1() -> Links {
-    Links::of_federation(&workspace().join("deploy/t1/federation.yaml"))
-}
+use dwcp_testbed::wan::Bed;
+use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, content, set, until};
 
 #[test]
 fn the_example_runs_behind_its_round_trips_and_a_cut_off_region_is_missed_until_it_is_back()
  {
-    let links = t1();
+    let links = crate::t1();
     let names = links.regions();
     let regions: Vec<&str> = names.iter().map(String::as_str).collect();
     let Some(bed) = Bed::new(&regions, &links) else { return };

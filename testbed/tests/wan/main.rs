@@ -11,3 +11,11 @@ mod nemesis;
 mod partitions;
 mod program;
 mod routes;
+
+use dwcp_testbed::wan::Links;
+use dwcp_testbed::workspace;
+
+/// The example's regions and round trips.
+fn t1() -> Links {
+    Links::of_federation(&workspace().join("deploy/t1/federation.yaml"))
+}

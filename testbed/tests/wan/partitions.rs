@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use dwcp_api::state::{StateLevel, StateValue, Text};
 use dwcp_sim::state::oracle::register::linearizable;
-use dwcp_testbed::wan::{Bed, Links};
-use dwcp_testbed::{
-    Federation, HostPlan, Plan, RegionPlan, etcd_program, until, workspace,
-};
+use dwcp_testbed::wan::Bed;
+use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, etcd_program, until};
 
 use crate::load::{LEVELS, Load, Told, key};
 
@@ -55,7 +53,7 @@ const SCENARIOS: [Scenario; 3] = [
 
 #[test]
 fn whatever_the_partition_each_level_keeps_its_promise_on_both_sides() {
-    let links = Links::of_federation(&workspace().join("deploy/t1/federation.yaml"));
+    let links = crate::t1();
     let has_engine = etcd_program().is_some();
     let Some(bed) = Bed::new(&REGIONS, &links).filter(|_| has_engine) else { return };
     let bed = Arc::new(bed);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use dwcp_api::NoParams;
 use dwcp_api::routing::{GetRoutingLatency, RoutingLatency};
 use dwcp_router::LegView;
-use dwcp_testbed::wan::{Bed, Links};
-use dwcp_testbed::{Door, Federation, HostPlan, Plan, RegionPlan, until, workspace};
+use dwcp_testbed::wan::Bed;
+use dwcp_testbed::{Door, Federation, HostPlan, Plan, RegionPlan, until};
 use dwcp_types::{Bps, RegionId};
 
 /// The way from one region to another.
@@ -38,7 +38,7 @@ async fn found(
 
 #[test]
 fn ways_are_measured_in_every_region_and_lead_around_a_line_that_is_cut() {
-    let links = Links::of_federation(&workspace().join("deploy/t1/federation.yaml"));
+    let links = crate::t1();
     let names = links.regions();
     let regions: Vec<&str> = names.iter().map(String::as_str).collect();
     let Some(bed) = Bed::new(&regions, &links) else { return };

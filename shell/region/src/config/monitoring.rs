@@ -19,7 +19,12 @@ use super::sla::definitions;
 
 const KEYS: &[&str] =
     &["interval", "enable_tracing", "trace_retention", "webhooks", "sla_definitions"];
-const WEBHOOK_KEYS: &[&str] = &["url", "name", "secret_file", "ca_file", "min_severity"];
+const WEBHOOK_KEYS: &[&str] =
+    &["url", "name", "secret_file", "ca_file", "min_severity", "format"];
+const FORMATS: [(&str, WebhookFormat); 2] = [
+    ("incident", WebhookFormat::Incident),
+    ("alertmanager", WebhookFormat::Alertmanager),
+];
 
 /// M2.1, O40.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
@@ -69,6 +74,18 @@ pub struct WebhookSpec {
     pub ca_file: Option<PathBuf>,
     /// It is told of nothing less severe.
     pub min_severity: Severity,
+    /// What it understands.
+    pub format: WebhookFormat,
+}
+
+/// What a receiver is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookFormat {
+    /// The incident, in this project's own words.
+    Incident,
+    /// An alert of Alertmanager's API, version 2.
+    Alertmanager,
 }
 
 /// Reads the block, or takes the defaults when there is none.
@@ -143,12 +160,16 @@ fn webhook(
     let min_severity = section
         .get("min_severity")
         .map_or(Some(Severity::Low), |field| field.choice(&SEVERITIES, report));
+    let format = section
+        .get("format")
+        .map_or(Some(WebhookFormat::Incident), |field| field.choice(&FORMATS, report));
     Some(WebhookSpec {
         name: name?,
         url: url?,
         secret_file: wanted(secret_file)?,
         ca_file: wanted(ca_file)?,
         min_severity: min_severity?,
+        format: format?,
     })
 }
 

@@ -9,7 +9,8 @@ use dwcp_monitor::incident::{Message, Outcome, Severity, Sink};
 use dwcp_runtime::webhook::Webhook;
 use tokio::io::AsyncReadExt;
 
-use crate::config::{Federation, WebhookSpec};
+use super::alert::alerts;
+use crate::config::{Federation, WebhookFormat, WebhookSpec};
 
 /// Time for one message (the receiver's, and what M2.4 leaves).
 const SEND_TIME_MAX: Duration = Duration::from_secs(10);
@@ -43,6 +44,7 @@ impl Notifier {
             url: url.clone(),
             secret_file: None,
             ca_file: None,
+            format: WebhookFormat::Incident,
             min_severity: Severity::Critical,
         });
         let specs = federation.monitoring.webhooks.iter().cloned().chain(failover);
@@ -76,7 +78,11 @@ impl Notifier {
 
 impl Hook {
     async fn send(&self, message: &Message) -> Result<(), String> {
-        let body = serde_json::to_vec(message).map_err(|error| error.to_string())?;
+        let body = match self.spec.format {
+            WebhookFormat::Incident => serde_json::to_vec(message),
+            WebhookFormat::Alertmanager => serde_json::to_vec(&alerts(message)),
+        };
+        let body = body.map_err(|error| error.to_string())?;
         // Read each time, so that a secret can be changed while daemons run.
         let secret = match &self.spec.secret_file {
             Some(file) => Some(secret(file).await?),
