@@ -25,7 +25,7 @@ impl Promtool {
     /// printed.
     #[must_use]
     pub fn find() -> Option<Self> {
-        program("prometheus", "promtool").map(Self)
+        program("promtool").map(Self)
     }
 
     /// Runs it with these arguments.
@@ -78,7 +78,7 @@ impl Prometheus {
         rules: &Path,
         alertmanager: Option<&Alertmanager>,
     ) -> Option<Self> {
-        let (server, tool) = (program("prometheus", "prometheus")?, Promtool::find()?);
+        let (server, tool) = (program("prometheus")?, Promtool::find()?);
         let claim = Claim::new(1);
         let address = claim.socket(0);
         let folder = federation.folder().join("prometheus");
@@ -156,16 +156,18 @@ pub struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Tells this webhook, with its files in a folder; nothing where it is not installed.
+    /// Tells this webhook, with its files in a folder; nothing where it is not installed:
+    /// unpacked it does not find its templates.
     ///
     /// # Panics
     ///
     /// When it cannot be started.
     #[must_use]
     pub fn start(folder: &Path, webhook: &str) -> Option<Self> {
-        let name = "prometheus-alertmanager";
-        let (server, tool) =
-            (program(name, name)?, program(name, "amtool").map(Promtool)?);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let installed = |name| find(name, std::env::split_paths(&path));
+        let server = installed("prometheus-alertmanager")?;
+        let tool = installed("amtool").map(Promtool)?;
         let claim = Claim::new(1);
         let address = claim.socket(0).to_string();
         let config = folder.join("alertmanager.yml");
@@ -218,14 +220,16 @@ fn write(path: &Path, config: &Value) {
     fs::write(path, text).expect("a file can be written");
 }
 
-/// A program of a package, where it is installed or unpacked.
-fn program(package: &str, name: &str) -> Option<PathBuf> {
-    // Where `./dwcp` unpacks it.
-    let unpacked = workspace().join("target").join(package).join("usr/bin");
+/// A program of Prometheus' package, where it is installed or `./dwcp` has unpacked it.
+fn program(name: &str) -> Option<PathBuf> {
+    let unpacked = workspace().join("target/prometheus/usr/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::iter::once(unpacked).chain(std::env::split_paths(&path));
-    let found = folders.find(|folder| folder.join(name).is_file());
-    found.map(|folder| folder.join(name)).or_else(|| {
-        skip(&format!("{name} is not installed; `./dwcp test` gets it where it can"))
-    })
+    find(name, std::iter::once(unpacked).chain(std::env::split_paths(&path)))
+}
+
+fn find(name: &str, folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    let mut files = folders.map(|folder| folder.join(name));
+    files
+        .find(|file| file.is_file())
+        .or_else(|| skip(&format!("{name} is not installed")))
 }
