@@ -8,7 +8,7 @@ use dwcp_router::{Decision, Evidence, Path, RetryBudget, Table};
 use dwcp_types::RegionId;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -442,6 +442,8 @@ impl<'c> Course<'c> {
     fn finish(self, answer: Answer, at: Option<usize>) -> Response<Download> {
         let Answer { from, region, response, lease } = answer;
         let (mut parts, body) = response.into_parts();
+        // What this proxy speaks, whatever the server does (RFC 9110 2.5).
+        parts.version = Version::HTTP_11;
         if let (Some(at), Some(group)) = (at, self.group()) {
             let failed = parts.status.is_server_error();
             group.tell(at, if failed { Evidence::Failed } else { Evidence::Answered });
@@ -481,7 +483,7 @@ impl<'c> Course<'c> {
     /// No server had it.
     fn unserved(self) -> Response<Download> {
         let (status, reason, event) = if self.attempts == 0 {
-            let reason = "no region may answer this now";
+            let reason = "no region that may answer this has a server now";
             (StatusCode::SERVICE_UNAVAILABLE, reason, Event::NoRegion)
         } else {
             let reason = "no server could be reached";

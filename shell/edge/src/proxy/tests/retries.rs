@@ -147,3 +147,12 @@ async fn an_idle_connection_that_was_closed_costs_no_request() {
     }
     assert_eq!(origin.heads().len() + closes.heads().len(), 40);
 }
+
+#[tokio::test]
+async fn an_old_server_does_not_make_the_proxy_old() {
+    let old = b"HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\na";
+    let origin = Origin::start(|_| Act::Send(old.to_vec())).await;
+    let proxy = Running::before(&[origin.address]).await;
+    let answer = proxy.ask("GET /", "", "").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
