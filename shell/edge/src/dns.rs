@@ -34,7 +34,7 @@ pub use counters::{Counted, Counters, RCODES};
 pub use limit::{RateLimit, Verdict};
 pub use name::{Name, NameError};
 pub use server::{Listening, Server};
-pub use view::{Addresses, Steering, View};
+pub use view::{AddressBook, Addresses, View};
 pub use zone::{ANSWERS_MAX, NAME_SERVERS_MAX, NameServer, Zone, ZoneError, ZoneSpec};
 
 /// Most bytes of an answer by UDP, and what clients are told to send at most: what passes every

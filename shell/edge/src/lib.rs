@@ -9,5 +9,7 @@ pub mod dns;
 mod newest;
 pub mod proxy;
 mod seats;
+mod steering;
 
 pub use clients::{Clients, Network};
+pub use steering::Steering;

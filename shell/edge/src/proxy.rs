@@ -36,7 +36,7 @@ pub use course::AccessRecord;
 pub use group::{Group, Ward};
 pub use pool::{PEER_PROTOCOL, Trust};
 pub use server::{Listening, Server};
-pub use view::{ServiceSpec, Sites, Steering, View};
+pub use view::{ServiceSpec, Sites, View};
 
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::zone::Zone;
 use crate::clients::Clients;
+use crate::steering::Steering;
 
 /// Where something answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -38,18 +39,8 @@ impl Addresses {
     }
 }
 
-/// What changes: the table and what belongs to it.
-#[derive(Clone, Debug)]
-pub struct Steering {
-    /// Where requests go.
-    pub table: Arc<Table>,
-    /// Which regions are up.
-    pub standing: Standing,
-    /// Which cell of the table a client is in.
-    pub clients: Arc<Clients>,
-    /// Where regions answer; one that is not here answers nowhere and is never told.
-    pub addresses: BTreeMap<RegionId, Addresses>,
-}
+/// Where regions answer; one that is not here answers nowhere and is never told.
+pub type AddressBook = BTreeMap<RegionId, Addresses>;
 
 /// Everything that answers are made from.
 #[derive(Clone, Debug)]
@@ -73,18 +64,18 @@ pub(crate) struct Steered {
 }
 
 impl View {
-    /// A zone, and the table that its names are routed by. Before there is one, names that are
+    /// A zone, and what its names are routed by, with where regions answer. Before there is one, names that are
     /// routed have no answer, and the zone itself has.
     #[must_use]
-    pub fn new(zone: Arc<Zone>, steering: Option<Steering>) -> Self {
-        let steered = steering.map(|steering| Steered::new(&zone, steering));
+    pub fn new(zone: Arc<Zone>, steering: Option<(Steering, AddressBook)>) -> Self {
+        let steered = steering.map(|(by, addresses)| Steered::new(&zone, by, &addresses));
         Self { zone, steered }
     }
 }
 
 impl Steered {
-    fn new(zone: &Zone, steering: Steering) -> Self {
-        let Steering { table, standing, clients, addresses } = steering;
+    fn new(zone: &Zone, by: Steering, addresses: &AddressBook) -> Self {
+        let Steering { table, standing, clients } = by;
         let sites = &table.inputs().sites;
         let addresses: Vec<Addresses> = sites
             .iter()

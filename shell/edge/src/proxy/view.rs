@@ -9,7 +9,7 @@ use dwcp_types::{RegionId, ServiceId};
 
 use super::group::Group;
 use super::pool::{Destination, Pool, Trust};
-use crate::clients::Clients;
+use crate::steering::Steering;
 
 /// A service as the proxy has it.
 #[derive(Clone, Debug)]
@@ -79,17 +79,6 @@ impl Sites {
     pub(super) fn tidy(&self) {
         self.peers.values().for_each(|pool| pool.tidy());
     }
-}
-
-/// What changes: the table and what belongs to it.
-#[derive(Clone, Debug)]
-pub struct Steering {
-    /// Where requests go.
-    pub table: Arc<Table>,
-    /// Which regions are up.
-    pub standing: Standing,
-    /// Which cell of the table a client is in.
-    pub clients: Arc<Clients>,
 }
 
 /// Everything that a request is decided by.

@@ -3,13 +3,12 @@
 //! The name server asks nobody. When no table can be made, or the engine is gone, it answers by
 //! the last view, in which regions that fall ill are left all the same.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
 use dwcp_edge::dns::{
-    Addresses, Counters, Listening, Server, Steering, View, Zone, ZoneSpec,
+    AddressBook, Addresses, Counters, Listening, Server, View, Zone, ZoneSpec,
 };
 use dwcp_router::Table;
 use dwcp_types::RegionId;
@@ -81,15 +80,13 @@ impl Router {
         let (views, newest) = watch::channel(Arc::new(View::new(zone.clone(), None)));
         let shown = self.follow_tables(|steering| {
             let addresses = self.addresses(&steering.table);
-            let (table, standing, clients) =
-                (steering.table, steering.standing, steering.clients);
-            let steering = Steering { table, standing, clients, addresses };
-            views.send_replace(Arc::new(View::new(zone.clone(), Some(steering))));
+            let view = View::new(zone.clone(), Some((steering, addresses)));
+            views.send_replace(Arc::new(view));
         });
         tokio::join!(server.run(newest), shown);
     }
 
-    fn addresses(&self, table: &Table) -> BTreeMap<RegionId, Addresses> {
+    fn addresses(&self, table: &Table) -> AddressBook {
         let regions = table.inputs().sites.iter().map(|site| &site.id);
         let known = regions.filter_map(|id| {
             let endpoint = self.endpoint(id)?;

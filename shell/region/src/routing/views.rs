@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_edge::proxy::Steering;
-use dwcp_edge::{Clients, Network};
+use dwcp_edge::{Clients, Network, Steering};
 use dwcp_router::Standing;
 
 use super::inputs::NOWHERE;

@@ -7,9 +7,9 @@ use std::sync::mpsc;
 
 use anyhow::{Context, anyhow};
 use dwcp_edge::dns::{
-    Addresses, Listening, Name, NameServer, Server, Steering, View, Zone, ZoneSpec,
+    Addresses, Listening, Name, NameServer, Server, View, Zone, ZoneSpec,
 };
-use dwcp_edge::{Clients, Network};
+use dwcp_edge::{Clients, Network, Steering};
 use dwcp_router::{FailMode, Standing, Table};
 use rustix::time::ClockId;
 use tokio::sync::{oneshot, watch};
@@ -94,7 +94,6 @@ fn view(nets: &[Net]) -> anyhow::Result<View> {
         table: Arc::new(table),
         standing: Standing::ALL,
         clients: Arc::new(Clients::new(&networks, 0)),
-        addresses,
     };
-    Ok(View::new(Arc::new(zone), Some(steering)))
+    Ok(View::new(Arc::new(zone), Some((steering, addresses))))
 }

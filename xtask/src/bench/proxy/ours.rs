@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use anyhow::{Context, anyhow};
-use dwcp_edge::Clients;
 use dwcp_edge::proxy::{
-    Counters, Group, Limits, Listening, Server, ServiceSpec, Sites, Steering, View,
+    Counters, Group, Limits, Listening, Server, ServiceSpec, Sites, View,
 };
+use dwcp_edge::{Clients, Steering};
 use dwcp_router::{FailMode, Requirement, Standing, Table};
 use rustix::time::ClockId;
 use tokio::sync::{oneshot, watch};

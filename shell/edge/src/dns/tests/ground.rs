@@ -20,10 +20,10 @@ use dwcp_types::{
     Health, HealthState, Mbps, MicroUsd, Micros, RegionId, ServiceId, Timestamp,
 };
 
-use crate::{Clients, Network};
+use crate::{Clients, Network, Steering};
 
 use super::super::{
-    Addresses, Asker, Name, NameServer, Outcome, Steering, Transport, View, Zone,
+    AddressBook, Addresses, Asker, Name, NameServer, Outcome, Transport, View, Zone,
     ZoneSpec, answer,
 };
 
@@ -151,20 +151,21 @@ pub(super) fn spec() -> ZoneSpec {
 }
 
 pub(super) fn view() -> View {
-    view_with(spec(), |steering| steering)
+    view_with(spec(), |_, _| {})
 }
 
 pub(super) fn view_with(
     spec: ZoneSpec,
-    change: impl FnOnce(Steering) -> Steering,
+    change: impl FnOnce(&mut Steering, &mut AddressBook),
 ) -> View {
-    let steering = Steering {
+    let mut steering = Steering {
         table: TABLE.clone(),
         standing: Standing::ALL,
         clients: Arc::new(Clients::new(&networks(), 0)),
-        addresses: addresses(),
     };
-    View::new(Arc::new(Zone::new(spec).unwrap()), Some(change(steering)))
+    let mut addresses = addresses();
+    change(&mut steering, &mut addresses);
+    View::new(Arc::new(Zone::new(spec).unwrap()), Some((steering, addresses)))
 }
 
 /// A question to be asked in many ways.

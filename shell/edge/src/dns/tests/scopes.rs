@@ -159,9 +159,8 @@ proptest! {
 
 fn view(networks: &[Network]) -> View {
     let clients = Clients::new(networks, ELSEWHERE);
-    view_with(spec(), |mut steering| {
+    view_with(spec(), |steering, _| {
         steering.clients = clients.into();
-        steering
     })
 }
 
