@@ -44,13 +44,19 @@ impl Patience {
         Self { most, timer: None }
     }
 
-    fn moved(&mut self) {
-        self.timer = None;
-    }
-
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+    /// The next frame, or that it stood still for too long.
+    fn poll(
+        &mut self,
+        from: &mut Incoming,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(from).poll_frame(context) {
+            self.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
+        }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.most)));
-        timer.as_mut().poll(context).is_ready()
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Some(Err(BodyError::Still)))
     }
 }
 
@@ -129,15 +135,7 @@ impl Body for Upload {
             }
             Self::Through(through) => through,
         };
-        let Poll::Ready(frame) = Pin::new(&mut through.from).poll_frame(context) else {
-            let over = through.patience.is_over(context);
-            return if over {
-                Poll::Ready(Some(Err(BodyError::Still)))
-            } else {
-                Poll::Pending
-            };
-        };
-        through.patience.moved();
+        let frame = ready!(through.patience.poll(&mut through.from, context));
         let Some(frame) = frame.transpose()? else {
             through.ended.notify_one();
             return Poll::Ready(None);
@@ -221,22 +219,12 @@ impl Download {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let server = match &mut self.from {
+        match &mut self.from {
             Source::Own(text) => {
-                return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
+                Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
             }
-            Source::Server(server) => server,
-        };
-        let Poll::Ready(frame) = Pin::new(server).poll_frame(context) else {
-            let over = self.patience.is_over(context);
-            return if over {
-                Poll::Ready(Some(Err(BodyError::Still)))
-            } else {
-                Poll::Pending
-            };
-        };
-        self.patience.moved();
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+            Source::Server(server) => self.patience.poll(server, context),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dwcp_types::RegionId;
 
-/// Bodies between clients and a region, in bytes (O26).
+/// Bodies of answers from a region to clients, in bytes (O26).
 #[derive(Debug, Default)]
 pub struct Bytes(AtomicU64);
 
@@ -70,7 +70,7 @@ impl Counters {
         EVENTS.into_iter().zip(counts)
     }
 
-    /// Bytes of bodies, both ways, by the region that answered.
+    /// Bytes of answers' bodies, by the region that answered.
     pub fn bytes(&self) -> impl Iterator<Item = (&RegionId, u64)> {
         self.bytes.iter().map(|(id, bytes)| (id, bytes.0.load(Ordering::Relaxed)))
     }
