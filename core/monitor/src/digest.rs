@@ -17,7 +17,7 @@ pub use sketch::{Recorder, Sketch, SketchError};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dwcp_types::Timestamp;
+use dwcp_types::{Timestamp, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -232,8 +232,4 @@ fn difference(one: Timestamp, other: Timestamp) -> i64 {
     let off = one.as_millis().abs_diff(other.as_millis());
     let off = i64::try_from(off).unwrap_or(i64::MAX);
     if one < other { -off } else { off }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -18,7 +18,7 @@ pub use window::{Spread, Window};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dwcp_types::Timestamp;
+use dwcp_types::{Timestamp, millis};
 
 use self::window::Figures;
 use crate::digest::{Digest, Sketch};
@@ -243,8 +243,4 @@ impl History {
         };
         self.rings.iter().map(ring).sum()
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

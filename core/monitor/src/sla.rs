@@ -22,7 +22,7 @@ use self::report::{hours, thousandths};
 use std::fmt;
 use std::time::Duration;
 
-use dwcp_types::RegionId;
+use dwcp_types::{RegionId, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -224,8 +224,4 @@ impl fmt::Display for Operator {
             Self::Equals => "=",
         })
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -33,6 +33,6 @@ pub use request::{
     Affinity, AffinityMode, Constraints, Hardness, OnRegionLoss, Origin,
     PlacementRequest, Scope, Strategy, Tier,
 };
-pub use time::Timestamp;
+pub use time::{Timestamp, millis};
 pub use unit::{Bps, Gib, Mbps, Mib, MicroUsd, Micros, UnitError};
 pub use vm::{Power, VmPhase, VmShape, VmType};

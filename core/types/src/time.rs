@@ -48,14 +48,18 @@ impl Timestamp {
     /// This moment moved later; stops at the end of time instead of wrapping.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis))
+        Self(self.0.saturating_add(millis(span)))
     }
 
     /// This moment moved earlier; stops at the epoch.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(millis))
+        Self(self.0.saturating_sub(millis(span)))
     }
+}
+
+/// Whole milliseconds; stops at the largest number.
+#[must_use]
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -24,7 +24,7 @@ use dwcp_monitor::Metric;
 use dwcp_monitor::digest::{DIGESTS_KEPT, Digest, EVERY_MAX, Gauges, Intake, Taken};
 use dwcp_monitor::history::{Chart, History, Window};
 use dwcp_runtime::clock::Clock;
-use dwcp_types::{RegionId, Timestamp};
+use dwcp_types::{RegionId, Timestamp, millis};
 use tracing::warn;
 
 use crate::inventory::Inventory;
@@ -270,8 +270,4 @@ fn gauges(region: &RegionId, inventory: &Inventory) -> Gauges {
 fn ppm((part, whole): (u64, u64)) -> u32 {
     let ppm = part.saturating_mul(WHOLE_PPM).checked_div(whole).unwrap_or(0);
     u32::try_from(ppm.min(WHOLE_PPM)).unwrap_or(0)
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dwcp_types::Timestamp;
+use dwcp_types::{Timestamp, millis};
 use serde::Serialize;
 
 use super::{Drill, Loss, Seen};
@@ -133,10 +133,6 @@ impl Report {
         );
         out
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn shown(ms: Option<u64>) -> String {

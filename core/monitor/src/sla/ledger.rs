@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dwcp_types::Timestamp;
+use dwcp_types::{Timestamp, millis};
 use serde::{Deserialize, Serialize};
 
-use super::{Definition, millis};
+use super::Definition;
 
 /// What one window has: nothing when nothing was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,15 +121,10 @@ impl TryFrom<Stored> for Ledger {
 
 impl From<Ledger> for Stored {
     fn from(ledger: Ledger) -> Self {
-        let mut runs: Vec<(u64, u64, u64)> = Vec::new();
-        for Slice { good, total } in &ledger.slices {
-            match runs.last_mut() {
-                Some(last) if (last.0, last.1) == (*good, *total) => last.2 += 1,
-                _ => runs.push((*good, *total, 1)),
-            }
-        }
+        let runs = ledger.equal().into_iter();
+        let runs = runs.map(|(Slice { good, total }, times)| (good, total, times));
         let Ledger { window_ms, max, newest, .. } = ledger;
-        Self { window_ms, max, newest, runs }
+        Self { window_ms, max, newest, runs: runs.collect() }
     }
 }
 
@@ -200,15 +195,22 @@ impl Ledger {
     #[must_use]
     pub fn runs(&self) -> Vec<Run> {
         let moment = |number: u64| Timestamp::from_millis(number * self.window_ms);
-        let mut runs: Vec<Run> = Vec::new();
-        for (slice, number) in self.slices.iter().zip(self.oldest()..) {
+        let mut number = self.oldest();
+        let run = |(slice, times): (Slice, u64)| {
+            let from = moment(number);
+            number += times;
+            Run { from, until: moment(number), slice }
+        };
+        self.equal().into_iter().map(run).collect()
+    }
+
+    /// Equal windows in a row, and how many.
+    fn equal(&self) -> Vec<(Slice, u64)> {
+        let mut runs: Vec<(Slice, u64)> = Vec::new();
+        for slice in &self.slices {
             match runs.last_mut() {
-                Some(last) if last.slice == *slice => last.until = moment(number + 1),
-                _ => runs.push(Run {
-                    from: moment(number),
-                    until: moment(number + 1),
-                    slice: *slice,
-                }),
+                Some((last, times)) if last == slice => *times += 1,
+                _ => runs.push((*slice, 1)),
             }
         }
         runs

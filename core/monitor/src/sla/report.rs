@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use dwcp_types::Timestamp;
+use dwcp_types::{Timestamp, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Counting, Definition, Ledger, Sum, WHOLE_PPM, millis};
+use super::{Counting, Definition, Ledger, Sum, WHOLE_PPM};
 
 /// Pairs of a long and a short look, and the share of a budget, in parts per million, that the
 /// long one may spend before it is told: 2 % in an hour and 5 % in six page, 10 % in three days

@@ -10,7 +10,7 @@ use dwcp_api::state::{
     PutStatePolicy, ReadKey, StatePolicy, StateUpdate, Text, WATCH_MAX_MS, WatchKeys,
     WatchStateKeys, WriteKey,
 };
-use dwcp_types::RegionId;
+use dwcp_types::{RegionId, millis};
 
 use super::{View, show, show_or_watch, written};
 use crate::app::Run;
@@ -137,10 +137,6 @@ async fn get(run: &mut Run<'_>, session: &Session, args: GetArgs) -> Result<(), 
     };
     let ask = async |_: &Run<'_>| session.call::<GetStateKey>(&params, &()).await;
     show_or_watch(run, args.watch, ask, view::key).await
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Every key that is asked for, page by page.

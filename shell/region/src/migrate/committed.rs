@@ -9,10 +9,10 @@ use dwcp_controller::migration::{Migration, Step, is_overtaken, take_back};
 use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::KeyValue;
+use dwcp_types::millis;
 
 use super::Migrations;
 use super::drive::{LOOK_AGAIN, Life, Turn, WATCH, failure};
-use super::request::millis;
 use crate::reservations::not_stored;
 
 impl Migrations {

@@ -14,7 +14,7 @@ use dwcp_controller::migration::{
 use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_controller::placement::{Choice, Verdict, explain};
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
-use dwcp_types::{MigrationId, RegionId, ReservationId, Timestamp};
+use dwcp_types::{MigrationId, RegionId, ReservationId, Timestamp, millis};
 use dwcp_vm::migration::{Forecast, LINK_PERCENT, Wish, forecast};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
@@ -354,10 +354,6 @@ impl Migrations {
         }
         item
     }
-}
-
-pub(super) fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn site_of(choice: &Choice) -> Site {
