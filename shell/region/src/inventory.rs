@@ -9,7 +9,7 @@ use dwcp_api::host::InstanceReport;
 use dwcp_api::public::{ListVms, PAGE_MAX, RegionItem, VmDetail, VmItem, VmList};
 use dwcp_controller::ownership::{Observation, Seen, VmRecord, phase};
 use dwcp_runtime::clock::Clock;
-use dwcp_types::{Capacity, RegionId, Timestamp, VmId};
+use dwcp_types::{Bps, Capacity, RegionId, Timestamp, VmId};
 
 use crate::fleet::FleetKeeper;
 use crate::lifecycle::no_such_vm;
@@ -173,4 +173,9 @@ impl Inventory {
 
 fn age_ms(now: Duration, at: Duration) -> u64 {
     u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The share of something that is reserved; nothing of nothing.
+pub(crate) fn reserved(total: u64, free: u64) -> Option<Bps> {
+    (total > 0).then(|| Bps::ratio(total.saturating_sub(free), total))
 }

@@ -9,12 +9,13 @@ use dwcp_api::measured::{
 };
 use dwcp_api::{ApiError, ErrorCode, Routes};
 use dwcp_monitor::Metric;
-use dwcp_types::RegionId;
+use dwcp_types::{RegionId, millis};
 
-use super::{Chronicle, millis};
+use super::Chronicle;
 use crate::bind::bind;
 use crate::mirror::Mirror;
 use crate::public_api::admit;
+use crate::region_records::no_such_region;
 
 /// Over what is measured when nobody says: the window of the source's service levels (M7).
 pub(crate) const OVER: Duration = Duration::from_mins(5);
@@ -44,25 +45,26 @@ impl Measured {
     }
 
     fn known(&self, region: &RegionId) -> Result<(), ApiError> {
-        if self.mirror.region(region).is_some() {
-            return Ok(());
-        }
-        let message = format!("there is no region {region}");
-        let error = ApiError::new(ErrorCode::NotFound, message);
-        Err(error.with_remedy("see `dwcp-cli federation region list`"))
+        let found = self.mirror.region(region);
+        found.map(drop).ok_or_else(|| no_such_region(region))
     }
 
     fn metrics_of(&self, region: &RegionId, over: Duration) -> RegionMetrics {
         let hearing = self.chronicle.hearing(region);
-        let value =
-            |metric: Metric| Some((metric, self.chronicle.value(region, metric, over)?));
+        let window = self.chronicle.last(region, over);
+        let says = |metric: &Metric| self.chronicle.says(region, *metric);
+        let value = |metric: Metric| Some((metric, window.value_milli(metric)?));
         RegionMetrics {
             region: region.clone(),
             age_ms: hearing.age.map(millis),
             lost: hearing.lost,
             refused: hearing.refused,
             clock_offset_ms: hearing.offset_ms,
-            values_milli: Metric::ALL.into_iter().filter_map(value).collect(),
+            values_milli: Metric::ALL
+                .into_iter()
+                .filter(says)
+                .filter_map(value)
+                .collect(),
         }
     }
 

@@ -7,13 +7,14 @@ use dwcp_api::monitoring::{
     GetIncident, IncidentFilter, IncidentList, IncidentParams, IncidentReply,
     ListIncidents, ReportIncident, Resolve, ResolveIncident,
 };
-use dwcp_api::{ApiError, ErrorCode, Routes};
+use dwcp_api::{ApiError, Routes};
 use dwcp_monitor::incident::{Draft, Incident, IncidentId, Refused};
 use dwcp_types::RegionId;
 
 use super::{Incidents, NotChanged};
 use crate::bind::{bind, bind_by};
 use crate::public_api::admit;
+use crate::region_records::no_such_region;
 
 /// The operator's routes.
 pub(super) fn routes(api: &Arc<Incidents>) -> Routes {
@@ -147,9 +148,7 @@ impl Incidents {
         let mirror = &self.senses.inventory.mirror;
         match region {
             Some(region) if mirror.region(region).is_none() => {
-                let message = format!("there is no region {region}");
-                Err(ApiError::new(ErrorCode::NotFound, message)
-                    .with_remedy("see `dwcp-cli federation region list`"))
+                Err(no_such_region(region))
             }
             Some(_) | None => Ok(()),
         }

@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::signed;
+use crate::inventory::reserved;
 use dwcp_api::public::RegionItem;
-use dwcp_types::{Bps, Capacity, HealthState};
+use dwcp_types::{Capacity, HealthState};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -88,7 +89,7 @@ fn utilization(all: &mut Registry, regions: &[RegionItem]) {
         let of = OfRegion { region: item.region.id.to_string() };
         let set = |family: &Shares, amount: fn(&Capacity) -> u64| {
             if let Some(share) = reserved(amount(&item.total), amount(&item.free)) {
-                family.get_or_create(&of).set(share);
+                family.get_or_create(&of).set(f64::from(share.get()) / 1e4);
             }
         };
         set(&cpu, |capacity| capacity.cpu);
@@ -102,10 +103,4 @@ fn utilization(all: &mut Registry, regions: &[RegionItem]) {
     share("CPU, as it is sold,", "cpu_utilization", cpu);
     share("memory", "memory_utilization", memory);
     share("storage", "storage_utilization", storage);
-}
-
-/// A share, to a hundredth of a percent; nothing of nothing.
-fn reserved(total: u64, free: u64) -> Option<f64> {
-    let used = Bps::ratio(total.saturating_sub(free), total);
-    (total > 0).then(|| f64::from(used.get()) / 1e4)
 }

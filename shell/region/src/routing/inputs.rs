@@ -19,9 +19,13 @@ use super::Parts;
 use super::memory::Known;
 use super::settings::Settings;
 use crate::config::{ClientPlace, FrontSpec, Prefix, RoundTrips};
+use crate::inventory::reserved;
 
 /// Bandwidth of a region of which nobody says it: the source's larger endpoints (DETAILS 2.3).
 const CAPACITY_UNSTATED: Mbps = Mbps::new(10_000);
+/// Round trips from each region to others.
+type TripsFrom = BTreeMap<RegionId, BTreeMap<RegionId, RoundTrip>>;
+
 /// In millionths: a line that is down carries nothing.
 const ALL_LOST: u32 = 1_000_000;
 /// The cell of clients of whom no place is known.
@@ -91,15 +95,14 @@ impl Maker {
                 self.seen.push((id.clone(), spot(item)));
             }
         }
-        let trips_of = |id: &RegionId| {
-            let item = items.iter().find(|item| item.region.id == *id);
-            item.map(|item| trips(item, parts, now)).unwrap_or_default()
-        };
-        let (cells, places) = self.cells(parts, trips_of);
+        let trips = |item: &RegionItem| (item.region.id.clone(), trips(item, parts, now));
+        let trips: TripsFrom = items.iter().map(trips).collect();
+        let links = links(&trips);
+        let (cells, places) = self.cells(parts, trips);
         let inputs = Inputs {
             now,
             sites: items.iter().map(|item| site(item, parts, settings, now)).collect(),
-            links: items.iter().flat_map(|item| links(item, parts, now)).collect(),
+            links,
             cells,
             services: services(parts, settings),
         };
@@ -124,11 +127,12 @@ impl Maker {
                 site.health = Aged { value: heard, at: now };
             }
         }
-        let trips_of = |id: &RegionId| {
-            let links = known.links.iter().filter(|link| link.from == *id);
-            links.map(|link| (link.to.clone(), link.trip)).collect()
-        };
-        let (cells, places) = self.cells(parts, trips_of);
+        let mut trips = TripsFrom::new();
+        for link in &known.links {
+            let from = trips.entry(link.from.clone()).or_default();
+            from.insert(link.to.clone(), link.trip);
+        }
+        let (cells, places) = self.cells(parts, trips);
         let services = services(parts, settings);
         let inputs = Inputs { now, sites, links: known.links.clone(), cells, services };
         (inputs, places, Some(known.at))
@@ -136,11 +140,7 @@ impl Maker {
 
     /// Nowhere, the user zones, the networks that have a place of their own, the regions: what
     /// may grow while the daemon runs is last.
-    fn cells(
-        &self,
-        parts: &Parts,
-        trips_of: impl Fn(&RegionId) -> BTreeMap<RegionId, RoundTrip>,
-    ) -> (Vec<Cell>, Places) {
+    fn cells(&self, parts: &Parts, mut trips: TripsFrom) -> (Vec<Cell>, Places) {
         let mut cells = vec![Cell::default()];
         let mut places = Places::default();
         let mut add = |cell: Cell| {
@@ -174,7 +174,8 @@ impl Maker {
             places.networks.push((client.cidr, at.unwrap_or(NOWHERE)));
         }
         for (region, spot) in &self.seen {
-            let at = add(Cell { spot: Some(*spot), trips: trips_of(region) });
+            let trips = trips.remove(region).unwrap_or_default();
+            let at = add(Cell { spot: Some(*spot), trips });
             places.regions.insert(region.clone(), at);
         }
         for (cidr, region) in at_regions {
@@ -222,10 +223,17 @@ fn trips(
     trips
 }
 
-fn links(item: &RegionItem, parts: &Parts, now: Timestamp) -> Vec<Link> {
-    let from = &item.region.id;
-    let link = |(to, trip)| Link { from: from.clone(), to, trip, egress_gb: None };
-    trips(item, parts, now).into_iter().map(link).collect()
+fn links(trips: &TripsFrom) -> Vec<Link> {
+    let mut links = Vec::new();
+    for (from, trips) in trips {
+        links.extend(trips.iter().map(|(to, trip)| Link {
+            from: from.clone(),
+            to: to.clone(),
+            trip: *trip,
+            egress_gb: None,
+        }));
+    }
+    links
 }
 
 /// The services of the file, ranked as was chosen where they follow the federation.
@@ -283,10 +291,7 @@ fn site(item: &RegionItem, parts: &Parts, settings: &Settings, now: Timestamp) -
 /// The share that is reserved of CPU or bandwidth, whichever is more; nothing of a region
 /// without hosts.
 fn load(item: &RegionItem) -> Option<Bps> {
-    let used = |total: u64, free: u64| {
-        (total > 0).then(|| Bps::ratio(total.saturating_sub(free), total))
-    };
-    let cpu = used(item.total.cpu, item.free.cpu);
-    let bandwidth = used(item.total.bandwidth.get(), item.free.bandwidth.get());
+    let cpu = reserved(item.total.cpu, item.free.cpu);
+    let bandwidth = reserved(item.total.bandwidth.get(), item.free.bandwidth.get());
     cpu.max(bandwidth)
 }
