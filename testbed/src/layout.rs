@@ -38,10 +38,16 @@ pub fn guest_image() -> Option<PathBuf> {
             image.display()
         ));
     }
-    let has_qemu = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|dir| dir.join("qemu-system-x86_64").is_file())
-    });
-    if has_qemu { Some(image) } else { skip("qemu-system-x86_64 is not installed") }
+    installed("qemu-system-x86_64").map(|_| image)
+}
+
+/// A program that is installed; else the reason is printed.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut files = std::env::split_paths(&path).map(|folder| folder.join(name));
+    files
+        .find(|file| file.is_file())
+        .or_else(|| skip(&format!("{name} is not installed")))
 }
 
 /// The workspace's own folder.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::address::Claim;
 use crate::federation::Federation;
-use crate::layout::{skip, workspace};
+use crate::layout::{installed, workspace};
 use crate::process::Process;
 use crate::wait::until;
 
@@ -164,8 +164,6 @@ impl Alertmanager {
     /// When it cannot be started.
     #[must_use]
     pub fn start(folder: &Path, webhook: &str) -> Option<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let installed = |name| find(name, std::env::split_paths(&path));
         let server = installed("prometheus-alertmanager")?;
         let tool = installed("amtool").map(Promtool)?;
         let claim = Claim::new(1);
@@ -220,16 +218,8 @@ fn write(path: &Path, config: &Value) {
     fs::write(path, text).expect("a file can be written");
 }
 
-/// A program of Prometheus' package, where it is installed or `./dwcp` has unpacked it.
+/// A program of Prometheus' package, where `./dwcp` has unpacked it or it is installed.
 fn program(name: &str) -> Option<PathBuf> {
-    let unpacked = workspace().join("target/prometheus/usr/bin");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    find(name, std::iter::once(unpacked).chain(std::env::split_paths(&path)))
-}
-
-fn find(name: &str, folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
-    let mut files = folders.map(|folder| folder.join(name));
-    files
-        .find(|file| file.is_file())
-        .or_else(|| skip(&format!("{name} is not installed")))
+    let unpacked = workspace().join("target/prometheus/usr/bin").join(name);
+    if unpacked.is_file() { Some(unpacked) } else { installed(name) }
 }
