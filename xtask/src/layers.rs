@@ -34,7 +34,8 @@ const LAYERS: &[Layer] = &[
     Layer { folder: "core/vm", ours: &["dwcp-types"], others: VALUES },
     Layer {
         folder: "shell/runtime",
-        ours: &["dwcp-types"],
+        // What a span is and what it takes along.
+        ours: &["dwcp-types", "dwcp-monitor"],
         others: &[
             "axum",
             "bytes",
@@ -145,7 +146,8 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "shell/agent",
-        ours: &["dwcp-types", "dwcp-vm", "dwcp-runtime", "dwcp-api"],
+        // Of the monitor: what a span is.
+        ours: &["dwcp-types", "dwcp-vm", "dwcp-monitor", "dwcp-runtime", "dwcp-api"],
         others: &[
             "anyhow",
             "axum",

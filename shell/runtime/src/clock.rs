@@ -19,6 +19,11 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The wall clock. May jump; never decides who was first.
     fn now(&self) -> Timestamp;
 
+    /// The wall clock in microseconds since 1970, as finely as it goes: for spans of traces.
+    fn now_micros(&self) -> u64 {
+        self.now().as_millis().saturating_mul(1_000)
+    }
+
     /// Time since this clock was made. Never goes back, counts suspension.
     fn monotonic(&self) -> Duration;
 
@@ -47,14 +52,13 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the adapter of the Clock port"
-    )]
     fn now(&self) -> Timestamp {
-        // A wall clock before 1970 is a broken clock; zero shows it plainly.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        let millis = wall_time().as_millis();
+        Timestamp::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    fn now_micros(&self) -> u64 {
+        u64::try_from(wall_time().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn monotonic(&self) -> Duration {
@@ -74,6 +78,12 @@ impl Clock for SystemClock {
             }
         })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the adapter of the Clock port")]
+fn wall_time() -> Duration {
+    // A wall clock before 1970 is a broken clock; zero shows it plainly.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn boot_time() -> Duration {

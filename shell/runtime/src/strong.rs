@@ -25,10 +25,12 @@ pub mod conformance;
 mod embedded;
 pub mod etcd;
 mod leases;
+mod traced;
 mod txn;
 
 pub use embedded::{EmbeddedEngine, OpenError};
 pub use etcd::EtcdEngine;
+pub use traced::TracedEngine;
 pub use txn::{Compare, Op, OpId, OpIdError, Txn, TxnOutcome, may_hold_later};
 
 /// Longest key in bytes. Keys are paths of identifiers of at most 63 bytes.
