@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwcp_monitor::trace::Context;
 use dwcp_runtime::http::{HttpClient, HttpError};
 use dwcp_runtime::tls::ClientTls;
+use dwcp_runtime::trace::{self, Fault};
 use http::header::CONTENT_TYPE;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 
+use crate::server::TRACEPARENT;
 use crate::{ApiError, ErrorCode, Operation, params};
 
 /// Time for a whole call, unless told otherwise: longer than the longest wait of a long poll.
@@ -76,6 +79,16 @@ impl CallError {
     }
 }
 
+impl Fault for CallError {
+    /// An answer that refuses is one: whose fault it is, if anybody's, the other says.
+    fn fault(&self) -> Option<String> {
+        match self {
+            Self::Api(error) => error.fault(),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
 /// Why an address is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address:?} is not the address of a service: {reason}; write https://HOST:PORT")]
@@ -90,6 +103,8 @@ pub struct Client {
     bases: Arc<[String]>,
     http: Arc<HttpClient>,
     call_time_max: Duration,
+    /// What calls are part of that no trace of this process makes.
+    context: Option<Context>,
 }
 
 impl Client {
@@ -109,6 +124,7 @@ impl Client {
             bases: bases.into(),
             http: Arc::new(HttpClient::new(tls)),
             call_time_max: CALL_TIME_MAX,
+            context: None,
         })
     }
 
@@ -119,18 +135,49 @@ impl Client {
         self
     }
 
+    /// The same, whose calls are part of a trace that this process makes no spans of.
+    #[must_use]
+    pub const fn part_of(mut self, context: Context) -> Self {
+        self.context = Some(context);
+        self
+    }
+
     /// The first address.
     #[must_use]
     pub fn address(&self) -> &str {
         self.bases.first().map_or("", String::as_str)
     }
 
-    /// Calls an operation.
+    /// Calls an operation, as part of the current trace where there is one.
     ///
     /// # Errors
     ///
     /// See [`CallError`].
     pub async fn call<O: Operation>(
+        &self,
+        params: &O::Params,
+        body: &O::Body,
+    ) -> Result<O::Reply, CallError> {
+        let ask = Box::pin(self.ask::<O>(params, body));
+        if trace::context().is_none() {
+            return ask.await;
+        }
+        let told = async {
+            trace::tag("to", self.address());
+            ask.await
+        };
+        trace::call(O::ID, told).await
+    }
+
+    /// Takes the current trace along, or the one that all calls are part of.
+    fn tell_trace(&self, request: &mut Request<Bytes>) {
+        let Some(context) = trace::context().or(self.context) else { return };
+        if let Ok(value) = HeaderValue::from_str(&context.to_string()) {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
+    }
+
+    async fn ask<O: Operation>(
         &self,
         params: &O::Params,
         body: &O::Body,
@@ -145,8 +192,9 @@ impl Client {
         let body = if body == b"null" { Bytes::new() } else { Bytes::from(body) };
         let mut last = None;
         for base in self.bases.iter() {
-            let request = request::<O>(&format!("{base}{path}"), body.clone())
+            let mut request = request::<O>(&format!("{base}{path}"), body.clone())
                 .map_err(|error| broken(error.to_string()))?;
+            self.tell_trace(&mut request);
             match self.http.send(request, self.call_time_max).await {
                 Ok(response) => return read::<O>(&format!("{base}{path}"), &response),
                 Err(error @ HttpError::Unreachable { .. }) => last = Some(error),

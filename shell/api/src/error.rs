@@ -1,5 +1,6 @@
 //! The one shape of every error that the API returns.
 
+use dwcp_runtime::trace::Fault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,16 @@ pub struct ApiError {
     /// Anything structured that belongs to it, such as the explanation of a refused placement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<serde_json::Value>,
+}
+
+impl Fault for ApiError {
+    /// A request that is malformed, forbidden, or of what is not there is its caller's own; a
+    /// placement that is refused is told, because somebody waits for its VM.
+    fn fault(&self) -> Option<String> {
+        use ErrorCode::{Conflict, Forbidden, Invalid, NotFound};
+        let is_callers = matches!(self.code, Invalid | Forbidden | NotFound | Conflict);
+        (!is_callers).then(|| self.message.clone())
+    }
 }
 
 impl ApiError {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use dwcp_monitor::trace::Span;
 use dwcp_types::{
     Capacity, CopyId, Epoch, Generation, Gib, HostId, Mib, MigrationId, Power, RegionId,
     Timestamp, VmId, VmPhase, VmShape, ZoneId,
@@ -285,12 +286,18 @@ pub struct HostReport {
     pub changed: Vec<InstanceReport>,
     /// The VMs that are gone since.
     pub removed: Vec<VmId>,
+    /// Spans of traces that ended on the host since the last report; 256 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<Span>,
     /// This report begins anew: forget what earlier ones said of this host's VMs.
     pub complete: bool,
     /// There is more: read on at once. After a `complete` report, what is missing is known to
     /// be missing only when `more` was false.
     pub more: bool,
 }
+
+/// Spans of one report.
+pub const SPANS_MAX: usize = 256;
 
 /// What a host is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

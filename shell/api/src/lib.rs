@@ -1,6 +1,6 @@
 //! The HTTP API: operations, wire types, the OpenAPI document and the typed client.
 //!
-//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `measured`, `monitoring`, `routing`, `sla`, `state`), what daemons ask of each other
+//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `measured`, `monitoring`, `routing`, `sla`, `state`, `trace`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
@@ -14,6 +14,7 @@ pub mod migration;
 pub mod monitoring;
 mod openapi;
 mod operation;
+pub mod otlp;
 mod params;
 pub mod peer;
 pub mod public;
@@ -21,9 +22,10 @@ pub mod routing;
 mod server;
 pub mod sla;
 pub mod state;
+pub mod trace;
 
 pub use client::{AddressError, CallError, Client};
 pub use error::{ApiError, ErrorCode};
 pub use openapi::{Described, document};
 pub use operation::{Method, NoParams, Operation};
-pub use server::{Caller, Routes, failure};
+pub use server::{Caller, Routes, failure, waits};

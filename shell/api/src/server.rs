@@ -4,7 +4,7 @@
 //! done because a connection broke. A handler that panics costs one reply, not the daemon.
 //! Whatever goes wrong, the answer is an [`ApiError`] in JSON.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +13,9 @@ use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use bytes::Bytes;
+use dwcp_monitor::trace::Context;
 use dwcp_runtime::tls::{Identity, Peer};
+use dwcp_runtime::trace::{self, Tracer};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method as HttpMethod, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -29,6 +31,8 @@ use crate::{ApiError, Described, ErrorCode, Method, Operation, params};
 const BODY_LEN_MAX: usize = 1 << 20;
 /// Time for a body to arrive: the largest one over a line of 1 Mbit/s.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// What a caller takes along of its trace (W3C Trace Context).
+pub(crate) const TRACEPARENT: &str = "traceparent";
 /// Handlers that run at once in one server; beyond that clients are asked to come back.
 const IN_FLIGHT_MAX: usize = 2_048;
 
@@ -70,6 +74,9 @@ pub struct Routes {
     described: Vec<Described>,
     body_len_max: usize,
     in_flight: Arc<Semaphore>,
+    tracer: Arc<OnceLock<Tracer>>,
+    /// Those of routes that were merged.
+    tracers: Vec<Arc<OnceLock<Tracer>>>,
 }
 
 impl Default for Routes {
@@ -87,6 +94,8 @@ impl Routes {
             described: Vec::new(),
             body_len_max: BODY_LEN_MAX,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            tracer: Arc::default(),
+            tracers: Vec::new(),
         }
     }
 
@@ -94,6 +103,16 @@ impl Routes {
     #[must_use]
     pub const fn with_body_len_max(mut self, bytes: usize) -> Self {
         self.body_len_max = bytes;
+        self
+    }
+
+    /// Makes spans of what is asked, also by operations that are bound already and those that
+    /// are merged. Only the first tracer counts.
+    #[must_use]
+    pub fn traced(self, tracer: &Tracer) -> Self {
+        for cell in self.tracers.iter().chain([&self.tracer]) {
+            cell.get_or_init(|| tracer.clone());
+        }
         self
     }
 
@@ -108,10 +127,14 @@ impl Routes {
         let known: Arc<[String]> = parameter_names::<O::Params>().into();
         let body_len_max = self.body_len_max;
         let in_flight = Arc::clone(&self.in_flight);
+        let tracer = Arc::clone(&self.tracer);
         let route = move |path: RawPathParams, request: Request| {
             let (known, handler) = (Arc::clone(&known), handler.clone());
             let in_flight = Arc::clone(&in_flight);
+            let tracer = tracer.get().cloned();
             async move {
+                let from = parent(&request);
+                let waits = waits(request.uri());
                 let asked = Asked::<O>::read(&path, request, &known, body_len_max).await;
                 let Asked { caller, params, body } = match asked {
                     Ok(asked) => asked,
@@ -121,7 +144,14 @@ impl Routes {
                     return busy();
                 };
                 let task = tokio::spawn(async move {
-                    let reply = handler(caller, params, body).await;
+                    let way = Way::of(tracer, from, &caller, waits);
+                    let reply = way
+                        .go(
+                            O::ID,
+                            &caller.identity.clone(),
+                            handler(caller, params, body),
+                        )
+                        .await;
                     drop(place);
                     reply
                 });
@@ -142,6 +172,8 @@ impl Routes {
     pub fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.described.extend(other.described);
+        self.tracers.extend(other.tracers);
+        self.tracers.push(other.tracer);
         self
     }
 
@@ -155,6 +187,63 @@ impl Routes {
     pub fn into_router(self) -> Router {
         self.router.fallback(unknown_route).method_not_allowed_fallback(wrong_method)
     }
+}
+
+/// How a request is traced: as part of its caller's trace, as where one enters the federation,
+/// or not at all.
+enum Way {
+    Part(Tracer, Context),
+    Entry(Tracer, Option<Context>),
+    Untraced,
+}
+
+impl Way {
+    /// A person's request enters; what the federation's processes do of themselves is traced
+    /// where they say so. Who waits for news is slow on purpose, and says nothing by it.
+    fn of(
+        tracer: Option<Tracer>,
+        from: Option<Context>,
+        caller: &Caller,
+        waits: bool,
+    ) -> Self {
+        let is_person = matches!(caller.identity, Identity::Admin(_));
+        match (tracer, from) {
+            (Some(tracer), from) if is_person && !waits => Self::Entry(tracer, from),
+            (Some(tracer), Some(from)) if !is_person => Self::Part(tracer, from),
+            _ => Self::Untraced,
+        }
+    }
+
+    async fn go<T>(
+        self,
+        operation: &str,
+        caller: &Identity,
+        work: impl Future<Output = Result<T, ApiError>> + Send,
+    ) -> Result<T, ApiError> {
+        let told = Box::pin(async {
+            trace::tag("caller", caller);
+            work.await.inspect_err(|error| trace::tag("code", error.code.as_str()))
+        });
+        match self {
+            Self::Part(tracer, from) => tracer.serve(from, operation, told).await,
+            Self::Entry(tracer, from) => tracer.enter(from, operation, told).await,
+            Self::Untraced => told.await,
+        }
+    }
+}
+
+/// What the caller takes along of its trace; one that cannot be read is none, as the standard
+/// wants it.
+fn parent(request: &Request) -> Option<Context> {
+    request.headers().get(TRACEPARENT)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a request waits for news on purpose, so that how long it takes says nothing of who
+/// answers.
+#[must_use]
+pub fn waits(uri: &Uri) -> bool {
+    let mut parts = uri.query().unwrap_or_default().split('&');
+    parts.any(|part| part.starts_with("wait_ms=") && part != "wait_ms=0")
 }
 
 /// A request that passed every check.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dwcp_api::{
     Described, document, engine, evacuation, failover, host, measured, migration,
-    monitoring, peer, public, routing, sla, state,
+    monitoring, otlp, peer, public, routing, sla, state, trace,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -33,6 +33,8 @@ fn the_operators_document_is_current() {
     described.extend(monitoring::described());
     described.extend(sla::described());
     described.extend(routing::described());
+    described.extend(trace::described());
+    described.extend(otlp::described());
     compare("dwcp-v1.json", "DWCP Federation", &described);
 }
 
@@ -40,6 +42,7 @@ fn the_operators_document_is_current() {
 fn the_internal_document_is_current() {
     let mut described = peer::described();
     described.extend(state::peer::described());
+    described.extend(trace::peer::described());
     described.extend(engine::described());
     described.extend(host::described());
     compare("dwcp-internal-v1.json", "DWCP Federation, between daemons", &described);
