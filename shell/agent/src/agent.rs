@@ -17,6 +17,7 @@ use crate::simulated::Simulated;
 use crate::standby::Standbys;
 use crate::store::{Store, StoreError};
 use crate::task::{Parts, SAVES_MAX, Task};
+use crate::traced::Traced;
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +117,10 @@ impl Agent {
         let standbys =
             Arc::new(Standbys::in_folder(&config.data_dir, Arc::clone(&hypervisor)));
         let in_handle = Arc::clone(&hypervisor);
-        let handle = AgentHandle { inbox, seq, hypervisor: in_handle, lease, standbys };
+        let traced = Traced::new(&host);
+        let in_parts = Arc::clone(&traced);
+        let handle =
+            AgentHandle { inbox, seq, hypervisor: in_handle, lease, standbys, traced };
         let store = Arc::new(store);
         let saves = Arc::new(Semaphore::new(SAVES_MAX as usize));
         let in_task = Arc::clone(&saves);
@@ -129,6 +133,7 @@ impl Agent {
             saves: in_task,
             guard,
             watched,
+            traced: in_parts,
         };
         let task = tokio::spawn(Task::new(parts, stored, tell).run(messages));
         Ok(Self { handle, task, saves })

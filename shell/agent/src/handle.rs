@@ -16,6 +16,8 @@ use crate::hypervisor::{self, ConsolePart, Hypervisor};
 use crate::lease::LeaseWriter;
 use crate::news::Cursor;
 use crate::standby::Standbys;
+use crate::traced::Traced;
+use dwcp_runtime::trace::Tracer;
 
 /// Requests that may wait for the task; further ones wait at the sender.
 pub(crate) const INBOX_MAX: usize = 1024;
@@ -107,6 +109,7 @@ pub struct AgentHandle {
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) lease: Arc<LeaseWriter>,
     pub(crate) standbys: Arc<Standbys>,
+    pub(crate) traced: Arc<Traced>,
 }
 
 /// The agent is stopping.
@@ -115,6 +118,12 @@ pub struct AgentHandle {
 pub struct Stopping;
 
 impl AgentHandle {
+    /// What this host makes spans with.
+    #[must_use]
+    pub fn tracer(&self) -> &Tracer {
+        &self.traced.tracer
+    }
+
     /// Gives an instruction; it is on disk when this returns.
     ///
     /// # Errors
@@ -210,6 +219,7 @@ impl AgentHandle {
 
     async fn want(&self, vm: VmId, want: Want) -> Result<Taken, PutError> {
         let (reply, answer) = oneshot::channel();
+        self.traced.trail.note(&vm);
         let message = Message::Put { vm, want, reply };
         self.inbox.send(message).await.map_err(|_| PutError::Stopping)?;
         answer.await.map_err(|_| PutError::Stopping)?

@@ -24,6 +24,7 @@ pub mod simulated;
 mod standby;
 mod store;
 mod task;
+mod traced;
 pub mod watchdog;
 
 pub use agent::{Agent, OpenError, open_hypervisor};

@@ -88,7 +88,8 @@ async fn run(path: &std::path::Path) -> anyhow::Result<()> {
         (Some(address), Some(tls)) => {
             let server = bound(address, tls).await?;
             let mut agent = Agent::open_watched(&config, watched).await?;
-            let router = routes(&agent.handle(), &owner).into_router();
+            let handle = agent.handle();
+            let router = routes(&handle, &owner).traced(handle.tracer()).into_router();
             tracing::info!(host = %config.host, %address, "the agent is ready");
             let mut broken = false;
             let stop = async {

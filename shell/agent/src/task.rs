@@ -40,6 +40,8 @@ use crate::hypervisor::{DriverFacts, Hypervisor, Sighting, perform};
 use crate::mover::perform_move;
 use crate::news::News;
 use crate::store::{Store, StoreError, Stored};
+use crate::traced::{Traced, name};
+use dwcp_runtime::trace::span;
 
 /// VMs that are looked at at the same time.
 const OBSERVING_MAX: usize = 64;
@@ -69,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) guard: Guard,
     /// Whether the watchdog runs; nothing where there is to be none.
     pub(crate) watched: Option<watch::Receiver<bool>>,
+    /// What this host does within traces.
+    pub(crate) traced: Arc<Traced>,
 }
 
 /// What was decided, by whom.
@@ -130,6 +134,7 @@ pub(crate) struct Task {
     saves: Arc<Semaphore>,
     guard: Guard,
     watched: Option<watch::Receiver<bool>>,
+    traced: Arc<Traced>,
     /// When bound guests must halt or end unless a grant comes.
     fence_at: Option<Timestamp>,
     work: FuturesUnordered<BoxFuture<'static, Outcome>>,
@@ -143,7 +148,7 @@ impl Task {
         seq: watch::Sender<u64>,
     ) -> Self {
         let Parts { hypervisor, store, host, policy, starts_max, .. } = parts;
-        let Parts { saves, guard, watched, .. } = parts;
+        let Parts { saves, guard, watched, traced, .. } = parts;
         let clock = Clock::start();
         let mut task = Self {
             facts: hypervisor.facts(),
@@ -164,6 +169,7 @@ impl Task {
             saves,
             guard,
             watched,
+            traced,
             fence_at: None,
             work: FuturesUnordered::new(),
         };
@@ -470,6 +476,7 @@ impl Task {
         let (moving, order) = (entry.moving.clone(), entry.copy.order.clone());
         let (hypervisor, starts) =
             (Arc::clone(&self.hypervisor), Arc::clone(&self.starts));
+        let traced = Arc::clone(&self.traced);
         let vm = vm.clone();
         tracing::debug!(%vm, ?deed, "act");
         self.work.push(Box::pin(async move {
@@ -480,11 +487,15 @@ impl Task {
             let _permit = if starting { starts.acquire().await.ok() } else { None };
             let result = match (deed, moving) {
                 (Deed::Guest(action), _) => {
-                    perform(hypervisor.as_ref(), &vm, &guest, action).await
+                    let doing = perform(hypervisor.as_ref(), &vm, &guest, action);
+                    let doing = Box::pin(span(name(action), doing));
+                    traced.trail.follow(&vm, doing).await
                 }
                 (Deed::Move(action), Some(moving)) => {
                     let step = (&moving, action);
-                    perform_move(hypervisor.as_ref(), &vm, &guest, step).await
+                    let doing = perform_move(hypervisor.as_ref(), &vm, &guest, step);
+                    let doing = Box::pin(span("move_guest", doing));
+                    traced.trail.follow(&vm, doing).await
                 }
                 (Deed::Move(_), None) => Ok(()),
                 (Deed::Copy(action), _) => {

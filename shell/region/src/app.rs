@@ -10,6 +10,7 @@ mod guard;
 mod moves;
 mod places;
 mod planes;
+mod traced;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,8 @@ use crate::scrape::{self, Scrape};
 use crate::state::{self, Opening, Plane, StateApi};
 use crate::status::Status;
 use crate::tokens;
+use crate::traces::{Beginnings, Traces};
+use crate::trail::Followed;
 use crate::world::World;
 
 /// What a daemon is started with.
@@ -164,7 +167,9 @@ impl App {
             clock: &clock,
         };
         let reach = |host: &RegionId| client_of(&federation, &net, host);
-        let engine = Engine::open(federation.engine.choice(), &around, reach)?;
+        let engine = Engine::open(federation.engine.choice(), &around, reach)?.traced();
+        let beginnings = Beginnings::new(&options.region, &options.data, &clock)
+            .context("cannot open the folder of traces")?;
         let endpoint =
             spec.endpoint.as_ref().ok_or_else(|| no_endpoint(&options.region))?;
         let tls = ServerTls::load(credentials)?;
@@ -192,6 +197,7 @@ impl App {
             plane,
             state,
             planes,
+            beginnings,
         };
         parts.assemble(server)
     }
@@ -250,6 +256,7 @@ struct Parts {
     plane: Option<Plane>,
     planes: Planes,
     state: Option<Arc<StateApi>>,
+    beginnings: Beginnings,
 }
 
 impl Parts {
@@ -285,7 +292,8 @@ impl Parts {
         if let Some(door) = engine_door {
             routes = routes.merge(door);
         }
-        let Core { region, meter, clock, .. } = core;
+        let Core { region, meter, clock, traces, .. } = core;
+        let routes = routes.traced(traces.tracer());
         Ok(App { region, server, routes, meter, scrape, clock, tasks, drain })
     }
 }
@@ -340,15 +348,28 @@ struct Core {
     peers: BTreeMap<RegionId, Client>,
     guard: Guard,
     incidents: Arc<Incidents>,
+    traces: Arc<Traces>,
+    followed: Arc<Followed>,
 }
 
 impl Core {
     /// Opens the books and events, starts their tasks, and makes the rest.
     fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
-        let Parts { federation, spec, net, store, engine, clock, metrics, state, .. } =
-            parts;
+        let Parts {
+            federation,
+            spec,
+            net,
+            store,
+            engine,
+            clock,
+            metrics,
+            state,
+            beginnings,
+            ..
+        } = parts;
         let Engine { port: engine, view: engine_view, .. } = engine;
         let region = spec.region.id.clone();
+        let peers = peers(&federation, &region, &net)?;
         let (task, books) =
             BooksTask::open(region.clone(), store.clone(), clock.clone())?;
         spawn(tasks, "the books", task.run());
@@ -366,7 +387,11 @@ impl Core {
             fleet: fleet.clone(),
             clock: clock.clone(),
         };
-        let reservations = Arc::new(Reservations::new(books.clone(), committer.clone()));
+        let shared = (&world, &metrics, &engine, &clock);
+        let (traces, followed) =
+            traced::start(beginnings, (&federation, &region), &peers, shared, tasks);
+        let reservations =
+            Reservations::new(books.clone(), committer.clone(), followed.clone());
         let guard = Guard::of(&federation);
         let router = Router::new(&federation, &region, &inventory, &engine, &metrics);
         let seen = guard.wardship.is_some().then(|| guard.seen.subscribe());
@@ -377,7 +402,7 @@ impl Core {
         let incidents = Incidents::new(&federation, &region, around)?;
         Ok(Self {
             policy: policy(&federation),
-            reservations,
+            reservations: Arc::new(reservations),
             router,
             moves_at_once: federation.controller.max_concurrent_migrations,
             board: Arc::default(),
@@ -390,7 +415,7 @@ impl Core {
             ),
             log: Arc::new(ReportLog::new(clock.now().as_millis())),
             hosts: net.hosts(&spec)?,
-            peers: peers(&federation, &region, &net)?,
+            peers,
             guard,
             region,
             engine,
@@ -403,6 +428,8 @@ impl Core {
             meter,
             chronicle,
             incidents,
+            traces,
+            followed,
             metrics,
             fleet,
             committer,
@@ -473,6 +500,8 @@ impl Core {
             books: self.books.clone(),
             events: self.events.clone(),
             lease: self.guard.lease(),
+            followed: self.followed.clone(),
+            tracer: self.traces.tracer().clone(),
             clock: self.clock.clone(),
         }
     }
@@ -564,6 +593,7 @@ impl Core {
             .merge(peer_api::routes(&peer))
             .merge(incidents::routes(&self.incidents))
             .merge(chronicle::routes(&self.measured()))
+            .merge(self.traces.routes())
     }
 }
 

@@ -15,6 +15,7 @@ use dwcp_api::peer::{
 use dwcp_api::{ApiError, CallError, Client, ErrorCode, NoParams};
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::OpId;
+use dwcp_runtime::trace::{span, tag};
 use dwcp_types::{RegionId, ReservationId};
 use tracing::{info, warn};
 
@@ -56,6 +57,7 @@ impl Claims {
         body: ReserveBody,
         commit: CommitBody,
     ) -> Result<CommitReply, Missed> {
+        tag("vm", &body.request.id);
         crash_point("coordinator-before-reserve");
         let held = self.reserve(region, body).await?;
         crash_point("coordinator-after-reserve");
@@ -75,7 +77,7 @@ impl Claims {
         body: ReserveBody,
     ) -> Result<HeldReply, Missed> {
         let reply = if *region == self.region {
-            self.own.reserve(body).await.map_err(CallError::Api)
+            span("reserve", self.own.reserve(body)).await.map_err(CallError::Api)
         } else {
             self.peer(region)?.call::<Reserve>(&NoParams {}, &body).await
         };
@@ -97,7 +99,8 @@ impl Claims {
         let mut tries = 1;
         loop {
             let reply = if *region == self.region {
-                self.own.commit(id, body.clone()).await.map_err(CallError::Api)
+                let own = self.own.commit(id, body.clone());
+                span("commit_reservation", own).await.map_err(CallError::Api)
             } else {
                 self.peer(region)?.call::<Commit>(&params, &body).await
             };

@@ -14,15 +14,17 @@ use std::time::Duration;
 
 use dwcp_api::host::{
     HostFacts, HostReport, InstanceParams, InstanceReport, Instruction, PutInstance,
-    ReadHostReport, ReportParams,
+    ReadHostReport, ReportParams, SPANS_MAX,
 };
 use dwcp_api::public::HostItem;
 use dwcp_api::{CallError, Client, ErrorCode};
 use dwcp_controller::ledger;
 use dwcp_controller::ownership::{VmRecord, instruction_for};
+use dwcp_monitor::trace::Span;
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::report_log::ReportLog;
+use dwcp_runtime::trace::Tracer;
 use dwcp_types::{Epoch, Generation, HostId, Power, RegionId, VmId, VmPhase};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
@@ -34,6 +36,7 @@ use crate::events::Events;
 use crate::lifecycle::Lifecycle;
 use crate::mirror::{Change, Mirror};
 use crate::removal::Remover;
+use crate::trail::Followed;
 use crate::world::World;
 
 /// How long one report is waited for; also the heartbeat of a host that has no news.
@@ -85,6 +88,10 @@ pub struct Shared {
     /// Tells the warden that a guest waits for its grant; nothing where the region keeps no
     /// lease, and no guest is bound to one.
     pub lease: Option<Arc<Notify>>,
+    /// Which requests instructions come from.
+    pub(crate) followed: Arc<Followed>,
+    /// Brings spans of hosts home.
+    pub(crate) tracer: Tracer,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -170,7 +177,10 @@ impl HostLink {
         }
     }
 
-    async fn take(&self, report: HostReport) {
+    async fn take(&self, mut report: HostReport) {
+        for span in std::mem::take(&mut report.spans).into_iter().take(SPANS_MAX) {
+            self.shared.tracer.hand_on(self.of_host(span));
+        }
         self.tell_books(&report.host).await;
         let came_back = self.show_host(&report.host);
         if came_back {
@@ -179,6 +189,12 @@ impl HostLink {
         }
         self.show_guests(report);
         self.news.notify_one();
+    }
+
+    /// A span as this host may say it: of itself only.
+    fn of_host(&self, span: Span) -> Span {
+        let region = self.shared.region.clone();
+        Span { region, process: self.host.to_string(), ..span }
     }
 
     async fn tell_books(&self, facts: &HostFacts) {
@@ -259,6 +275,7 @@ impl HostLink {
         let changed = report.changed.into_iter().map(|guest| self.without_events(guest));
         let changed: Vec<_> = changed.collect();
         for guest in &changed {
+            self.shared.followed.saw(guest);
             self.shared.log.put(&guest.vm, Arc::clone(guest));
         }
         self.shared.world.update(&self.shared.region, |known| {
@@ -468,10 +485,12 @@ impl HostLink {
             disk_from: wanted.disk_from,
         };
         crash_point("owner-before-instruct");
-        let told = self.client.call::<PutInstance>(&params, &body).await;
+        let call = self.client.call::<PutInstance>(&params, &body);
+        let told = self.shared.followed.trail.follow(vm, Box::pin(call)).await;
         crash_point("owner-after-instruct");
         match told {
             Ok(_) => {
+                self.shared.followed.told(vm, record.version());
                 self.acknowledged(record);
                 // It must not wait for the next renewal: that would be its halt in a move.
                 let lease = self.shared.lease.as_ref().filter(|_| body.lease_bound);

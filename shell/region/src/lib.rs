@@ -43,6 +43,8 @@ pub mod selector;
 mod state;
 pub mod status;
 pub mod tokens;
+mod traces;
+mod trail;
 mod trips;
 pub mod voters;
 pub mod warden;

@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::middleware::{Next, from_fn};
 use dwcp_api::peer::MeterReading;
+use dwcp_api::waits;
 use dwcp_monitor::digest::{Recorder, Sketch};
 use dwcp_runtime::clock::Clock;
 
@@ -116,9 +117,7 @@ pub fn metered(router: Router, meter: Arc<Meter>, clock: Arc<dyn Clock>) -> Rout
 
 /// Whether how long it takes says something of this daemon.
 fn is_counted(uri: &Uri) -> bool {
-    let mut parts = uri.query().unwrap_or_default().split('&');
-    let waits = parts.any(|part| part.starts_with("wait_ms=") && part != "wait_ms=0");
-    uri.path().starts_with("/v1/") && !waits
+    uri.path().starts_with("/v1/") && !waits(uri)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dwcp_api::state::ReplicaReport;
+use dwcp_api::trace::TracingReply;
 use dwcp_controller::failover::Outcome;
 use dwcp_edge::{dns, proxy};
 use dwcp_monitor::incident::Incident;
@@ -77,6 +78,7 @@ pub(crate) struct Metrics {
     routing: Family<[(&'static str, &'static str); 1], Histogram>,
     incidents: Family<[(&'static str, String); 3], Counter>,
     notifications: Family<[(&'static str, &'static str); 1], Counter>,
+    traced: Family<[(&'static str, String); 3], Histogram>,
 }
 
 impl Metrics {
@@ -92,6 +94,7 @@ impl Metrics {
             routing: Family::new_with_constructor(|| Histogram::new(ROUTING_MS)),
             incidents: Family::default(),
             notifications: Family::default(),
+            traced: Family::new_with_constructor(|| Histogram::new(SYNC_MS)),
         }
     }
 
@@ -169,6 +172,46 @@ impl Metrics {
         self.notifications.get_or_create(&[("result", result)]).inc();
     }
 
+    /// A call from one region to another, of a trace that is at home here (DETAILS 2.4).
+    pub(crate) fn traced(
+        &self,
+        (from, to): (&RegionId, &RegionId),
+        operation: &str,
+        took: Duration,
+    ) {
+        let labels = [
+            ("source_region", from.to_string()),
+            ("target_region", to.to_string()),
+            ("operation", operation.to_owned()),
+        ];
+        self.traced.get_or_create(&labels).observe(took.as_secs_f64() * 1e3);
+    }
+
+    /// What became of traces that are at home here, and of spans that are lost.
+    pub(crate) fn show_traces(&self, all: &mut Registry, traces: &TracingReply) {
+        let own = self.own(all);
+        let decided = Family::<[(&'static str, String); 1], Counter>::default();
+        for (why, count) in &traces.decided {
+            decided.get_or_create(&[("why", why.clone())]).inc_by(*count);
+        }
+        own.register(
+            "traces_decided",
+            "Traces that were decided here, by why they are kept",
+            decided,
+        );
+        let dropped = Family::<[(&'static str, String); 1], Counter>::default();
+        for (why, count) in &traces.dropped {
+            dropped.get_or_create(&[("why", why.clone())]).inc_by(*count);
+        }
+        own.register("spans_dropped", "Spans that were lost here", dropped);
+        own.register_with_unit(
+            "traces_disk",
+            "What traces take on this region's disk",
+            Unit::Bytes,
+            ConstGauge::new(traces.disk_bytes),
+        );
+    }
+
     /// Hands out what is counted.
     pub(crate) fn register(&self, all: &mut Registry) {
         let own = self.own(all);
@@ -212,6 +255,11 @@ impl Metrics {
             "incidents",
             "Incidents that this daemon opened, by the region that they are about (DETAILS 2.4)",
             self.incidents.clone(),
+        );
+        all.register(
+            "trace_latency_ms",
+            "What callers waited for another region, of traces that are at home here",
+            self.traced.clone(),
         );
         all.register(
             "state_sync_latency_ms",

@@ -14,6 +14,7 @@ mod committed;
 mod drive;
 mod reach;
 mod request;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,7 @@ use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, read_pages};
+use crate::traces::Saga;
 use crate::warden::Seen;
 
 pub use reach::Reach;
@@ -77,6 +79,8 @@ pub struct Migrations {
     pub board: Arc<Board>,
     /// What the warden sees of the regions' leases.
     pub seen: watch::Receiver<Arc<Seen>>,
+    /// Tells their traces.
+    pub(crate) saga: Saga,
 }
 
 /// What one daemon knows of all moves, and whose turn it is.

@@ -19,6 +19,7 @@ use dwcp_controller::placement::{
 };
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::StrongEngine;
+use dwcp_runtime::trace::span;
 use dwcp_types::{PlacementRequest, RegionId, VmId};
 use serde::de::DeserializeOwned;
 use tracing::info;
@@ -107,7 +108,7 @@ impl Placer {
 
     async fn place_or_say(&self, ask: PlaceVm) -> Result<Placed, ApiError> {
         let began = self.clock.monotonic();
-        let explanation = self.explain(&ask.request)?;
+        let explanation = span("decide", async { self.explain(&ask.request) }).await?;
         let decided = self.clock.monotonic();
         let decide_us = micros(decided.saturating_sub(began));
         if ask.dry_run {

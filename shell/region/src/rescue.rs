@@ -34,6 +34,7 @@ use crate::commit::stored;
 use crate::fleet::FleetKeeper;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use crate::traces::{Saga, Whole};
 use crate::warden::Seen;
 use crate::world::World;
 
@@ -77,6 +78,8 @@ pub struct Rescuer {
     pub clock: Arc<dyn Clock>,
     /// Where its duration is counted (O20).
     pub(crate) metrics: Arc<Metrics>,
+    /// Tells its trace.
+    pub(crate) saga: Saga,
 }
 
 /// What one daemon remembers of the log; all of it may be lost.
@@ -150,8 +153,11 @@ impl Rescuer {
         }
         memory.beaten_at = Some(now);
         crash_point("failover-before-log");
-        self.put(&next, revision).await?;
+        let done = self.put(&next, revision).await?;
         crash_point("failover-after-log");
+        if done && !stands {
+            self.trace(log, &next);
+        }
         Ok(())
     }
 
@@ -212,6 +218,31 @@ impl Rescuer {
         log.over(outcome, at)
     }
 
+    /// Tells of the phase that is over, and of all of it at its end.
+    fn trace(&self, log: &Log, next: &Log) {
+        let now = next.ended.map_or(next.phase_at, |ended| ended.at);
+        self.saga.stepped((&log.id, phase(log.phase)), (log.phase_at, now));
+        let Some(ended) = next.ended else { return };
+        let tags = [
+            ("region", next.region.to_string()),
+            ("owned", next.owned.to_string()),
+            ("running", next.running.to_string()),
+            ("down", next.down.len().to_string()),
+        ];
+        let failed = match ended.outcome {
+            Outcome::Recovered => None,
+            Outcome::NotAllRunning => Some("not all of its VMs run elsewhere".to_owned()),
+            Outcome::RegionReturned => Some("the region came back".to_owned()),
+        };
+        self.saga.ended(Whole {
+            id: &next.id,
+            from: next.started_at,
+            to: ended.at,
+            failed,
+            tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+        });
+    }
+
     fn is_as_wanted(&self, record: &VmRecord) -> bool {
         let (_, guest) = self.world.guest(&record.owner.region, &record.request.id);
         let seen = guest.filter(|guest| guest.epoch == record.owner.epoch);
@@ -219,7 +250,7 @@ impl Rescuer {
             || seen.is_some_and(|guest| guest.phase == VmPhase::Running)
     }
 
-    async fn put(&self, log: &Log, revision: u64) -> Result<(), StrongError> {
+    async fn put(&self, log: &Log, revision: u64) -> Result<bool, StrongError> {
         let value = stored(log)?;
         let key = ACTIVE_KEY.to_owned();
         let then = if log.ended.is_some() {
@@ -231,11 +262,12 @@ impl Rescuer {
         } else {
             vec![Op::Put { key: key.clone(), value, lease: None }]
         };
-        self.write(vec![Compare::Revision { key, mod_revision: revision }], then).await?;
+        let compare = vec![Compare::Revision { key, mod_revision: revision }];
+        let done = self.write(compare, then).await?;
         if log.ended.is_some() {
             self.forget_old().await?;
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Whether it was done.
@@ -251,6 +283,15 @@ impl Rescuer {
             self.written.notify_one();
         }
         Ok(done)
+    }
+}
+
+/// A phase as a word.
+const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Waiting => "waiting",
+        Phase::Recovering => "recovering",
+        Phase::Verifying => "verifying",
     }
 }
 

@@ -3,6 +3,8 @@
 //! The one door to the books for coordinators, whether they are in this daemon or in another
 //! region's: both get the same answers.
 
+use std::sync::Arc;
+
 use dwcp_api::peer::{CommitBody, CommitReply, HeldReply, ReserveBody, TakeOverBody};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::{
@@ -13,19 +15,25 @@ use dwcp_types::ReservationId;
 
 use crate::books::{Books, BooksError};
 use crate::commit::{CommitError, Committer};
+use crate::trail::Followed;
 
 /// Reserves and commits in this region.
 #[derive(Debug)]
 pub struct Reservations {
     books: Books,
     committer: Committer,
+    followed: Arc<Followed>,
 }
 
 impl Reservations {
     /// On these books.
     #[must_use]
-    pub const fn new(books: Books, committer: Committer) -> Self {
-        Self { books, committer }
+    pub(crate) const fn new(
+        books: Books,
+        committer: Committer,
+        followed: Arc<Followed>,
+    ) -> Self {
+        Self { books, committer, followed }
     }
 
     /// Holds capacity.
@@ -85,6 +93,7 @@ impl Reservations {
         id: &ReservationId,
         body: CommitBody,
     ) -> Result<CommitReply, ApiError> {
+        self.followed.trail.note(&body.request.id);
         self.committer
             .commit(id.clone(), body)
             .await
@@ -98,6 +107,7 @@ impl Reservations {
     /// Refused when no host takes it; a conflict when it is not to be taken over any more.
     pub async fn take_over(&self, body: TakeOverBody) -> Result<CommitReply, ApiError> {
         let TakeOverBody { record, recovered } = body;
+        self.followed.trail.note(&record.request.id);
         // Without a place in mind, or where its disk is: asking again must ask for the same.
         let mut ask = Reserve::of(record.reservation.clone(), &record.request);
         if let Some(replica) = &record.replica {

@@ -19,6 +19,7 @@ use crate::incidents::Incidents;
 use crate::inventory::Inventory;
 use crate::metrics::{Metrics, regions, show_levels};
 use crate::state::StateApi;
+use crate::traces::Traces;
 
 /// What the text says of itself.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -34,6 +35,7 @@ pub(crate) struct Scrape {
     pub(crate) inventory: Inventory,
     /// What is promised of regions, and how they fare.
     pub(crate) incidents: Arc<Incidents>,
+    pub(crate) traces: Arc<Traces>,
     pub(crate) counted: Counted,
 }
 
@@ -58,6 +60,7 @@ impl Scrape {
         self.metrics.show_engine(&mut all, self.inventory.mirror.reachable());
         regions::show(&mut all, &self.inventory.regions());
         show_levels(&mut all, &self.incidents.levels());
+        self.metrics.show_traces(&mut all, &self.traces.standing());
         if let Some(names) = &self.counted.names {
             self.metrics.show_names(&mut all, names);
         }

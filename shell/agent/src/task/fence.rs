@@ -194,6 +194,7 @@ mod tests {
             saves: Arc::new(Semaphore::new(1)),
             guard: Guard::default(),
             watched: None,
+            traced: crate::traced::Traced::new(&facts()),
         };
         Task::new(parts, vec![stored], watch::channel(0).0)
     }

@@ -53,6 +53,7 @@ impl Task {
             host,
             changed,
             removed,
+            spans: self.traced.take(),
             complete: page.complete,
             more: page.more,
         };

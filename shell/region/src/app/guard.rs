@@ -88,6 +88,7 @@ impl Core {
             },
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            saga: self.traces.saga("failover"),
         }))
     }
 }

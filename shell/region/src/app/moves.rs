@@ -26,6 +26,7 @@ impl Core {
             at_once: usize::try_from(self.moves_at_once).unwrap_or(usize::MAX),
             board: self.board.clone(),
             seen: self.guard.seen.subscribe(),
+            saga: self.traces.saga("move"),
         })
     }
 

@@ -32,6 +32,7 @@ impl Core {
             state,
             inventory: self.inventory.clone(),
             incidents: self.incidents.clone(),
+            traces: self.traces.clone(),
             counted,
         }
     }

@@ -51,7 +51,7 @@ pub use federation::{
 pub use front::{
     ClientPlace, ClientSpec, DnsConfig, FrontSpec, RoundTrips, RoutingConfig, ServiceSpec,
 };
-pub use monitoring::{MonitoringConfig, WebhookFormat, WebhookSpec};
+pub use monitoring::{MonitoringConfig, OtlpSpec, WebhookFormat, WebhookSpec};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{
     PROBLEMS_MAX, Position, Problem, Problems, Related, Severity, Warning,

@@ -1,12 +1,10 @@
 //! Reads the block `monitoring` (O40, M6, M13): how often regions are looked at, who is told of
-//! incidents, and what is promised.
-//!
-//! `enable_tracing` and `trace_retention` of the source are accepted and told to be without
-//! effect, because nothing is traced yet.
+//! incidents, what is promised, and whether and how requests are traced.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dwcp_api::trace::Tracing;
 use dwcp_monitor::incident::Severity;
 use dwcp_monitor::sla::Definition;
 use serde::Serialize;
@@ -14,11 +12,20 @@ use serde::Serialize;
 use super::field::Field;
 use super::names::Names;
 use super::problem::Report;
+use super::routing::ppm;
 use super::section::Section;
 use super::sla::definitions;
 
-const KEYS: &[&str] =
-    &["interval", "enable_tracing", "trace_retention", "webhooks", "sla_definitions"];
+const KEYS: &[&str] = &[
+    "interval",
+    "enable_tracing",
+    "sampling_rate",
+    "trace_retention",
+    "otlp_endpoint",
+    "otlp_ca_file",
+    "webhooks",
+    "sla_definitions",
+];
 const WEBHOOK_KEYS: &[&str] =
     &["url", "name", "secret_file", "ca_file", "min_severity", "format"];
 const FORMATS: [(&str, WebhookFormat); 2] = [
@@ -31,6 +38,11 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Longer, and nobody is told within 30 s (M2.4) by far.
 const INTERVAL_MAX: Duration = Duration::from_mins(5);
+/// Traces are kept for a week (M10), and one in a hundred of those that are like any other (F87).
+const TRACING_DEFAULT: Tracing =
+    Tracing { enabled: true, rate_ppm: 10_000, retention_h: 7 * 24 };
+const RETENTION_MIN: Duration = Duration::from_hours(1);
+const RETENTION_MAX: Duration = Duration::from_hours(90 * 24);
 /// Most receivers, those of `failover` aside.
 const WEBHOOKS_MAX: usize = 16;
 /// Names of receivers, which are shown in place of addresses, are as long as identifiers.
@@ -53,12 +65,31 @@ pub struct MonitoringConfig {
     pub webhooks: Vec<WebhookSpec>,
     /// What is promised of regions.
     pub slas: Vec<Definition>,
+    /// Whether and how requests are traced, unless operators say otherwise.
+    pub tracing: Tracing,
+    /// Whom kept traces are handed to.
+    pub otlp: Option<OtlpSpec>,
 }
 
 impl Default for MonitoringConfig {
     fn default() -> Self {
-        Self { interval: INTERVAL_DEFAULT, webhooks: Vec::new(), slas: Vec::new() }
+        Self {
+            interval: INTERVAL_DEFAULT,
+            webhooks: Vec::new(),
+            slas: Vec::new(),
+            tracing: TRACING_DEFAULT,
+            otlp: None,
+        }
     }
+}
+
+/// Where traces are handed to (M10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OtlpSpec {
+    /// The address, with its path: `https://collector.example.com:4318/v1/traces`.
+    pub url: String,
+    /// A file with the certificates that it is trusted by; the system's without.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Somebody who is told by HTTP.
@@ -97,12 +128,6 @@ pub(super) fn monitoring(
     let default = MonitoringConfig::default();
     let Some(field) = root.get("monitoring") else { return Some(default) };
     let section = Section::open(field.node, "`monitoring`", KEYS, report)?;
-    for key in ["enable_tracing", "trace_retention"] {
-        if let Some(field) = section.get(key) {
-            let reason = format!("`{key}` has no effect: nothing is traced yet");
-            report.warn(field.key_at, reason, "leave it out");
-        }
-    }
     let interval = section.get("interval").map_or(Some(default.interval), |field| {
         field.duration(INTERVAL_MIN..=INTERVAL_MAX, report)
     });
@@ -112,7 +137,52 @@ pub(super) fn monitoring(
     let slas = section
         .get("sla_definitions")
         .map_or_else(|| Some(Vec::new()), |field| definitions(field, names, report));
-    Some(MonitoringConfig { interval: interval?, webhooks: webhooks?, slas: slas? })
+    let tracing = tracing(&section, report);
+    let otlp = otlp(&section, report);
+    Some(MonitoringConfig {
+        interval: interval?,
+        webhooks: webhooks?,
+        slas: slas?,
+        tracing: tracing?,
+        otlp: otlp?,
+    })
+}
+
+/// Nothing when there is nobody.
+fn otlp(section: &Section<'_>, report: &mut Report<'_>) -> Option<Option<OtlpSpec>> {
+    let ca_file = section.get("otlp_ca_file");
+    let Some(field) = section.get("otlp_endpoint") else {
+        if let Some(field) = ca_file {
+            let help = "name the collector in `otlp_endpoint`, or leave it out";
+            let reason = "`otlp_ca_file` is of no use without `otlp_endpoint`".to_owned();
+            report.warn(field.key_at, reason, help);
+        }
+        return Some(None);
+    };
+    let url = url(field, report);
+    let ca_file = ca_file.map(|field| file(field, report));
+    Some(Some(OtlpSpec {
+        url: url?,
+        ca_file: ca_file.map_or(Some(None), |it| it.map(Some))?,
+    }))
+}
+
+fn tracing(section: &Section<'_>, report: &mut Report<'_>) -> Option<Tracing> {
+    let default = TRACING_DEFAULT;
+    let enabled = section
+        .get("enable_tracing")
+        .map_or(Some(default.enabled), |field| field.truth(report));
+    let rate_ppm = section.get("sampling_rate").map_or(Some(default.rate_ppm), |field| {
+        let rate = field.decimal("a part of one", 0.0..=1.0, report)?;
+        Some(ppm(rate * 100.0))
+    });
+    let retention = section.get("trace_retention").map_or(Some(None), |field| {
+        field.duration(RETENTION_MIN..=RETENTION_MAX, report).map(Some)
+    })?;
+    let retention_h = retention.map_or(Some(default.retention_h), |retention| {
+        u32::try_from(retention.as_secs().div_ceil(3_600)).ok()
+    });
+    Some(Tracing { enabled: enabled?, rate_ppm: rate_ppm?, retention_h: retention_h? })
 }
 
 fn webhooks(field: Field<'_>, report: &mut Report<'_>) -> Option<Vec<WebhookSpec>> {

@@ -511,7 +511,7 @@ fn requirement(field: Field<'_>, report: &mut Report<'_>) -> Option<Requirement>
     clippy::cast_sign_loss,
     reason = "0 to 1,000,000 by the range of the value that was read"
 )]
-fn ppm(percent: f64) -> u32 {
+pub(super) fn ppm(percent: f64) -> u32 {
     (percent * 10_000.0).round() as u32
 }
 

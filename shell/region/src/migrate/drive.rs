@@ -59,6 +59,13 @@ pub(super) struct Life {
     pub(super) handed_over: bool,
 }
 
+impl Life {
+    /// Whether the step that the move is at failed before.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failing_since.is_some()
+    }
+}
+
 fn refused(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Refused, message)
 }
@@ -87,7 +94,7 @@ impl Migrations {
             if migration.step == Step::Queued && !self.has_turn(&migration).await {
                 continue;
             }
-            let turn = self.step(&kv, &migration, &mut life).await;
+            let turn = self.part_of_trace(&kv, &migration, &mut life).await;
             let next = match turn {
                 Ok(Turn::Again) => continue,
                 Ok(Turn::Next(next)) => next,
@@ -97,7 +104,7 @@ impl Migrations {
                 },
             };
             life.failing_since = None;
-            self.go(&kv, &next).await;
+            self.go(&kv, &migration, &next).await;
         }
     }
 
@@ -117,9 +124,12 @@ impl Migrations {
         false
     }
 
-    async fn go(&self, kv: &KeyValue, next: &Migration) {
+    async fn go(&self, kv: &KeyValue, before: &Migration, next: &Migration) {
         match self.write(kv, next).await {
-            Ok(true) => self.tell(next).await,
+            Ok(true) => {
+                self.trace_step(before, next);
+                self.tell(next).await;
+            }
             // Someone else went on, or called it off.
             Ok(false) => {}
             Err(reason) => {
@@ -174,7 +184,7 @@ impl Migrations {
         None
     }
 
-    async fn step(
+    pub(super) async fn step(
         &self,
         kv: &KeyValue,
         migration: &Migration,

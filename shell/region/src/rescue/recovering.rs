@@ -9,12 +9,15 @@ use dwcp_controller::failover::{
 use dwcp_controller::ownership::{Recovered, VMS_PREFIX, VmRecord};
 use dwcp_controller::placement::Fleet;
 use dwcp_runtime::strong::{KeyValue, StrongError};
+use dwcp_runtime::trace::span;
 use dwcp_types::{RegionId, VmId};
 use futures_util::StreamExt;
 use tracing::{info, warn};
 
 use super::taking::NotTaken;
-use super::{Memory, REFUSAL_WEIGHT, Rescuer, TAKEN_AT_ONCE, TAKEN_PER_STEP, TRIES_MAX};
+use super::{
+    Memory, REFUSAL_WEIGHT, Rescuer, TAKEN_AT_ONCE, TAKEN_PER_STEP, TRIES_MAX, phase,
+};
 use crate::mirror::read_pages;
 
 /// Records of VMs by name.
@@ -144,7 +147,10 @@ impl Rescuer {
             loss: it.loss,
             at: self.clock.now(),
         };
-        match self.takers.take_over(&to, record.as_ref().clone(), recovered).await {
+        let taking = self.takers.take_over(&to, record.as_ref().clone(), recovered);
+        let part = (log.id.as_str(), phase(log.phase));
+        let taken = self.saga.within(part, Box::pin(span("take_over", taking))).await;
+        match taken {
             Ok(()) => {
                 info!(vm = %it.vm, %to, "a VM is taken over");
                 Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dwcp_api::peer::{TakeOver, TakeOverBody};
 use dwcp_api::{ApiError, CallError, Client, ErrorCode, NoParams};
 use dwcp_controller::ownership::{Recovered, VmRecord};
+use dwcp_runtime::trace::Fault;
 use dwcp_types::RegionId;
 
 use crate::reservations::Reservations;
@@ -71,6 +72,12 @@ pub(super) struct NotTaken {
     pub(super) is_final: bool,
     /// In words.
     pub(super) reason: String,
+}
+
+impl Fault for NotTaken {
+    fn fault(&self) -> Option<String> {
+        Some(self.reason.clone())
+    }
 }
 
 impl NotTaken {
