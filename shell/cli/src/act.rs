@@ -12,6 +12,7 @@ mod request;
 mod routing;
 mod state;
 mod status;
+mod trace;
 mod vm;
 mod wait;
 mod who;

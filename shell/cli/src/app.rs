@@ -9,6 +9,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use clap_complete::shells;
 
+use dwcp_monitor::trace::{Context, SpanId, TraceId};
+use dwcp_runtime::strong::OpId;
+
 use crate::act;
 use crate::arguments::{Command, CommandLine, Format, GlobalArgs, Shell};
 use crate::failure::{Failure, Kind, Told};
@@ -65,7 +68,7 @@ pub fn command() -> clap::Command {
 /// code that `--help` documents.
 pub async fn run(
     words: Vec<OsString>,
-    surroundings: Surroundings,
+    mut surroundings: Surroundings,
     terminal: &mut Terminal,
 ) -> u8 {
     if surroundings.no_color {
@@ -85,8 +88,17 @@ pub async fn run(
         terminal.drop_colors();
     }
     let global = line.global;
+    if global.trace {
+        surroundings.part_of = Some(kept(surroundings.part_of));
+    }
+    let part_of = surroundings.part_of.filter(|_| global.trace);
     let mut run = Run { global: &global, surroundings, terminal };
     let done = Box::pin(dispatch(&mut run, line.command)).await;
+    if let Some(part_of) = part_of {
+        let trace = part_of.trace;
+        terminal
+            .note(&format!("trace: dwcp-cli federation monitoring trace show {trace}"));
+    }
     match done {
         Ok(()) => 0,
         Err(failure) => {
@@ -94,6 +106,14 @@ pub async fn run(
             failure.exit_code()
         }
     }
+}
+
+/// A trace that is kept: the one that the command is part of, or a new one.
+fn kept(part_of: Option<Context>) -> Context {
+    let name = OpId::random();
+    let trace = TraceId::of("dwcp-cli", name.as_str());
+    let span = SpanId::of(trace, "dwcp-cli");
+    Context { keep: true, ..part_of.unwrap_or(Context { trace, span, keep: true }) }
 }
 
 async fn dispatch(run: &mut Run<'_>, command: Command) -> Result<(), Failure> {

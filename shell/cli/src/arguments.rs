@@ -11,6 +11,7 @@ mod region;
 mod request;
 mod routing;
 mod state;
+mod trace;
 mod vm;
 
 use std::path::PathBuf;
@@ -40,6 +41,9 @@ pub(crate) use routing::{
 pub(crate) use state::{
     ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
     PutArgs, StateArgs, StateCommand, VerifyArgs, WatchKeysArgs,
+};
+pub(crate) use trace::{
+    EnableTracingArgs, ListTracesArgs, ShowTraceArgs, TraceCommand, TracingCommand,
 };
 pub(crate) use vm::{
     ConsoleArgs, DeleteArgs, PowerArgs, VmCommand, VmEventsArgs, VmListArgs, VmName,
@@ -88,6 +92,10 @@ pub(crate) struct GlobalArgs {
     /// [default: 30s a call, 10m a wait]
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+    /// Keep the trace of this command, and print its id on standard error; a `TRACEPARENT` in
+    /// the environment is gone on with
+    #[arg(long, global = true)]
+    pub(crate) trace: bool,
 }
 
 /// How an answer is printed.

@@ -14,6 +14,7 @@ pub(crate) use constraints::ConstraintPatch;
 pub(crate) use quantity::{Quantity, Unit};
 pub(crate) use rule::{affinity, label, label_filter, latency_entry, origin};
 pub(crate) use scalar::{
-    WatchEvery, dollars, duration, health_score, milliseconds, thousandths, watch_every,
+    WatchEvery, dollars, duration, health_score, milliseconds, share_ppm, thousandths,
+    watch_every,
 };
 pub(crate) use spec::SpecPatch;

@@ -48,6 +48,10 @@ impl Session {
             let place = if named { "--endpoint" } else { "the `endpoints` file" };
             Failure::usage(error.to_string()).with_remedy(format!("correct {place}"))
         })?;
+        let client = match surroundings.part_of {
+            Some(context) => client.part_of(context),
+            None => client,
+        };
         Ok(Self {
             client: client.with_call_time_max(global.timeout.unwrap_or(CALL_TIME)),
             clock: Arc::clone(&surroundings.clock),

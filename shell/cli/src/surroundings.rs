@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_monitor::trace::Context;
 use dwcp_runtime::clock::{Clock, SystemClock};
 
 /// Where credentials are when nothing else is said.
@@ -43,6 +44,8 @@ pub struct Surroundings {
     pub no_color: bool,
     /// Width for `--help`; the terminal's own when absent.
     pub help_width: Option<usize>,
+    /// The trace that this command is part of: `TRACEPARENT`, if it can be read.
+    pub part_of: Option<Context>,
     /// Standard input.
     pub input: Box<dyn Read + Send>,
     /// Whether a person is at standard input and can be asked.
@@ -65,6 +68,7 @@ impl Surroundings {
             credentials: path(CREDENTIALS_VARIABLE).map(PathBuf::from),
             no_color: path("NO_COLOR").is_some(),
             help_width: None,
+            part_of: std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok()),
             input,
             interactive,
             clock: Arc::new(SystemClock::new()),

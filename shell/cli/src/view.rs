@@ -12,6 +12,7 @@ mod routing;
 mod sla;
 mod state;
 mod status;
+mod trace;
 mod vm;
 
 pub(crate) use evacuate::{evacuation, evacuation_cancelled, evacuations};
@@ -37,6 +38,7 @@ pub(crate) use state::{
     queue_depth, replicas, rule,
 };
 pub(crate) use status::{global_status, status};
+pub(crate) use trace::{trace, trace_aligned, traces, tracing};
 pub(crate) use vm::{vm, vm_changed, vms};
 
 use dwcp_types::{Health, HealthState, Timestamp, VmPhase};

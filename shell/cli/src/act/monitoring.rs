@@ -13,7 +13,7 @@ use dwcp_api::sla::{
     SlaList, SlaParams,
 };
 
-use super::{show, show_or_watch};
+use super::{show, show_or_watch, trace};
 use crate::app::Run;
 use crate::arguments::{
     CreateIncidentArgs, CreateSlaArgs, HistoryArgs, IncidentsCommand, MetricsCommand,
@@ -31,6 +31,8 @@ pub(super) async fn monitoring(
         MonitoringCommand::Incidents(command) => incidents(run, command).await,
         MonitoringCommand::Metrics(command) => metrics(run, command).await,
         MonitoringCommand::Sla(command) => sla(run, command).await,
+        MonitoringCommand::Trace(command) => trace::trace(run, command).await,
+        MonitoringCommand::Tracing(command) => trace::tracing(run, command).await,
     }
 }
 

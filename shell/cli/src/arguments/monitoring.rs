@@ -9,7 +9,7 @@ use dwcp_monitor::incident::{Category, IncidentId, Severity, Status};
 use dwcp_monitor::sla::Operator;
 use dwcp_types::RegionId;
 
-use super::WatchArgs;
+use super::{TraceCommand, TracingCommand, WatchArgs};
 use crate::parse::{duration, thousandths};
 
 /// What is done with monitoring.
@@ -24,6 +24,12 @@ pub(crate) enum MonitoringCommand {
     /// Promise service levels, and see whether they are kept
     #[command(subcommand)]
     Sla(SlaCommand),
+    /// See what a request did, in every region and process that it went through
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// Say whether and how requests are traced
+    #[command(subcommand)]
+    Tracing(TracingCommand),
 }
 
 /// What is done with measurements.

@@ -40,6 +40,26 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(span)
 }
 
+/// Reads a share of one, such as `0.1`, in parts per million.
+///
+/// # Errors
+///
+/// How to write it.
+pub(crate) fn share_ppm(text: &str) -> Result<u32, String> {
+    let how = || "write a share from 0 to 1, such as 0.1 for one in ten".to_owned();
+    let share: f64 = text.parse().map_err(|_| how())?;
+    if !(0.0..=1.0).contains(&share) {
+        return Err(how());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 1,000,000 by the check above"
+    )]
+    let ppm = (share * 1e6).round() as u32;
+    Ok(ppm)
+}
+
 /// How often a watched answer is asked for again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WatchEvery(pub(crate) Duration);

@@ -23,4 +23,5 @@ mod stage;
 mod state;
 mod state_fixtures;
 mod tables;
+mod traces;
 mod wire;

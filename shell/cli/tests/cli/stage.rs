@@ -197,6 +197,7 @@ pub(crate) fn plain() -> Surroundings {
         home: None,
         credentials: None,
         no_color: false,
+        part_of: None,
         help_width: Some(100),
         input: Box::new(io::empty()),
         interactive: false,
