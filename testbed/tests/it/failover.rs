@@ -18,6 +18,8 @@ use dwcp_testbed::{
 };
 use dwcp_types::{Epoch, RegionId, VmPhase};
 
+use crate::traces::{of, only, read};
+
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
 fn plan() -> Plan {
@@ -90,6 +92,20 @@ async fn is_over(federation: &Federation) {
     .await;
 }
 
+/// What was done, in all regions that live, down to the guest that starts.
+async fn is_one_trace(federation: &Federation) {
+    let door = federation.at("home");
+    let item = only(&door, of("failover")).await;
+    until("the trace has each phase and the guest", || async {
+        let trace = read(&door, &item).await;
+        let has = |name: &str| trace.rows.iter().any(|row| row.span.name == name);
+        let names = ["failover recovering", "failover verifying", "take_over"];
+        let whole = names.into_iter().chain(["put_instance", "guest_starts"]).all(has);
+        whole.then_some(()).ok_or_else(|| format!("{trace:#?}"))
+    })
+    .await;
+}
+
 /// The lost region comes back: what is its own goes on, what is another's stays there.
 async fn comes_back(federation: &mut Federation, etcd: bool) {
     if etcd {
@@ -145,6 +161,7 @@ async fn a_lost_region_is_failed_over_by_command_and_asks_before_it_runs_anythin
     assert_eq!(begun.log.unwrap().region.as_str(), "far");
     is_elsewhere(&federation, "vm-moves").await;
     is_over(&federation).await;
+    is_one_trace(&federation).await;
     federation.in_phase("home", "vm-own", VmPhase::Unknown).await;
     comes_back(&mut federation, false).await;
     federation.end();

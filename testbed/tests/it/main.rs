@@ -30,3 +30,4 @@ mod stand_ins;
 mod starting;
 mod state;
 mod supervised;
+mod traces;

@@ -2,12 +2,14 @@
 
 mod measured;
 mod told;
+mod traces;
 
 use super::{Measurement, Options};
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     let mut all = measured::measure(options.quick);
+    all.extend(traces::measure(options.quick)?);
     all.extend(told::measure(options.quick)?);
     Ok(all)
 }
