@@ -31,6 +31,7 @@ fn the_operators_document_is_current() {
     described.extend(evacuation::described());
     described.extend(measured::described());
     described.extend(monitoring::described());
+    described.extend(overview::described());
     described.extend(sla::described());
     described.extend(routing::described());
     compare("dwcp-v1.json", "DWCP Federation", &described);

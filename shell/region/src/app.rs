@@ -54,6 +54,7 @@ use crate::meter::{Meter, metered};
 use crate::metrics::Metrics;
 use crate::migrate::Board;
 use crate::mirror::{self, Mirror};
+use crate::overview;
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
 use crate::place::Placer;
@@ -564,6 +565,7 @@ impl Core {
             .merge(peer_api::routes(&peer))
             .merge(incidents::routes(&self.incidents))
             .merge(chronicle::routes(&self.measured()))
+            .merge(overview::routes(&self.overviews()))
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use dwcp_controller::ownership::VmRecord;
 use dwcp_controller::placement::Fleet;
-use dwcp_monitor::{Observation, Sample, reported};
+use dwcp_monitor::{HealthReport, Observation, Sample, reported};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{
     Capacity, FleetView, Health, HealthState, HostId, HostView, Power, RegionId,
-    RegionView, Timestamp, UserZoneView,
+    RegionView, Timestamp, UserZoneView, millis,
 };
 use tokio::sync::broadcast::error::RecvError;
 
@@ -131,7 +131,7 @@ impl FleetKeeper {
     /// How a region fares, as of now.
     pub fn health(&self, region: &RegionId) -> Health {
         let now = self.clock.monotonic();
-        self.world.region(region, |known| health_of(known, now))
+        self.world.region(region, |known| report_of(known, now).health)
     }
 
     /// Keeps the fleet true, for ever.
@@ -233,7 +233,7 @@ impl FleetKeeper {
     fn region_view(&self, record: &RegionRecord, now: Timestamp) -> RegionView {
         self.world.region(&record.region.id, |known| RegionView {
             region: Arc::new(record.region.clone()),
-            health: health_of(known, self.clock.monotonic()),
+            health: report_of(known, self.clock.monotonic()).health,
             observed_at: now,
             hosts: known.map(host_views).unwrap_or_default(),
         })
@@ -259,20 +259,21 @@ fn counts(record: &VmRecord) -> bool {
 /// A region's health from what is known of it: unknown when it was not heard from in time
 /// (F6), at the bottom when none of its hosts answers, else the source's score (M11) over the
 /// last minute of its API. How busy its hosts are joins the score with the monitor's samples.
-fn health_of(known: Option<&Known>, now: Duration) -> Health {
+pub(crate) fn report_of(known: Option<&Known>, now: Duration) -> HealthReport {
     let fresh = known.filter(|known| {
         known
             .heard_at
             .is_some_and(|heard_at| now.saturating_sub(heard_at) <= HEARD_WITHIN)
     });
-    let Some(known) = fresh else { return reported(&Observation::Silent).health };
+    let Some(known) = fresh else { return reported(&Observation::Silent) };
     if !known.hosts.iter().any(|host| host.answers) {
-        return Health { state: HealthState::Unhealthy, score: 0 };
+        let health = Health { state: HealthState::Unhealthy, score: 0 };
+        return HealthReport { health, deductions: Vec::new() };
     }
     let sample = Sample {
         requests: known.meter.requests_last_minute,
         failed: known.meter.errors_last_minute,
         ..Sample::default()
     };
-    reported(&Observation::Heard(sample)).health
+    reported(&Observation::Heard(sample))
 }

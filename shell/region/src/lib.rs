@@ -25,6 +25,7 @@ pub mod meter;
 mod metrics;
 pub mod migrate;
 pub mod mirror;
+mod overview;
 pub mod peer_api;
 pub mod peer_link;
 pub mod place;

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::{Core, Plane, spawn};
 use crate::chronicle::Measured;
+use crate::overview::{Overviews, Sources};
 use crate::scrape::{Counted, Scrape};
 use crate::state::StateApi;
 use crate::trips;
@@ -41,6 +42,19 @@ impl Core {
         let (region, mesh) = (self.region.clone(), plane.api.mesh.clone());
         let measured = trips::keep(mesh, region, self.world.clone(), self.clock.clone());
         spawn(tasks, "the round trips", measured);
+    }
+
+    /// What answers operators who ask for everything at a look.
+    pub(super) fn overviews(&self) -> Arc<Overviews> {
+        let sources = Sources {
+            engine: self.engine_view.clone(),
+            inventory: self.inventory.clone(),
+            incidents: self.incidents.clone(),
+            chronicle: self.chronicle.clone(),
+            moves: self.board.clone(),
+            seen: self.guard.seen.subscribe(),
+        };
+        Overviews::new(self.region.clone(), sources)
     }
 
     /// What answers operators who ask what is measured.
