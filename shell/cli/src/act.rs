@@ -6,6 +6,7 @@ mod evacuate;
 mod failover;
 mod migrate;
 mod monitoring;
+mod overview;
 mod place;
 mod region;
 mod request;
@@ -46,6 +47,7 @@ pub(crate) async fn act(
         FederationCommand::Explain(args) => place::explain(run, *args).await,
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,
+        FederationCommand::Top => Box::pin(crate::top::top(run)).await,
         FederationCommand::Failover(args) => failover::failover(run, *args).await,
         FederationCommand::Evacuate(args) => evacuate::evacuate(run, *args).await,
         FederationCommand::Failback(args) => {

@@ -160,6 +160,9 @@ pub(crate) enum FederationCommand {
     Events(EventsArgs),
     /// Show the federation at a glance
     Status(StatusArgs),
+    /// Show the federation on the whole terminal as it changes: regions, links, incidents, moves,
+    /// service levels
+    Top,
     /// Start a lost region's VMs elsewhere; see which regions live and who says so
     Failover(Box<FailoverArgs>),
     /// Move all VMs out of a region that lives; see who stays and why; call it off
@@ -208,8 +211,14 @@ pub(crate) struct StatusArgs {
     /// Only the figures of the whole federation
     #[arg(long)]
     pub(crate) global: bool,
-    #[command(flatten)]
-    pub(crate) watch: WatchArgs,
+    /// Show it as it changes until Ctrl-C, with `-o json` a line for each change; with an interval,
+    /// or with `--global`, ask again and again
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, value_parser = watch_every)]
+    #[expect(
+        clippy::option_option,
+        reason = "clap's way to say: named, perhaps with a value"
+    )]
+    pub(crate) watch: Option<Option<WatchEvery>>,
 }
 
 /// Whether the answer is asked for again and again.

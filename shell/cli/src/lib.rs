@@ -10,12 +10,15 @@ mod arguments;
 mod credentials;
 mod draft;
 mod failure;
+mod follow;
+mod glance;
 mod parse;
 mod session;
 mod surroundings;
 mod table;
 mod terminal;
 mod text;
+mod top;
 mod traffic;
 mod view;
 

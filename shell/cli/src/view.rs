@@ -6,6 +6,7 @@ mod failover;
 mod measured;
 mod migrate;
 mod monitoring;
+mod overview;
 mod place;
 mod region;
 mod routing;
@@ -22,6 +23,7 @@ pub(crate) use failover::{
 pub(crate) use measured::{history, history_csv, metrics};
 pub(crate) use migrate::{begun, migration, migrations};
 pub(crate) use monitoring::{incident, incidents};
+pub(crate) use overview::{left, overview};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use routing::{

@@ -35,15 +35,16 @@ pub(super) async fn monitoring(
 }
 
 async fn metrics(run: &mut Run<'_>, command: MetricsCommand) -> Result<(), Failure> {
-    let session = run.session()?;
     match command {
         MetricsCommand::Show(args) => {
+            let session = run.session()?;
             let over_s = Some(args.over.as_secs());
             let asked = MetricsParams { region: args.region, over_s };
             let ask = async |_: &Run<'_>| session.call::<GetMetrics>(&asked, &()).await;
             show_or_watch(run, args.watch, ask, view::metrics).await
         }
         MetricsCommand::History(args) => {
+            let session = run.session()?;
             let HistoryArgs { region, metric, range, csv, watch } = args;
             let range_s = Some(range.as_secs());
             let asked = HistoryParams { metric, region, range_s };

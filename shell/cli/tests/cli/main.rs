@@ -16,6 +16,7 @@ mod help;
 mod levels;
 mod monitoring;
 mod moves;
+mod overview;
 mod refusals;
 mod routing;
 mod snapshot;
