@@ -1,13 +1,16 @@
 //! Commands: ask the federation, show the answer.
 
 mod console;
+mod dashboard;
 mod drill;
 mod evacuate;
 mod failover;
 mod migrate;
 mod monitoring;
+mod outside;
 mod overview;
 mod place;
+mod promql;
 mod region;
 mod request;
 mod routing;
@@ -28,6 +31,8 @@ use crate::arguments::{FederationCommand, Format, RegionCommand, VmCommand, Watc
 use crate::failure::{Failure, Kind};
 use crate::view::Look;
 
+pub(crate) use dashboard::{Imported, Listed};
+pub(crate) use promql::{Series, Vector};
 pub(crate) use who::who;
 
 /// Carries a federation command out.

@@ -3,6 +3,7 @@
 //! Every federation command is reached with and without the word `federation` (F82), because
 //! the source uses both.
 
+mod dashboard;
 mod evacuate;
 mod failover;
 mod migrate;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use dashboard::{DashboardCommand, ExportArgs, ImportArgs};
 pub(crate) use evacuate::{EvacuateArgs, EvacuateCommand, FailbackArgs};
 pub(crate) use failover::{FailoverArgs, FailoverCommand};
 pub(crate) use migrate::{
@@ -25,7 +27,7 @@ pub(crate) use migrate::{
 };
 pub(crate) use monitoring::{
     CreateIncidentArgs, CreateSlaArgs, HistoryArgs, IncidentsCommand, MetricsCommand,
-    MonitoringCommand, ReportFormat, SlaArgs, SlaCommand, SlaReportArgs,
+    MonitoringCommand, QueryArgs, ReportFormat, SlaArgs, SlaCommand, SlaReportArgs,
 };
 pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{

@@ -8,6 +8,7 @@ mod act;
 mod app;
 mod arguments;
 mod credentials;
+mod dashboards;
 mod draft;
 mod failure;
 mod follow;

@@ -1,5 +1,6 @@
 //! Replies as people read them. Pure: a reply and a [`Look`] in, text out.
 
+mod dashboard;
 mod evacuate;
 mod event;
 mod failover;
@@ -10,11 +11,13 @@ mod overview;
 mod place;
 mod region;
 mod routing;
+mod series;
 mod sla;
 mod state;
 mod status;
 mod vm;
 
+pub(crate) use dashboard::{dashboards, dashboards_imported};
 pub(crate) use evacuate::{evacuation, evacuation_cancelled, evacuations};
 pub(crate) use event::events;
 pub(crate) use failover::{
@@ -30,6 +33,7 @@ pub(crate) use routing::{
     routing_config, routing_decision, routing_endpoints, routing_explained,
     routing_factors, routing_latency, routing_replay, routing_scores,
 };
+pub(crate) use series::series;
 pub(crate) use sla::{
     sla_created, sla_csv, sla_deleted, sla_explained, sla_history, sla_json,
     sla_markdown, sla_status, slas,

@@ -13,7 +13,7 @@ use dwcp_api::sla::{
     SlaList, SlaParams,
 };
 
-use super::{show, show_or_watch};
+use super::{dashboard, promql, show, show_or_watch};
 use crate::app::Run;
 use crate::arguments::{
     CreateIncidentArgs, CreateSlaArgs, HistoryArgs, IncidentsCommand, MetricsCommand,
@@ -31,6 +31,9 @@ pub(super) async fn monitoring(
         MonitoringCommand::Incidents(command) => incidents(run, command).await,
         MonitoringCommand::Metrics(command) => metrics(run, command).await,
         MonitoringCommand::Sla(command) => sla(run, command).await,
+        MonitoringCommand::Dashboard(command) => {
+            Box::pin(dashboard::dashboard(run, command)).await
+        }
     }
 }
 
@@ -43,6 +46,7 @@ async fn metrics(run: &mut Run<'_>, command: MetricsCommand) -> Result<(), Failu
             let ask = async |_: &Run<'_>| session.call::<GetMetrics>(&asked, &()).await;
             show_or_watch(run, args.watch, ask, view::metrics).await
         }
+        MetricsCommand::Query(args) => Box::pin(promql::query(run, args)).await,
         MetricsCommand::History(args) => {
             let session = run.session()?;
             let HistoryArgs { region, metric, range, csv, watch } = args;

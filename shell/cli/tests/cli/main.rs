@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod dashboards;
 mod evacuation;
 mod failover;
 mod fixtures;
