@@ -1,9 +1,10 @@
 //! The HTTP API: operations, wire types, the OpenAPI document and the typed client.
 //!
-//! Three doors, one style: the operator's API (`public`, `failover`, `evacuation`, `measured`, `monitoring`, `routing`, `sla`, `state`), what daemons ask of each other
+//! Three doors, one style: the operator's API (`public`, `controller`, `failover`, `evacuation`, `measured`, `monitoring`, `overview`, `routing`, `sla`, `state`), what daemons ask of each other
 //! (`peer`, `engine`), and what a region's daemon asks of a host's agent (`host`).
 
 mod client;
+pub mod controller;
 pub mod engine;
 mod error;
 pub mod evacuation;

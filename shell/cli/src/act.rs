@@ -1,6 +1,7 @@
 //! Commands: ask the federation, show the answer.
 
 mod console;
+mod controller;
 mod dashboard;
 mod drill;
 mod evacuate;
@@ -62,6 +63,9 @@ pub(crate) async fn act(
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
         FederationCommand::Monitoring(command) => {
             Box::pin(monitoring::monitoring(run, *command)).await
+        }
+        FederationCommand::Controller(command) => {
+            Box::pin(controller::controller(run, *command)).await
         }
         FederationCommand::Routing(command) => {
             Box::pin(routing::routing(run, *command)).await

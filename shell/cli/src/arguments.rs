@@ -3,6 +3,7 @@
 //! Every federation command is reached with and without the word `federation` (F82), because
 //! the source uses both.
 
+mod controller;
 mod dashboard;
 mod evacuate;
 mod failover;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use controller::ControllerCommand;
 pub(crate) use dashboard::{DashboardCommand, ExportArgs, ImportArgs};
 pub(crate) use evacuate::{EvacuateArgs, EvacuateCommand, FailbackArgs};
 pub(crate) use failover::{FailoverArgs, FailoverCommand};
@@ -179,6 +181,9 @@ pub(crate) enum FederationCommand {
     /// See what is wrong, since when, and who was told; look after it
     #[command(subcommand)]
     Monitoring(Box<MonitoringCommand>),
+    /// See how busy a region's daemon is, and what it decides placements by
+    #[command(subcommand)]
+    Controller(Box<ControllerCommand>),
     /// See where requests go and why; choose how regions are ranked
     #[command(subcommand)]
     Routing(Box<RoutingCommand>),

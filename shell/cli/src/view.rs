@@ -1,5 +1,6 @@
 //! Replies as people read them. Pure: a reply and a [`Look`] in, text out.
 
+mod controller;
 mod dashboard;
 mod evacuate;
 mod event;
@@ -17,6 +18,7 @@ mod state;
 mod status;
 mod vm;
 
+pub(crate) use controller::{cache_stats, controller_metrics};
 pub(crate) use dashboard::{dashboards, dashboards_imported};
 pub(crate) use evacuate::{evacuation, evacuation_cancelled, evacuations};
 pub(crate) use event::events;

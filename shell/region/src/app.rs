@@ -42,6 +42,7 @@ use crate::chronicle::{self, Chronicle};
 use crate::claims::Claims;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineKind, Federation, RegionSpec};
+use crate::controller::{self, Controller};
 use crate::engine::{Engine, EngineView, Surroundings};
 use crate::events::Events;
 use crate::fleet::FleetKeeper;
@@ -341,6 +342,7 @@ struct Core {
     peers: BTreeMap<RegionId, Client>,
     guard: Guard,
     incidents: Arc<Incidents>,
+    controller: Arc<Controller>,
 }
 
 impl Core {
@@ -376,7 +378,12 @@ impl Core {
         let around =
             Around::new((&inventory, &engine, &metrics), (seen, &chronicle), state);
         let incidents = Incidents::new(&federation, &region, around)?;
+        let all = peers(&federation, &region, &net)?;
+        let decides = (fleet.clone(), metrics.clone());
+        let controller =
+            Controller::new(region.clone(), decides, all.clone(), clock.clone());
         Ok(Self {
+            controller,
             policy: policy(&federation),
             reservations,
             router,
@@ -391,7 +398,7 @@ impl Core {
             ),
             log: Arc::new(ReportLog::new(clock.now().as_millis())),
             hosts: net.hosts(&spec)?,
-            peers: peers(&federation, &region, &net)?,
+            peers: all,
             guard,
             region,
             engine,
@@ -566,6 +573,7 @@ impl Core {
             .merge(incidents::routes(&self.incidents))
             .merge(chronicle::routes(&self.measured()))
             .merge(overview::routes(&self.overviews()))
+            .merge(controller::routes(&self.controller))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod chronicle;
 pub mod claims;
 pub mod commit;
 pub mod config;
+mod controller;
 pub mod engine;
 pub mod evacuate;
 pub mod events;

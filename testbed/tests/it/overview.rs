@@ -4,11 +4,12 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use dwcp_api::controller::{ControllerParams, GetController};
 use dwcp_api::overview::{GetOverview, Link, Overview, WHOLE, WatchOverview};
 use dwcp_api::patch::apply;
-use dwcp_api::{CallError, Events, NoParams};
+use dwcp_api::{CallError, ErrorCode, Events, NoParams};
 use dwcp_testbed::{
-    Ask, Door, Federation, HostPlan, Plan, RegionPlan, program, until,
+    Ask, Door, Federation, HostPlan, Plan, RegionPlan, program, refusal, until,
 };
 use dwcp_types::{HealthState, RegionId};
 use serde_json::Value;
@@ -69,6 +70,18 @@ async fn every_daemon_gives_the_same_overview() {
     .await;
     assert!(seen.regions.values().all(|it| it.health.state == HealthState::Healthy));
     assert_eq!(seen.regions[&id("two")].vms, 1);
+    // Any daemon says how busy another one is, by asking it.
+    for region in REGIONS {
+        let of = ControllerParams { region: Some(id(region)) };
+        let there = door.call::<GetController>(&of, &()).await.unwrap();
+        assert_eq!(there.region, id(region));
+        assert_eq!((there.kept.regions, there.kept.vms), (3, 1));
+        let placed = there.decisions.by_result.get("placed").copied().unwrap_or(0);
+        assert_eq!(placed, u64::from(region == "one"), "it was asked there: {there:?}");
+    }
+    let of = ControllerParams { region: Some(id("nowhere")) };
+    let refused = refusal(door.call::<GetController>(&of, &()).await);
+    assert_eq!(refused.code, ErrorCode::NotFound);
 }
 
 /// Reads a stream as a console does: the whole, then patches.

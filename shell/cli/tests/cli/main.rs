@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod controller;
 mod dashboards;
 mod evacuation;
 mod failover;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dwcp_api::controller::GetController;
 use dwcp_api::evacuation::{CancelEvacuation, ListEvacuations, PostEvacuation};
 use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
 use dwcp_api::measured::{GetHistory, GetMetrics};
@@ -359,6 +360,7 @@ fn level_routes(
     script: &Arc<Mutex<Script>>,
     count: &watch::Sender<usize>,
 ) -> Routes {
+    let routes = bind::<GetController>(routes, script, count);
     let routes = bind::<GetMetrics>(routes, script, count);
     let routes = bind::<GetHistory>(routes, script, count);
     let routes = bind::<ListSlas>(routes, script, count);

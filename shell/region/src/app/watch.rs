@@ -15,6 +15,7 @@ impl Core {
     /// Starts what says how this region fares, what listens to the others, what follows incidents,
     /// and what is on duty when nobody else is.
     pub(super) fn watch(&self, tasks: &mut JoinSet<&'static str>) {
+        spawn(tasks, "the look at the load", self.controller.clone().run());
         spawn(tasks, "the copy of incidents", self.incidents.clone().follow());
         let says = self.chronicle.clone().run(self.meter.clone(), self.inventory.clone());
         spawn(tasks, "the digests", says);
