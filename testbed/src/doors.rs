@@ -8,7 +8,7 @@ use dwcp_api::public::{
     PlaceReply, PutVmPower, RegionCapacityReply, RegionItem, RegionParams, SetPower,
     StatusReply, VmDetail, VmItem, VmList, VmParams,
 };
-use dwcp_api::{ApiError, CallError, Client, NoParams, Operation};
+use dwcp_api::{ApiError, CallError, Client, Events, NoParams, Operation};
 use dwcp_types::{MigrationId, Power, RegionId, VmId, VmPhase};
 
 use crate::{Ask, until};
@@ -35,6 +35,18 @@ impl Door {
         body: &O::Body,
     ) -> Result<O::Reply, CallError> {
         self.client.call::<O>(params, body).await
+    }
+
+    /// A stream of events, from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// As the client's.
+    pub async fn watch<O: Operation<Body = ()>>(
+        &self,
+        params: &O::Params,
+    ) -> Result<Events, CallError> {
+        self.client.watch::<O>(params, None).await
     }
 
     /// Places a VM.

@@ -334,6 +334,12 @@ impl Federation {
         Credentials::in_dir(&self.layout.admin(), "admin")
     }
 
+    /// The folder that they are in.
+    #[must_use]
+    pub fn admin_folder(&self) -> PathBuf {
+        self.layout.admin()
+    }
+
     /// The credentials of a region's daemon, or of a host's agent.
     #[must_use]
     pub fn credentials(&self, who: &str) -> Credentials {

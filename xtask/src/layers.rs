@@ -178,6 +178,8 @@ const LAYERS: &[Layer] = &[
             "clap",
             "clap_complete",
             "jiff",
+            // Draws `top`; brings crossterm.
+            "ratatui",
             "serde",
             "serde-saphyr",
             "serde_json",

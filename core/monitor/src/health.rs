@@ -13,6 +13,7 @@
 //! samples first. That is left out here so that this stays the table, to be tested as one.
 
 use dwcp_types::{Bps, Health, HealthState, Micros};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Least score of a healthy region (M12).
@@ -63,7 +64,9 @@ pub enum Observation {
 }
 
 /// Why points were taken off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// CPU over 90 %.
@@ -113,7 +116,7 @@ impl Reason {
 }
 
 /// Points that were taken off, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deduction {
     /// Why.
     pub reason: Reason,

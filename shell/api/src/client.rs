@@ -3,6 +3,10 @@
 //! A client may have several addresses of the same service. The next one is tried only when
 //! nothing can have arrived at the one before; anything else is for the caller to decide.
 
+mod events;
+
+pub use events::Events;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -18,6 +18,7 @@ pub struct Described {
     method: Method,
     path: &'static str,
     summary: &'static str,
+    streams: bool,
     params: fn(&mut SchemaGenerator) -> Schema,
     body: fn(&mut SchemaGenerator) -> Schema,
     reply: fn(&mut SchemaGenerator) -> Schema,
@@ -32,6 +33,7 @@ impl Described {
             method: O::METHOD,
             path: O::PATH,
             summary: O::SUMMARY,
+            streams: O::STREAMS,
             // In place: a parameter is described one by one, not as a struct.
             params: O::Params::json_schema,
             body: SchemaGenerator::subschema_for::<O::Body>,
@@ -113,6 +115,12 @@ fn reply(operation: &Described, generator: &mut SchemaGenerator) -> Value {
     let schema = (operation.reply)(generator);
     if is_nothing(&schema) {
         return json!({ "description": "It is done." });
+    }
+    if operation.streams {
+        return json!({
+            "description": "Server-sent events; the first carries this.",
+            "content": { "text/event-stream": { "schema": schema } },
+        });
     }
     json!({
         "description": "The answer.",

@@ -45,6 +45,8 @@ pub trait Operation: 'static {
     const PATH: &'static str;
     /// What it is for, in one sentence.
     const SUMMARY: &'static str;
+    /// Whether it answers with a stream of events, of which the reply is the first.
+    const STREAMS: bool = false;
     /// Path and query parameters: a flat struct of scalars and options.
     type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync;
     /// The request's body; `()` for none.

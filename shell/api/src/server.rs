@@ -4,6 +4,10 @@
 //! done because a connection broke. A handler that panics costs one reply, not the daemon.
 //! Whatever goes wrong, the answer is an [`ApiError`] in JSON.
 
+mod stream;
+
+pub use stream::{Feed, Watcher, feed};
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

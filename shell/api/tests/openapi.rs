@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use dwcp_api::{
-    Described, document, engine, evacuation, failover, host, measured, migration,
-    monitoring, otlp, peer, public, routing, sla, state, trace,
+    Described, controller, document, engine, evacuation, failover, host, measured,
+    migration, monitoring, otlp, overview, peer, public, routing, sla, state, trace,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -31,6 +31,8 @@ fn the_operators_document_is_current() {
     described.extend(evacuation::described());
     described.extend(measured::described());
     described.extend(monitoring::described());
+    described.extend(controller::described());
+    described.extend(overview::described());
     described.extend(sla::described());
     described.extend(routing::described());
     described.extend(trace::described());

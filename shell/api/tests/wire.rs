@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(unreachable_pub, reason = "the operations macro makes public types")]
 
+#[path = "wire/streams.rs"]
+mod streams;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

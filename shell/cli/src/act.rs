@@ -1,12 +1,17 @@
 //! Commands: ask the federation, show the answer.
 
 mod console;
+mod controller;
+mod dashboard;
 mod drill;
 mod evacuate;
 mod failover;
 mod migrate;
 mod monitoring;
+mod outside;
+mod overview;
 mod place;
+mod promql;
 mod region;
 mod request;
 mod routing;
@@ -28,6 +33,8 @@ use crate::arguments::{FederationCommand, Format, RegionCommand, VmCommand, Watc
 use crate::failure::{Failure, Kind};
 use crate::view::Look;
 
+pub(crate) use dashboard::{Imported, Listed};
+pub(crate) use promql::{Series, Vector};
 pub(crate) use who::who;
 
 /// Carries a federation command out.
@@ -47,6 +54,7 @@ pub(crate) async fn act(
         FederationCommand::Explain(args) => place::explain(run, *args).await,
         FederationCommand::Events(args) => status::events(run, args).await,
         FederationCommand::Status(args) => status::status(run, args).await,
+        FederationCommand::Top => Box::pin(crate::top::top(run)).await,
         FederationCommand::Failover(args) => failover::failover(run, *args).await,
         FederationCommand::Evacuate(args) => evacuate::evacuate(run, *args).await,
         FederationCommand::Failback(args) => {
@@ -56,6 +64,9 @@ pub(crate) async fn act(
         FederationCommand::State(args) => Box::pin(state::state(run, *args)).await,
         FederationCommand::Monitoring(command) => {
             Box::pin(monitoring::monitoring(run, *command)).await
+        }
+        FederationCommand::Controller(command) => {
+            Box::pin(controller::controller(run, *command)).await
         }
         FederationCommand::Routing(command) => {
             Box::pin(routing::routing(run, *command)).await

@@ -3,6 +3,8 @@
 //! Every federation command is reached with and without the word `federation` (F82), because
 //! the source uses both.
 
+mod controller;
+mod dashboard;
 mod evacuate;
 mod failover;
 mod migrate;
@@ -19,6 +21,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use controller::ControllerCommand;
+pub(crate) use dashboard::{DashboardCommand, ExportArgs, ImportArgs};
 pub(crate) use evacuate::{EvacuateArgs, EvacuateCommand, FailbackArgs};
 pub(crate) use failover::{FailoverArgs, FailoverCommand};
 pub(crate) use migrate::{
@@ -26,7 +30,7 @@ pub(crate) use migrate::{
 };
 pub(crate) use monitoring::{
     CreateIncidentArgs, CreateSlaArgs, HistoryArgs, IncidentsCommand, MetricsCommand,
-    MonitoringCommand, ReportFormat, SlaArgs, SlaCommand, SlaReportArgs,
+    MonitoringCommand, QueryArgs, ReportFormat, SlaArgs, SlaCommand, SlaReportArgs,
 };
 pub(crate) use region::{AddRegionArgs, KindArg, RegionCommand, RegionName};
 pub(crate) use request::{
@@ -168,6 +172,9 @@ pub(crate) enum FederationCommand {
     Events(EventsArgs),
     /// Show the federation at a glance
     Status(StatusArgs),
+    /// Show the federation on the whole terminal as it changes: regions, links, incidents, moves,
+    /// service levels
+    Top,
     /// Start a lost region's VMs elsewhere; see which regions live and who says so
     Failover(Box<FailoverArgs>),
     /// Move all VMs out of a region that lives; see who stays and why; call it off
@@ -182,6 +189,9 @@ pub(crate) enum FederationCommand {
     /// See what is wrong, since when, and who was told; look after it
     #[command(subcommand)]
     Monitoring(Box<MonitoringCommand>),
+    /// See how busy a region's daemon is, and what it decides placements by
+    #[command(subcommand)]
+    Controller(Box<ControllerCommand>),
     /// See where requests go and why; choose how regions are ranked
     #[command(subcommand)]
     Routing(Box<RoutingCommand>),
@@ -216,8 +226,14 @@ pub(crate) struct StatusArgs {
     /// Only the figures of the whole federation
     #[arg(long)]
     pub(crate) global: bool,
-    #[command(flatten)]
-    pub(crate) watch: WatchArgs,
+    /// Show it as it changes until Ctrl-C, with `-o json` a line for each change; with an interval,
+    /// or with `--global`, ask again and again
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, value_parser = watch_every)]
+    #[expect(
+        clippy::option_option,
+        reason = "clap's way to say: named, perhaps with a value"
+    )]
+    pub(crate) watch: Option<Option<WatchEvery>>,
 }
 
 /// Whether the answer is asked for again and again.

@@ -8,14 +8,18 @@ mod act;
 mod app;
 mod arguments;
 mod credentials;
+mod dashboards;
 mod draft;
 mod failure;
+mod follow;
+mod glance;
 mod parse;
 mod session;
 mod surroundings;
 mod table;
 mod terminal;
 mod text;
+mod top;
 mod traffic;
 mod view;
 

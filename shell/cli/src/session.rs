@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::public::ExplainPlacement;
-use dwcp_api::{CallError, Client, Method, Operation};
+use dwcp_api::{CallError, Client, Events, Method, Operation};
 use dwcp_runtime::clock::Clock;
 
 use crate::arguments::GlobalArgs;
@@ -86,6 +86,19 @@ impl Session {
         body: &O::Body,
     ) -> Result<O::Reply, CallError> {
         self.client.call::<O>(params, body).await
+    }
+
+    /// Opens a stream of events. `last` is the one that is had already.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub(crate) async fn watch<O: Operation<Body = ()>>(
+        &self,
+        params: &O::Params,
+        last: Option<&str>,
+    ) -> Result<Events, CallError> {
+        self.client.watch::<O>(params, last).await
     }
 
     /// Time since some moment; for measuring how long something takes.

@@ -91,6 +91,11 @@ impl Terminal {
         })
     }
 
+    /// Where answers go, for what draws on the whole of it.
+    pub(crate) fn out(&mut self) -> &mut (dyn Write + Send) {
+        self.out.as_mut()
+    }
+
     /// Tells something beside the answer. That nobody listens is no reason to stop.
     pub(crate) fn tell(&mut self, text: &str) {
         self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush()).ok();

@@ -26,6 +26,11 @@ pub(crate) fn count(number: u64) -> String {
     grouped
 }
 
+/// How many there are of something.
+pub(crate) fn len<T>(of: &[T]) -> u64 {
+    u64::try_from(of.len()).unwrap_or(u64::MAX)
+}
+
 /// Money an hour: `$0.2940/h`; a price under a hundredth of a cent in full.
 pub(crate) fn money_per_hour(amount: MicroUsd) -> String {
     format!("{}/h", money(amount))

@@ -1,20 +1,26 @@
 //! Replies as people read them. Pure: a reply and a [`Look`] in, text out.
 
+mod controller;
+mod dashboard;
 mod evacuate;
 mod event;
 mod failover;
 mod measured;
 mod migrate;
 mod monitoring;
+mod overview;
 mod place;
 mod region;
 mod routing;
+mod series;
 mod sla;
 mod state;
 mod status;
 mod trace;
 mod vm;
 
+pub(crate) use controller::{cache_stats, controller_metrics};
+pub(crate) use dashboard::{dashboards, dashboards_imported};
 pub(crate) use evacuate::{evacuation, evacuation_cancelled, evacuations};
 pub(crate) use event::events;
 pub(crate) use failover::{
@@ -23,12 +29,14 @@ pub(crate) use failover::{
 pub(crate) use measured::{history, history_csv, metrics};
 pub(crate) use migrate::{begun, migration, migrations};
 pub(crate) use monitoring::{incident, incidents};
+pub(crate) use overview::{left, overview};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use routing::{
     routing_config, routing_decision, routing_endpoints, routing_explained,
     routing_factors, routing_latency, routing_replay, routing_scores,
 };
+pub(crate) use series::series;
 pub(crate) use sla::{
     sla_created, sla_csv, sla_deleted, sla_explained, sla_history, sla_json,
     sla_markdown, sla_status, slas,

@@ -43,6 +43,7 @@ use crate::chronicle::{self, Chronicle};
 use crate::claims::Claims;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineKind, Federation, RegionSpec};
+use crate::controller::{self, Controller};
 use crate::engine::{Engine, EngineView, Surroundings};
 use crate::events::Events;
 use crate::fleet::FleetKeeper;
@@ -55,6 +56,7 @@ use crate::meter::{Meter, metered};
 use crate::metrics::Metrics;
 use crate::migrate::Board;
 use crate::mirror::{self, Mirror};
+use crate::overview;
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
 use crate::place::Placer;
@@ -350,6 +352,7 @@ struct Core {
     incidents: Arc<Incidents>,
     traces: Arc<Traces>,
     followed: Arc<Followed>,
+    controller: Arc<Controller>,
 }
 
 impl Core {
@@ -400,7 +403,11 @@ impl Core {
         let around =
             Around::new((&inventory, &engine, &metrics), (seen, &chronicle), state);
         let incidents = Incidents::new(&federation, &region, around)?;
+        let decides = (fleet.clone(), metrics.clone());
+        let controller =
+            Controller::new(region.clone(), decides, peers.clone(), clock.clone());
         Ok(Self {
+            controller,
             policy: policy(&federation),
             reservations: Arc::new(reservations),
             router,
@@ -594,6 +601,8 @@ impl Core {
             .merge(incidents::routes(&self.incidents))
             .merge(chronicle::routes(&self.measured()))
             .merge(self.traces.routes())
+            .merge(overview::routes(&self.overviews()))
+            .merge(controller::routes(&self.controller))
     }
 }
 

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use dwcp_api::controller::KeptFleet;
 use dwcp_controller::ownership::VmRecord;
 use dwcp_controller::placement::Fleet;
-use dwcp_monitor::{Observation, Sample, reported};
+use dwcp_monitor::{HealthReport, Observation, Sample, reported};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{
     Capacity, FleetView, Health, HealthState, HostId, HostView, Power, RegionId,
-    RegionView, Timestamp, UserZoneView,
+    RegionView, Timestamp, UserZoneView, millis,
 };
 use tokio::sync::broadcast::error::RecvError;
 
@@ -30,12 +31,22 @@ const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How often health is looked at again: silence makes no noise.
 const HEALTH_EVERY: Duration = Duration::from_millis(500);
 
+/// How often the fleet was made true.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turns {
+    /// The last time, by the monotonic clock.
+    at: Duration,
+    changed: u64,
+    rebuilt: u64,
+}
+
 /// Keeps the fleet.
 #[derive(Debug)]
 pub struct FleetKeeper {
     fleet: RwLock<Fleet>,
     /// What this daemon's placements are about to reserve.
     ahead: Mutex<BTreeMap<(RegionId, HostId), Capacity>>,
+    turns: Mutex<Turns>,
     mirror: Arc<Mirror>,
     world: Arc<World>,
     user_zones: Vec<UserZoneView>,
@@ -52,8 +63,8 @@ impl FleetKeeper {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let fleet = RwLock::new(Fleet::new(&FleetView::default()));
-        let ahead = Mutex::default();
-        Arc::new(Self { fleet, ahead, mirror, world, user_zones, clock })
+        let (ahead, turns) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { fleet, ahead, turns, mirror, world, user_zones, clock })
     }
 
     /// Looks at the fleet.
@@ -131,7 +142,7 @@ impl FleetKeeper {
     /// How a region fares, as of now.
     pub fn health(&self, region: &RegionId) -> Health {
         let now = self.clock.monotonic();
-        self.world.region(region, |known| health_of(known, now))
+        self.world.region(region, |known| report_of(known, now).health)
     }
 
     /// Keeps the fleet true, for ever.
@@ -156,6 +167,34 @@ impl FleetKeeper {
             }
             let now = self.clock.now();
             self.change(|fleet| fleet.advance(generation, now));
+            self.turn(|turns| turns.changed += 1);
+        }
+    }
+
+    fn turn(&self, count: impl FnOnce(&mut Turns)) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&mut turns);
+        turns.at = self.clock.monotonic();
+    }
+
+    /// What is kept ready for decisions, in figures (O13).
+    pub(crate) fn kept(&self) -> KeptFleet {
+        let turns = *self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let regions = self.mirror.regions();
+        let hosts = |record: &Arc<RegionRecord>| {
+            let of = |known: Option<&Known>| known.map_or(0, |known| known.hosts.len());
+            self.world.region(&record.region.id, of)
+        };
+        let count = |of: usize| u64::try_from(of).unwrap_or(u64::MAX);
+        KeptFleet {
+            regions: count(regions.len()),
+            hosts: count(regions.iter().map(hosts).sum()),
+            vms: self.mirror.vm_counts().values().sum(),
+            age_ms: millis(self.clock.monotonic().saturating_sub(turns.at)),
+            changed: turns.changed,
+            rebuilt: turns.rebuilt,
+            ahead: count(ahead),
         }
     }
 
@@ -222,6 +261,7 @@ impl FleetKeeper {
         };
         let fleet = Fleet::new(&view);
         self.change(|old| *old = fleet);
+        self.turn(|turns| turns.rebuilt += 1);
         let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let taken: Vec<_> = ahead.keys().cloned().collect();
         drop(ahead);
@@ -233,7 +273,7 @@ impl FleetKeeper {
     fn region_view(&self, record: &RegionRecord, now: Timestamp) -> RegionView {
         self.world.region(&record.region.id, |known| RegionView {
             region: Arc::new(record.region.clone()),
-            health: health_of(known, self.clock.monotonic()),
+            health: report_of(known, self.clock.monotonic()).health,
             observed_at: now,
             hosts: known.map(host_views).unwrap_or_default(),
         })
@@ -259,20 +299,21 @@ fn counts(record: &VmRecord) -> bool {
 /// A region's health from what is known of it: unknown when it was not heard from in time
 /// (F6), at the bottom when none of its hosts answers, else the source's score (M11) over the
 /// last minute of its API. How busy its hosts are joins the score with the monitor's samples.
-fn health_of(known: Option<&Known>, now: Duration) -> Health {
+pub(crate) fn report_of(known: Option<&Known>, now: Duration) -> HealthReport {
     let fresh = known.filter(|known| {
         known
             .heard_at
             .is_some_and(|heard_at| now.saturating_sub(heard_at) <= HEARD_WITHIN)
     });
-    let Some(known) = fresh else { return reported(&Observation::Silent).health };
+    let Some(known) = fresh else { return reported(&Observation::Silent) };
     if !known.hosts.iter().any(|host| host.answers) {
-        return Health { state: HealthState::Unhealthy, score: 0 };
+        let health = Health { state: HealthState::Unhealthy, score: 0 };
+        return HealthReport { health, deductions: Vec::new() };
     }
     let sample = Sample {
         requests: known.meter.requests_last_minute,
         failed: known.meter.errors_last_minute,
         ..Sample::default()
     };
-    reported(&Observation::Heard(sample)).health
+    reported(&Observation::Heard(sample))
 }

@@ -21,6 +21,7 @@ mod alert;
 mod board;
 mod door;
 mod duty;
+mod glance;
 mod notifier;
 mod promises;
 mod senses;

@@ -6,13 +6,17 @@
 
 pub(crate) mod regions;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use dwcp_api::controller::Decisions;
 use dwcp_api::state::ReplicaReport;
 use dwcp_api::trace::TracingReply;
 use dwcp_controller::failover::Outcome;
 use dwcp_edge::{dns, proxy};
+use dwcp_monitor::digest::Sketch;
 use dwcp_monitor::incident::Incident;
 use dwcp_types::{RegionId, Strategy};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -76,6 +80,8 @@ pub(crate) struct Metrics {
     failovers: Family<Failover, Histogram>,
     migrations: Family<[(&'static str, &'static str); 1], Counter>,
     routing: Family<[(&'static str, &'static str); 1], Histogram>,
+    /// The same placements, for who asks this daemon (O12).
+    decided: Mutex<(BTreeMap<&'static str, u64>, Sketch)>,
     incidents: Family<[(&'static str, String); 3], Counter>,
     notifications: Family<[(&'static str, &'static str); 1], Counter>,
     traced: Family<[(&'static str, String); 3], Histogram>,
@@ -91,6 +97,7 @@ impl Metrics {
             placement: Histogram::new(PLACEMENT_MS),
             failovers: Family::new_with_constructor(|| Histogram::new(FAILOVER_S)),
             migrations: Family::default(),
+            decided: Mutex::default(),
             routing: Family::new_with_constructor(|| Histogram::new(ROUTING_MS)),
             incidents: Family::default(),
             notifications: Family::default(),
@@ -132,6 +139,21 @@ impl Metrics {
         };
         self.placements.get_or_create(&Placement { strategy, result }).inc();
         self.placement.observe(took.as_secs_f64() * 1e3);
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        *decided.0.entry(result).or_default() += 1;
+        decided.1.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// What was decided since the daemon was started.
+    pub(crate) fn decided(&self) -> Decisions {
+        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        let (by_result, took) = (&decided.0, &decided.1);
+        Decisions {
+            by_result: by_result.iter().map(|(of, n)| ((*of).to_owned(), *n)).collect(),
+            p50_us: took.percentile(500_000),
+            p95_us: took.percentile(950_000),
+            p99_us: took.percentile(990_000),
+        }
     }
 
     /// A region was failed over, or not wholly, within this time (O20).

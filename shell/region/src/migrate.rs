@@ -117,6 +117,11 @@ impl Board {
         going.map(|it| it.ask.vm.clone()).collect()
     }
 
+    /// All that are kept.
+    pub(crate) fn all(&self) -> Vec<Arc<Migration>> {
+        self.known().all.values().cloned().collect()
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,7 +249,7 @@ impl Migrations {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Migration>> {
-        self.board.known().all.values().cloned().collect()
+        self.board.all()
     }
 
     async fn note(&self, vm: &VmId, what: &str) {

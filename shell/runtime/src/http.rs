@@ -7,5 +7,5 @@
 mod client;
 mod server;
 
-pub use client::{HttpClient, HttpError};
-pub use server::{BindError, BoundServer, Limits};
+pub use client::{HttpClient, HttpError, Opened};
+pub use server::{BindError, BoundServer, Ending, Limits};

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod http;
 pub mod lock;
 pub mod mesh;
+pub mod outside;
 pub mod records;
 pub mod report_log;
 pub mod segments;

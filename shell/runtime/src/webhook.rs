@@ -1,35 +1,15 @@
 //! Tells others by HTTP: one signed POST, bounded in time, and what came of it in words.
-//!
-//! Receivers are services of others: they show a certificate that the system trusts (or that a
-//! file of the configuration does), not one of this federation, and this side shows none. No
-//! redirect is followed, because whoever answers at the address could name any other.
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dwcp_types::Timestamp;
 use http::{Request, Uri};
-use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ring::hmac;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
-use crate::tls::{provider, read_roots};
-
-/// Certificates that the system trusts, where Debian and its kin have them.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Time to connect.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a connection is kept for the next message.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
-/// Longest reason that is told, in characters.
-const REASON_LEN_MAX: usize = 200;
+use crate::outside::{AGENT, Outside};
 
 /// The header with [`signature`] of the body.
 pub const SIGNATURE_HEADER: &str = "x-dwcp-signature";
@@ -37,14 +17,9 @@ pub const SIGNATURE_HEADER: &str = "x-dwcp-signature";
 pub const KEY_HEADER: &str = "idempotency-key";
 
 /// Sends messages to one receiver.
+#[derive(Debug)]
 pub struct Webhook {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-}
-
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook").finish_non_exhaustive()
-    }
+    outside: Outside,
 }
 
 impl Webhook {
@@ -52,33 +27,9 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// When the file that is named cannot be used. Without the system's nothing is trusted, and
-    /// only `http` works.
+    /// As [`Outside::new`].
     pub fn new(ca_file: Option<&Path>) -> Result<Self, String> {
-        let roots = match ca_file {
-            Some(file) => read_roots(file).map_err(|error| error.to_string())?,
-            None => read_roots(Path::new(SYSTEM_ROOTS))
-                .unwrap_or_else(|_| RootCertStore::empty()),
-        };
-        let tls = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIME_MAX)
-            .pool_max_idle_per_host(1)
-            .build(connector);
-        Ok(Self { client })
+        Ok(Self { outside: Outside::new(ca_file)? })
     }
 
     /// Sends one message, all within `time_max`. `key` is the same each time that it is sent.
@@ -97,15 +48,15 @@ impl Webhook {
         let uri: Uri = url.parse().map_err(|_| "the address is none".to_owned())?;
         let mut request = Request::post(uri)
             .header(http::header::CONTENT_TYPE, "application/json")
-            .header(http::header::USER_AGENT, "dwcp-federation")
+            .header(http::header::USER_AGENT, AGENT)
             .header(KEY_HEADER, key);
         if let Some(secret) = secret {
             request = request.header(SIGNATURE_HEADER, signature(secret, &body));
         }
-        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
-        let answer = timeout(time_max, self.client.request(request)).await;
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let answer = timeout(time_max, self.outside.head(request)).await;
         let answer = answer.map_err(|_| format!("no answer within {time_max:?}"))?;
-        let status = answer.map_err(|error| reason(&error))?.status();
+        let status = answer?.status();
         if status.is_success() {
             return Ok(());
         }
@@ -131,15 +82,6 @@ pub fn signature(secret: &[u8], body: &[u8]) -> String {
 pub fn rfc3339(at: Timestamp) -> String {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).unwrap_or_default().to_string()
-}
-
-/// The innermost reason; the outer ones may name the address.
-fn reason(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string().chars().take(REASON_LEN_MAX).collect()
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod metrics;
 mod moves;
 mod names;
 mod outages;
+mod overview;
 mod placing;
 mod prometheus;
 mod proxy;

@@ -13,7 +13,7 @@ use dwcp_api::sla::{
     SlaList, SlaParams,
 };
 
-use super::{show, show_or_watch, trace};
+use super::{dashboard, promql, show, show_or_watch, trace};
 use crate::app::Run;
 use crate::arguments::{
     CreateIncidentArgs, CreateSlaArgs, HistoryArgs, IncidentsCommand, MetricsCommand,
@@ -33,19 +33,24 @@ pub(super) async fn monitoring(
         MonitoringCommand::Sla(command) => sla(run, command).await,
         MonitoringCommand::Trace(command) => trace::trace(run, command).await,
         MonitoringCommand::Tracing(command) => trace::tracing(run, command).await,
+        MonitoringCommand::Dashboard(command) => {
+            Box::pin(dashboard::dashboard(run, command)).await
+        }
     }
 }
 
 async fn metrics(run: &mut Run<'_>, command: MetricsCommand) -> Result<(), Failure> {
-    let session = run.session()?;
     match command {
         MetricsCommand::Show(args) => {
+            let session = run.session()?;
             let over_s = Some(args.over.as_secs());
             let asked = MetricsParams { region: args.region, over_s };
             let ask = async |_: &Run<'_>| session.call::<GetMetrics>(&asked, &()).await;
             show_or_watch(run, args.watch, ask, view::metrics).await
         }
+        MetricsCommand::Query(args) => Box::pin(promql::query(run, args)).await,
         MetricsCommand::History(args) => {
+            let session = run.session()?;
             let HistoryArgs { region, metric, range, csv, watch } = args;
             let range_s = Some(range.as_secs());
             let asked = HistoryParams { metric, region, range_s };

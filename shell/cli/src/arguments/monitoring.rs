@@ -1,5 +1,6 @@
 //! Arguments of `monitoring` (M3 to M8, M13 to M15, O5, DETAILS 2.4).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -9,7 +10,7 @@ use dwcp_monitor::incident::{Category, IncidentId, Severity, Status};
 use dwcp_monitor::sla::Operator;
 use dwcp_types::RegionId;
 
-use super::{TraceCommand, TracingCommand, WatchArgs};
+use super::{DashboardCommand, TraceCommand, TracingCommand, WatchArgs};
 use crate::parse::{duration, thousandths};
 
 /// What is done with monitoring.
@@ -30,6 +31,9 @@ pub(crate) enum MonitoringCommand {
     /// Say whether and how requests are traced
     #[command(subcommand)]
     Tracing(TracingCommand),
+    /// Put the dashboards that come with the tool, or others, into a Grafana
+    #[command(subcommand)]
+    Dashboard(DashboardCommand),
 }
 
 /// What is done with measurements.
@@ -38,8 +42,26 @@ pub(crate) enum MetricsCommand {
     /// Show every region's values, and the latency over all together
     Show(ShowMetricsArgs),
     /// Show one value of one region over time; what was not measured is a gap
-    #[command(alias = "query")]
     History(HistoryArgs),
+    /// Ask a Prometheus in its own language
+    Query(QueryArgs),
+}
+
+/// Arguments of `metrics query`.
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// What is asked, such as 'max by (region) (dwcp_federation_region_health_score)'
+    #[arg(value_name = "PROMQL")]
+    pub(crate) promql: String,
+    /// The Prometheus, such as https://prometheus.example.com
+    #[arg(long, value_name = "URL", env = "DWCP_PROMETHEUS")]
+    pub(crate) prometheus: Option<String>,
+    /// A file with a token that it asks for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificates to trust instead of the system's, a PEM file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// Arguments of `metrics show`.

@@ -9,6 +9,8 @@
 )]
 
 mod certificates;
+mod controller;
+mod dashboards;
 mod evacuation;
 mod failover;
 mod fixtures;
@@ -16,6 +18,7 @@ mod help;
 mod levels;
 mod monitoring;
 mod moves;
+mod overview;
 mod refusals;
 mod routing;
 mod snapshot;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dwcp_api::controller::GetController;
 use dwcp_api::evacuation::{CancelEvacuation, ListEvacuations, PostEvacuation};
 use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
 use dwcp_api::measured::{GetHistory, GetMetrics};
@@ -20,6 +21,7 @@ use dwcp_api::monitoring::{
     AcknowledgeIncident, AssignIncident, CreateIncident, GetIncident, ListIncidents,
     ResolveIncident,
 };
+use dwcp_api::overview::WatchOverview;
 use dwcp_api::public::{
     CreateRegion, CreateVm, DeleteVm, EnableRegion, ExplainPlacement, GetConsole,
     GetEvents, GetRegion, GetRegionCapacity, GetStatus, GetVm, GetVms, ListRegions,
@@ -30,11 +32,12 @@ use dwcp_api::routing::{
     ReplayRouting,
 };
 use dwcp_api::sla::{CreateSla, GetSlaHistory, ListSlas};
+use dwcp_api::sse::Event;
 use dwcp_api::state::{
     ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, ListStateKeys,
     PostStateKey, PutStatePolicy, WatchStateKeys,
 };
-use dwcp_api::{ApiError, ErrorCode, Operation, Routes};
+use dwcp_api::{ApiError, ErrorCode, NoParams, Operation, Routes, Watcher, feed};
 use dwcp_cli::{Pace, Surroundings, Terminal};
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::http::{BoundServer, Limits};
@@ -50,6 +53,8 @@ pub(crate) enum Answer {
     Reply(Value),
     Error(ApiError),
     Silence,
+    /// An event of a stream; any other answer after the first ends the stream.
+    Event(Event),
 }
 
 /// What it was asked.
@@ -285,7 +290,57 @@ fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = bind::<GetEvents>(routes, script, count);
     let routes = move_routes(state_routes(routes, script, count), script, count);
     let routes = level_routes(incident_routes(routes, script, count), script, count);
-    routing_routes(routes, script, count)
+    overview_routes(routing_routes(routes, script, count), script, count)
+}
+
+/// Events until another answer comes: an error first refuses the stream, later it ends it. A
+/// stream that falls silent counts as asked.
+fn overview_routes(
+    routes: Routes,
+    script: &Arc<Mutex<Script>>,
+    count: &watch::Sender<usize>,
+) -> Routes {
+    let (script, count) = (Arc::clone(script), count.clone());
+    routes.bind_stream::<WatchOverview, _, _>(move |watcher: Watcher, NoParams {}| {
+        let (script, count) = (Arc::clone(&script), count.clone());
+        let first = script.lock().unwrap().event(&watcher);
+        let step = move |first: Option<Answer>| {
+            let answer = first.or_else(|| script.lock().unwrap().next_event());
+            let count = count.clone();
+            async move {
+                match answer {
+                    Some(Answer::Event(event)) => Some((event, None)),
+                    Some(Answer::Silence) => {
+                        count.send_modify(|count| *count += 1);
+                        pending().await
+                    }
+                    _ => None,
+                }
+            }
+        };
+        async move {
+            match first {
+                Some(Answer::Error(error)) => Err(error),
+                first => Ok(feed(first, step)),
+            }
+        }
+    })
+}
+
+impl Script {
+    /// The first answer to whoever opens a stream.
+    fn event(&mut self, watcher: &Watcher) -> Option<Answer> {
+        self.asked.push(Asked {
+            operation: WatchOverview::ID,
+            params: serde_json::to_value(&watcher.last).unwrap(),
+            body: Value::Null,
+        });
+        self.next_event()
+    }
+
+    fn next_event(&mut self) -> Option<Answer> {
+        self.answers.get_mut(WatchOverview::ID)?.pop_front()
+    }
 }
 
 fn incident_routes(
@@ -306,6 +361,7 @@ fn level_routes(
     script: &Arc<Mutex<Script>>,
     count: &watch::Sender<usize>,
 ) -> Routes {
+    let routes = bind::<GetController>(routes, script, count);
     let routes = bind::<GetMetrics>(routes, script, count);
     let routes = bind::<GetHistory>(routes, script, count);
     let routes = bind::<ListSlas>(routes, script, count);
@@ -369,6 +425,7 @@ fn bind<O: Operation>(
                 Answer::Reply(value) => Ok(serde_json::from_value(value).unwrap()),
                 Answer::Error(error) => Err(error),
                 Answer::Silence => pending().await,
+                Answer::Event(_) => panic!("{} is no stream", O::ID),
             }
         }
     })

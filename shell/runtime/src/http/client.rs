@@ -10,8 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
@@ -119,21 +120,43 @@ impl HttpClient {
         time_max: Duration,
     ) -> Result<Response<Bytes>, HttpError> {
         let url = request.uri().to_string();
-        let exchange = self.exchange(request.map(Full::new), &url);
+        let exchange = async {
+            whole(self.exchange(request.map(Full::new), &url).await?, &url).await
+        };
         timeout(time_max, exchange).await.unwrap_or_else(|_| {
             Err(HttpError::Timeout { url: url.clone(), after: time_max })
         })
+    }
+
+    /// Sends a request and gives the reply when its head is there, within `time_max`, for those
+    /// that have no end.
+    ///
+    /// # Errors
+    ///
+    /// See [`HttpError`]. A reply with an error status is a reply.
+    pub async fn open(
+        &self,
+        request: Request<Bytes>,
+        time_max: Duration,
+    ) -> Result<Opened, HttpError> {
+        let url = request.uri().to_string();
+        let exchange = self.exchange(request.map(Full::new), &url);
+        let opened = timeout(time_max, exchange).await;
+        match opened {
+            Ok(response) => response.map(|response| Opened { url, response }),
+            Err(_) => Err(HttpError::Timeout { url, after: time_max }),
+        }
     }
 
     async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         url: &str,
-    ) -> Result<Response<Bytes>, HttpError> {
+    ) -> Result<Response<Incoming>, HttpError> {
         let mut tries = 1;
         loop {
             let error = match self.pool().request(request.clone()).await {
-                Ok(response) => return whole(response, url).await,
+                Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             if was_unsent(&error)
@@ -207,8 +230,66 @@ async fn refusal(tls: &ClientTls, uri: &Uri) -> Option<rustls::Error> {
     find_tls(&error)
 }
 
+/// A reply whose body is read as it comes.
+#[derive(Debug)]
+pub struct Opened {
+    url: String,
+    response: Response<Incoming>,
+}
+
+impl Opened {
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The next bytes of the body; nothing at its end.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks, or nothing comes within `time_max`.
+    pub async fn next(&mut self, time_max: Duration) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            let frame = timeout(time_max, self.response.body_mut().frame()).await;
+            let Ok(frame) = frame else {
+                return Err(HttpError::Timeout {
+                    url: self.url.clone(),
+                    after: time_max,
+                });
+            };
+            match frame {
+                None => return Ok(None),
+                // Trailers say nothing that is waited for.
+                Some(Ok(frame)) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Some(Err(error)) => {
+                    let (url, reason) = (self.url.clone(), innermost(&error));
+                    return Err(HttpError::Broken { url, reason });
+                }
+            }
+        }
+    }
+
+    /// All of the body.
+    ///
+    /// # Errors
+    ///
+    /// When it breaks off, is too large, or does not end within `time_max`.
+    pub async fn whole(self, time_max: Duration) -> Result<Response<Bytes>, HttpError> {
+        let Self { url, response } = self;
+        match timeout(time_max, whole(response, &url)).await {
+            Ok(response) => response,
+            Err(_) => Err(HttpError::Timeout { url, after: time_max }),
+        }
+    }
+}
+
 async fn whole(
-    response: Response<hyper::body::Incoming>,
+    response: Response<Incoming>,
     url: &str,
 ) -> Result<Response<Bytes>, HttpError> {
     let (head, body) = response.into_parts();

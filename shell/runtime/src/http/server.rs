@@ -74,6 +74,18 @@ impl Default for Limits {
     }
 }
 
+/// In each request's extensions: says that the server is about to stop, to answers that have no
+/// end of their own. Without it each would hold the end up for as long as requests may drain.
+#[derive(Clone, Debug)]
+pub struct Ending(watch::Receiver<bool>);
+
+impl Ending {
+    /// Completes when the server is about to stop, or has.
+    pub async fn begun(mut self) {
+        drop(self.0.wait_for(|stopped| *stopped).await);
+    }
+}
+
 /// Why a server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -218,10 +230,12 @@ impl Connection {
         let expiry = self.clock.sleep_until(self.clock.monotonic().saturating_add(left));
         let router = self.router.clone();
         let body_len_max = self.limits.body_len_max;
+        let ending = Ending(self.stopped.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request =
                 request.map(|body| Body::new(Limited::new(body, body_len_max)));
             request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(ending.clone());
             router.clone().call(request)
         });
         let builder = self.builder();
