@@ -7,6 +7,7 @@ pub mod history;
 pub mod incident;
 mod metric;
 pub mod sla;
+mod varint;
 
 pub use metric::{Metric, UnknownMetric};
 

@@ -38,7 +38,7 @@ use self::places::{address, client_of, no_endpoint, peers, region_spec};
 use self::planes::{Drain, Planes};
 use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
-use crate::chronicle::{self, Chronicle};
+use crate::chronicle::{self, Archive, Chronicle};
 use crate::claims::Claims;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineKind, Federation, RegionSpec};
@@ -96,6 +96,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     tasks: JoinSet<&'static str>,
     drain: Drain,
+    chronicle: Arc<Chronicle>,
 }
 
 impl std::fmt::Debug for App {
@@ -171,6 +172,7 @@ impl App {
         let server =
             BoundServer::bind(address(endpoint).await?, tls, Limits::default()).await?;
         let metrics = Arc::new(Metrics::new(options.region.clone()));
+        let archive = Archive::open(options.data.join("history"), metrics.clone())?;
         let plane = state_plane(
             &federation,
             &spec,
@@ -189,6 +191,7 @@ impl App {
             engine,
             clock,
             metrics,
+            archive,
             plane,
             state,
             planes,
@@ -231,6 +234,7 @@ impl App {
         self.server.serve(router, self.clock, stop).await;
         self.drain.ended().await;
         watcher.abort();
+        self.chronicle.write();
         match broken {
             Some(what) => Err(anyhow!("{what}; the daemon stops to be started again")),
             None => Ok(()),
@@ -247,6 +251,7 @@ struct Parts {
     engine: Engine,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    archive: Archive,
     plane: Option<Plane>,
     planes: Planes,
     state: Option<Arc<StateApi>>,
@@ -285,8 +290,8 @@ impl Parts {
         if let Some(door) = engine_door {
             routes = routes.merge(door);
         }
-        let Core { region, meter, clock, .. } = core;
-        Ok(App { region, server, routes, meter, scrape, clock, tasks, drain })
+        let Core { region, meter, clock, chronicle, .. } = core;
+        Ok(App { region, server, routes, meter, scrape, clock, tasks, drain, chronicle })
     }
 }
 
@@ -345,8 +350,8 @@ struct Core {
 impl Core {
     /// Opens the books and events, starts their tasks, and makes the rest.
     fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
-        let Parts { federation, spec, net, store, engine, clock, metrics, state, .. } =
-            parts;
+        let Parts { federation, spec, net, store, engine, clock, metrics, .. } = parts;
+        let Parts { archive, state, .. } = parts;
         let Engine { port: engine, view: engine_view, .. } = engine;
         let region = spec.region.id.clone();
         let (task, books) =
@@ -371,7 +376,7 @@ impl Core {
         let router = Router::new(&federation, &region, &inventory, &engine, &metrics);
         let seen = guard.wardship.is_some().then(|| guard.seen.subscribe());
         let interval = federation.monitoring.interval;
-        let chronicle = Chronicle::new(region.clone(), interval, clock.clone());
+        let chronicle = Chronicle::new(region.clone(), interval, clock.clone(), archive);
         let around =
             Around::new((&inventory, &engine, &metrics), (seen, &chronicle), state);
         let incidents = Incidents::new(&federation, &region, around)?;

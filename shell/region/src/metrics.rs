@@ -77,6 +77,7 @@ pub(crate) struct Metrics {
     routing: Family<[(&'static str, &'static str); 1], Histogram>,
     incidents: Family<[(&'static str, String); 3], Counter>,
     notifications: Family<[(&'static str, &'static str); 1], Counter>,
+    history: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
@@ -92,6 +93,7 @@ impl Metrics {
             routing: Family::new_with_constructor(|| Histogram::new(ROUTING_MS)),
             incidents: Family::default(),
             notifications: Family::default(),
+            history: Family::default(),
         }
     }
 
@@ -169,6 +171,12 @@ impl Metrics {
         self.notifications.get_or_create(&[("result", result)]).inc();
     }
 
+    /// A segment of the history on disk is a gap, or was not written: `damaged`, `unreadable` or
+    /// `unwritten`.
+    pub(crate) fn history(&self, trouble: &'static str) {
+        self.history.get_or_create(&[("trouble", trouble)]).inc();
+    }
+
     /// Hands out what is counted.
     pub(crate) fn register(&self, all: &mut Registry) {
         let own = self.own(all);
@@ -207,6 +215,11 @@ impl Metrics {
             "incident_notifications",
             "Attempts of this daemon to tell somebody of an incident",
             self.notifications.clone(),
+        );
+        own.register(
+            "history_segments_in_trouble",
+            "Segments of the history on disk that are damaged or unreadable, or were not written",
+            self.history.clone(),
         );
         all.register(
             "incidents",

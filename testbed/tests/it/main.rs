@@ -13,6 +13,7 @@ mod failover;
 mod full_disk;
 mod guests;
 mod incidents;
+mod kept;
 mod levels;
 mod lifecycle;
 mod local;
