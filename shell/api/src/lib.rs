@@ -19,6 +19,7 @@ pub mod peer;
 pub mod public;
 pub mod routing;
 mod server;
+pub mod silence;
 pub mod sla;
 pub mod state;
 

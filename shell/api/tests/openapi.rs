@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dwcp_api::{
     Described, document, engine, evacuation, failover, host, measured, migration,
-    monitoring, peer, public, routing, sla, state,
+    monitoring, peer, public, routing, silence, sla, state,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -31,6 +31,7 @@ fn the_operators_document_is_current() {
     described.extend(evacuation::described());
     described.extend(measured::described());
     described.extend(monitoring::described());
+    described.extend(silence::described());
     described.extend(sla::described());
     described.extend(routing::described());
     compare("dwcp-v1.json", "DWCP Federation", &described);

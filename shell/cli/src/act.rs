@@ -10,6 +10,7 @@ mod place;
 mod region;
 mod request;
 mod routing;
+mod silence;
 mod state;
 mod status;
 mod vm;

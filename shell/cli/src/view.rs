@@ -9,6 +9,7 @@ mod monitoring;
 mod place;
 mod region;
 mod routing;
+mod silence;
 mod sla;
 mod state;
 mod status;
@@ -28,6 +29,7 @@ pub(crate) use routing::{
     routing_config, routing_decision, routing_endpoints, routing_explained,
     routing_factors, routing_latency, routing_replay, routing_scores,
 };
+pub(crate) use silence::{silence, silence_ended, silence_made, silences};
 pub(crate) use sla::{
     sla_created, sla_csv, sla_deleted, sla_explained, sla_history, sla_json,
     sla_markdown, sla_status, slas,
@@ -39,6 +41,7 @@ pub(crate) use state::{
 pub(crate) use status::{global_status, status};
 pub(crate) use vm::{vm, vm_changed, vms};
 
+use self::monitoring::answered;
 use dwcp_types::{Health, HealthState, Timestamp, VmPhase};
 
 use crate::table::Cell;

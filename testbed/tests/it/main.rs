@@ -27,6 +27,7 @@ mod prometheus;
 mod proxy;
 mod replicas;
 mod routing;
+mod silences;
 mod stand_ins;
 mod starting;
 mod state;

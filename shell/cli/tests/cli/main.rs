@@ -18,6 +18,7 @@ mod monitoring;
 mod moves;
 mod refusals;
 mod routing;
+mod silences;
 mod snapshot;
 mod stage;
 mod state;
