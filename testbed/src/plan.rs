@@ -296,6 +296,13 @@ impl Plan {
         self
     }
 
+    /// Tells whoever answers there as if it were an Alertmanager.
+    #[must_use]
+    pub fn alerting_at(mut self, url: &str) -> Self {
+        self.alertmanager = Some(url.to_owned());
+        self
+    }
+
     /// Promising these `sla_definitions`, with a look at them each second.
     #[must_use]
     pub fn promising(mut self, slas: Vec<Value>) -> Self {
@@ -373,7 +380,8 @@ impl Plan {
     fn monitoring(&self) -> Value {
         let hook = |(url, secret_file): &(String, std::path::PathBuf)| json!({ "url": url, "secret_file": secret_file });
         let alerts = self.alertmanager.iter();
-        let alerts = alerts.map(|url| json!({ "url": url, "format": "alertmanager" }));
+        let alerts = alerts
+            .map(|url| json!({ "url": url, "format": "alertmanager", "repeat": "10s" }));
         let hooks: Vec<_> = self.receiver.iter().map(hook).chain(alerts).collect();
         let mut monitoring = json!({ "webhooks": hooks });
         if !self.slas.is_empty() {

@@ -24,6 +24,7 @@ mod duty;
 mod notifier;
 mod promises;
 mod senses;
+mod remind;
 mod silence_door;
 mod sla_door;
 

@@ -390,6 +390,11 @@ impl Book {
         found.min_by_key(|(incident, notice)| (notice.at, incident.id))
     }
 
+    /// What stands and a receiver was told of: to be said again to one that forgets.
+    pub fn known_to(&self, sink: &Sink) -> impl Iterator<Item = &Incident> {
+        self.incidents.values().filter(|incident| incident.is_known_to(sink))
+    }
+
     /// Notes what came of an attempt to tell a receiver; says whether that was waited for.
     pub fn settle(
         &mut self,

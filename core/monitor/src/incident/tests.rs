@@ -624,6 +624,36 @@ fn less_severe_ones_are_told_only_who_wants_them_and_who_is_gone_waits_for_nothi
 }
 
 #[test]
+fn a_receiver_that_forgets_is_reminded_of_what_stands_and_it_was_told() {
+    let mut book = Book::default();
+    let all = ["a", "b", "c", "d"].map(|name| found(name, &Cause::Silent, true));
+    book.step(&all, &sinks(), at(0));
+    let sink = &sinks()[0];
+    let known = |book: &Book| -> Vec<u32> {
+        book.known_to(sink).map(|it| it.id.number()).collect()
+    };
+    assert!(known(&book).is_empty(), "the first time is a change");
+    drain(&mut book, "pager", at(0));
+    assert_eq!(known(&book), [1, 2, 3, 4]);
+    book.step(&[found("a", &Cause::Silent, false)], &sinks(), at(1));
+    book.acknowledge(IncidentId::new(2), "alice", &sinks(), at(1)).unwrap();
+    book.step(&[found("d", &Cause::Unhealthy, true)], &sinks(), at(1));
+    book.silence(&draft("c", 1, 9), "alice", at(1)).unwrap();
+    book.step(&[], &sinks(), at(2));
+    assert_eq!(
+        known(&book),
+        [3, 4],
+        "one is over, of one a change waits, a child is nobody's"
+    );
+    drain(&mut book, "pager", at(2));
+    assert_eq!(known(&book), [2, 3, 4]);
+    let said = book.incidents[&IncidentId::new(2)].as_it_stands();
+    assert_eq!((said.event, said.at), (Change::Acknowledged, at(0)));
+    let strict = Sink { name: "mail".to_owned(), min_severity: Severity::Critical };
+    assert_eq!(book.known_to(&strict).count(), 3);
+}
+
+#[test]
 fn a_clock_that_steps_back_neither_splits_an_incident_nor_panics() {
     let mut book = Book::default();
     for (second, stands) in [(9_000, true), (8_000, false), (10, true), (5, false)] {

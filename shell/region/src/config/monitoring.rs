@@ -17,14 +17,22 @@ use super::problem::Report;
 use super::section::Section;
 use super::sla::definitions;
 
-const KEYS: &[&str] =
-    &["interval", "enable_tracing", "trace_retention", "webhooks", "sla_definitions"];
-const WEBHOOK_KEYS: &[&str] =
-    &["url", "name", "secret_file", "ca_file", "min_severity", "format"];
-const FORMATS: [(&str, WebhookFormat); 2] = [
-    ("incident", WebhookFormat::Incident),
-    ("alertmanager", WebhookFormat::Alertmanager),
+const KEYS: &[&str] = &[
+    "interval",
+    "enable_tracing",
+    "trace_retention",
+    "webhooks",
+    "sla_definitions",
 ];
+const WEBHOOK_KEYS: &[&str] =
+    &["url", "name", "secret_file", "ca_file", "min_severity", "format", "repeat"];
+/// Whether a receiver is an Alertmanager.
+const FORMATS: [(&str, bool); 2] = [("incident", false), ("alertmanager", true)];
+/// How often an Alertmanager hears again of what stands: its own default is to forget after
+/// five minutes what is not said again.
+const REPEAT_DEFAULT: Duration = Duration::from_mins(5);
+const REPEAT_MIN: Duration = Duration::from_secs(10);
+const REPEAT_MAX: Duration = Duration::from_hours(24);
 
 /// M2.1, O40.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
@@ -57,7 +65,11 @@ pub struct MonitoringConfig {
 
 impl Default for MonitoringConfig {
     fn default() -> Self {
-        Self { interval: INTERVAL_DEFAULT, webhooks: Vec::new(), slas: Vec::new() }
+        Self {
+            interval: INTERVAL_DEFAULT,
+            webhooks: Vec::new(),
+            slas: Vec::new(),
+        }
     }
 }
 
@@ -85,7 +97,10 @@ pub enum WebhookFormat {
     /// The incident, in this project's own words.
     Incident,
     /// An alert of Alertmanager's API, version 2.
-    Alertmanager,
+    Alertmanager {
+        /// How often what stands is said again.
+        repeat: Duration,
+    },
 }
 
 /// Reads the block, or takes the defaults when there is none.
@@ -112,7 +127,11 @@ pub(super) fn monitoring(
     let slas = section
         .get("sla_definitions")
         .map_or_else(|| Some(Vec::new()), |field| definitions(field, names, report));
-    Some(MonitoringConfig { interval: interval?, webhooks: webhooks?, slas: slas? })
+    Some(MonitoringConfig {
+        interval: interval?,
+        webhooks: webhooks?,
+        slas: slas?,
+    })
 }
 
 fn webhooks(field: Field<'_>, report: &mut Report<'_>) -> Option<Vec<WebhookSpec>> {
@@ -160,9 +179,7 @@ fn webhook(
     let min_severity = section
         .get("min_severity")
         .map_or(Some(Severity::Low), |field| field.choice(&SEVERITIES, report));
-    let format = section
-        .get("format")
-        .map_or(Some(WebhookFormat::Incident), |field| field.choice(&FORMATS, report));
+    let format = format(&section, report);
     Some(WebhookSpec {
         name: name?,
         url: url?,
@@ -171,6 +188,24 @@ fn webhook(
         min_severity: min_severity?,
         format: format?,
     })
+}
+
+fn format(section: &Section<'_>, report: &mut Report<'_>) -> Option<WebhookFormat> {
+    let is_alertmanager = section
+        .get("format")
+        .map_or(Some(false), |field| field.choice(&FORMATS, report))?;
+    let repeat = section.get("repeat");
+    if !is_alertmanager {
+        let Some(field) = repeat else { return Some(WebhookFormat::Incident) };
+        let reason = "`repeat` is for `format: alertmanager`";
+        let help = "leave it out: each change is told until it was heard";
+        report.error(field.at(), reason, help);
+        return None;
+    }
+    let repeat = repeat.map_or(Some(REPEAT_DEFAULT), |field| {
+        field.duration(REPEAT_MIN..=REPEAT_MAX, report)
+    });
+    Some(WebhookFormat::Alertmanager { repeat: repeat? })
 }
 
 /// Nothing wanted is right; what is wanted and wrong is not.

@@ -7,6 +7,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use dwcp_monitor::incident::{Message, Outcome, Severity, Sink};
 use dwcp_runtime::webhook::Webhook;
+use dwcp_types::Timestamp;
 use tokio::io::AsyncReadExt;
 
 use super::alert::alerts;
@@ -35,8 +36,8 @@ struct Hook {
 }
 
 impl Notifier {
-    /// Those of `monitoring.webhooks`, and those of `failover.notification_webhooks` (C19),
-    /// which are told of what is critical.
+    /// Those of `monitoring.webhooks` and `monitoring.mail`, and those of
+    /// `failover.notification_webhooks` (C19), which are told of what is critical.
     pub(super) fn new(federation: &Federation) -> anyhow::Result<Self> {
         let failover = federation.failover.notification_webhooks.iter().zip(1..);
         let failover = failover.map(|(url, number): (_, u32)| WebhookSpec {
@@ -51,9 +52,9 @@ impl Notifier {
         let hooks: anyhow::Result<Vec<_>> = specs
             .map(|spec| {
                 let client = Webhook::new(spec.ca_file.as_deref());
-                let client = client
-                    .map_err(anyhow::Error::msg)
-                    .with_context(|| format!("webhook {}", spec.name))?;
+                let client = client.map_err(anyhow::Error::msg).with_context(|| {
+                    format!("in `monitoring.webhooks`: webhook {}", spec.name)
+                })?;
                 Ok(Hook { spec, client })
             })
             .collect();
@@ -66,10 +67,39 @@ impl Notifier {
     }
 
     /// Tells one receiver.
-    pub(super) async fn send(&self, sink: &str, message: &Message) -> Outcome {
+    pub(super) async fn send(
+        &self,
+        sink: &str,
+        message: &Message,
+        now: Timestamp,
+    ) -> Outcome {
         let hook = self.hooks.iter().find(|hook| hook.spec.name == sink);
         let sent = match hook {
-            Some(hook) => hook.send(message).await,
+            Some(hook) => hook.send(message, now).await,
+            None => Err("there is no such receiver".to_owned()),
+        };
+        sent.map_or_else(|reason| Outcome::Failed { reason }, |()| Outcome::Told)
+    }
+
+    /// How often a receiver wants to hear again of what stands; nothing when it does not.
+    pub(super) fn repeats(&self, sink: &str) -> Option<Duration> {
+        let hook = self.hooks.iter().find(|hook| hook.spec.name == sink)?;
+        match hook.spec.format {
+            WebhookFormat::Incident => None,
+            WebhookFormat::Alertmanager { repeat } => Some(repeat),
+        }
+    }
+
+    /// Tells a receiver again of what stands.
+    pub(super) async fn remind(
+        &self,
+        sink: &str,
+        known: &[Message],
+        now: Timestamp,
+    ) -> Outcome {
+        let hook = self.hooks.iter().find(|hook| hook.spec.name == sink);
+        let sent = match hook {
+            Some(hook) => hook.remind(known, now).await,
             None => Err("there is no such receiver".to_owned()),
         };
         sent.map_or_else(|reason| Outcome::Failed { reason }, |()| Outcome::Told)
@@ -77,18 +107,32 @@ impl Notifier {
 }
 
 impl Hook {
-    async fn send(&self, message: &Message) -> Result<(), String> {
+    async fn send(&self, message: &Message, now: Timestamp) -> Result<(), String> {
         let body = match self.spec.format {
             WebhookFormat::Incident => serde_json::to_vec(message),
-            WebhookFormat::Alertmanager => serde_json::to_vec(&alerts(message)),
+            WebhookFormat::Alertmanager { repeat } => {
+                serde_json::to_vec(&alerts(std::slice::from_ref(message), repeat, now))
+            }
         };
-        let body = body.map_err(|error| error.to_string())?;
+        self.post(&message.key, body.map_err(|error| error.to_string())?).await
+    }
+
+    async fn remind(&self, known: &[Message], now: Timestamp) -> Result<(), String> {
+        let WebhookFormat::Alertmanager { repeat } = self.spec.format else {
+            return Ok(());
+        };
+        let body = serde_json::to_vec(&alerts(known, repeat, now));
+        let key = format!("standing.{}", now.as_millis());
+        self.post(&key, body.map_err(|error| error.to_string())?).await
+    }
+
+    async fn post(&self, key: &str, body: Vec<u8>) -> Result<(), String> {
         // Read each time, so that a secret can be changed while daemons run.
         let secret = match &self.spec.secret_file {
             Some(file) => Some(secret(file).await?),
             None => None,
         };
-        let how = (message.key.as_str(), secret.as_deref());
+        let how = (key, secret.as_deref());
         self.client.send(&self.spec.url, how, Bytes::from(body), SEND_TIME_MAX).await
     }
 }
