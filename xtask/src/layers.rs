@@ -42,6 +42,7 @@ const LAYERS: &[Layer] = &[
         ours: &["dwcp-types"],
         others: &[
             "axum",
+            "base64",
             "bytes",
             "crc32fast",
             "fjall",

@@ -21,10 +21,11 @@ mod alert;
 mod board;
 mod door;
 mod duty;
+mod mail;
 mod notifier;
 mod promises;
-mod senses;
 mod remind;
+mod senses;
 mod silence_door;
 mod sla_door;
 
@@ -144,7 +145,7 @@ impl Incidents {
         around: Around<'_>,
     ) -> anyhow::Result<Arc<Self>> {
         let Around { inventory, engine, metrics, seen, chronicle, state } = around;
-        let notifier = Notifier::new(federation).context("in `monitoring.webhooks`")?;
+        let notifier = Notifier::new(federation).context("nobody can be told")?;
         let clock = inventory.clock.clone();
         let inventory = inventory.clone();
         Ok(Arc::new(Self {

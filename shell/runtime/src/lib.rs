@@ -10,6 +10,7 @@ pub mod crash;
 pub mod digest;
 pub mod http;
 pub mod lock;
+pub mod mail;
 pub mod mesh;
 pub mod records;
 pub mod report_log;

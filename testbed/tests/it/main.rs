@@ -18,6 +18,7 @@ mod levels;
 mod lifecycle;
 mod local;
 mod lost_source;
+mod mail;
 mod metrics;
 mod moves;
 mod names;

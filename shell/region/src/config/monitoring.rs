@@ -12,6 +12,7 @@ use dwcp_monitor::sla::Definition;
 use serde::Serialize;
 
 use super::field::Field;
+use super::mail::{MailSpec, mail};
 use super::names::Names;
 use super::problem::Report;
 use super::section::Section;
@@ -22,6 +23,7 @@ const KEYS: &[&str] = &[
     "enable_tracing",
     "trace_retention",
     "webhooks",
+    "mail",
     "sla_definitions",
 ];
 const WEBHOOK_KEYS: &[&str] =
@@ -59,6 +61,8 @@ pub struct MonitoringConfig {
     pub interval: Duration,
     /// Who is told of incidents.
     pub webhooks: Vec<WebhookSpec>,
+    /// Who is told of them by mail.
+    pub mail: Option<MailSpec>,
     /// What is promised of regions.
     pub slas: Vec<Definition>,
 }
@@ -68,6 +72,7 @@ impl Default for MonitoringConfig {
         Self {
             interval: INTERVAL_DEFAULT,
             webhooks: Vec::new(),
+            mail: None,
             slas: Vec::new(),
         }
     }
@@ -124,12 +129,14 @@ pub(super) fn monitoring(
     let webhooks = section
         .get("webhooks")
         .map_or_else(|| Some(Vec::new()), |field| webhooks(field, report));
+    let mail = section.get("mail").map(|field| mail(field, report));
     let slas = section
         .get("sla_definitions")
         .map_or_else(|| Some(Vec::new()), |field| definitions(field, names, report));
     Some(MonitoringConfig {
         interval: interval?,
         webhooks: webhooks?,
+        mail: wanted(mail)?,
         slas: slas?,
     })
 }
@@ -210,7 +217,7 @@ fn format(section: &Section<'_>, report: &mut Report<'_>) -> Option<WebhookForma
 
 /// Nothing wanted is right; what is wanted and wrong is not.
 #[expect(clippy::option_option, reason = "not there, there and wrong, there and right")]
-fn wanted<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn wanted<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     match read {
         None => Some(None),
         Some(read) => read.map(Some),

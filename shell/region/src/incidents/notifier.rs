@@ -11,6 +11,7 @@ use dwcp_types::Timestamp;
 use tokio::io::AsyncReadExt;
 
 use super::alert::alerts;
+use super::mail::{Mailbox, mailboxes};
 use crate::config::{Federation, WebhookFormat, WebhookSpec};
 
 /// Time for one message (the receiver's, and what M2.4 leaves).
@@ -25,6 +26,7 @@ const SECRET_LEN_MAX: u64 = 4_096;
 #[derive(Debug)]
 pub(super) struct Notifier {
     hooks: Vec<Hook>,
+    mailboxes: Vec<Mailbox>,
     /// The receivers as the core knows them.
     pub(super) sinks: Vec<Sink>,
 }
@@ -59,11 +61,14 @@ impl Notifier {
             })
             .collect();
         let hooks = hooks?;
+        let mail = federation.monitoring.mail.as_ref();
+        let mailboxes = mail.map_or_else(|| Ok(Vec::new()), mailboxes)?;
         let sinks = hooks.iter().map(|hook| Sink {
             name: hook.spec.name.clone(),
             min_severity: hook.spec.min_severity,
         });
-        Ok(Self { sinks: sinks.collect(), hooks })
+        let sinks = sinks.chain(mailboxes.iter().map(|it| it.sink.clone())).collect();
+        Ok(Self { hooks, mailboxes, sinks })
     }
 
     /// Tells one receiver.
@@ -74,9 +79,11 @@ impl Notifier {
         now: Timestamp,
     ) -> Outcome {
         let hook = self.hooks.iter().find(|hook| hook.spec.name == sink);
-        let sent = match hook {
-            Some(hook) => hook.send(message, now).await,
-            None => Err("there is no such receiver".to_owned()),
+        let mailbox = self.mailboxes.iter().find(|it| it.sink.name == sink);
+        let sent = match (hook, mailbox) {
+            (Some(hook), _) => hook.send(message, now).await,
+            (None, Some(mailbox)) => mailbox.send(message, SEND_TIME_MAX).await,
+            (None, None) => Err("there is no such receiver".to_owned()),
         };
         sent.map_or_else(|reason| Outcome::Failed { reason }, |()| Outcome::Told)
     }
@@ -138,7 +145,7 @@ impl Hook {
 }
 
 /// The secret in a file, without the end of its line.
-async fn secret(file: &Path) -> Result<Vec<u8>, String> {
+pub(super) async fn secret(file: &Path) -> Result<Vec<u8>, String> {
     let wrong = |reason: String| {
         format!("the secret {} cannot be used: {reason}", PathBuf::from(file).display())
     };
