@@ -150,6 +150,7 @@ pub struct Plan {
     receiver: Option<(String, std::path::PathBuf)>,
     /// An Alertmanager that is told of them.
     alertmanager: Option<String>,
+    mail: Option<Value>,
     /// What is promised of regions, looked at each second.
     slas: Vec<Value>,
     /// What runs in place of QEMU.
@@ -195,6 +196,7 @@ impl Plan {
             lease_s: None,
             receiver: None,
             alertmanager: None,
+            mail: None,
             slas: Vec::new(),
             qemu: None,
             disk_mib: None,
@@ -296,6 +298,22 @@ impl Plan {
         self
     }
 
+    /// Tells whoever answers there as if it were an Alertmanager.
+    #[must_use]
+    pub fn alerting_at(mut self, url: &str) -> Self {
+        self.alertmanager = Some(url.to_owned());
+        self
+    }
+
+    /// Telling these addresses by mail, through a mailbox.
+    #[must_use]
+    pub fn mailing(mut self, mailbox: &crate::Mailbox, to: &[&str]) -> Self {
+        self.mail = Some(json!({
+            "server": mailbox.server(), "tls": "none", "from": "dwcp@example.com", "to": to,
+        }));
+        self
+    }
+
     /// Promising these `sla_definitions`, with a look at them each second.
     #[must_use]
     pub fn promising(mut self, slas: Vec<Value>) -> Self {
@@ -373,9 +391,13 @@ impl Plan {
     fn monitoring(&self) -> Value {
         let hook = |(url, secret_file): &(String, std::path::PathBuf)| json!({ "url": url, "secret_file": secret_file });
         let alerts = self.alertmanager.iter();
-        let alerts = alerts.map(|url| json!({ "url": url, "format": "alertmanager" }));
+        let alerts = alerts
+            .map(|url| json!({ "url": url, "format": "alertmanager", "repeat": "10s" }));
         let hooks: Vec<_> = self.receiver.iter().map(hook).chain(alerts).collect();
         let mut monitoring = json!({ "webhooks": hooks });
+        if let Some(mail) = &self.mail {
+            monitoring["mail"] = mail.clone();
+        }
         if !self.slas.is_empty() {
             monitoring["sla_definitions"] = Value::Array(self.slas.clone());
             monitoring["interval"] = json!("1s");

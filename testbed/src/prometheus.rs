@@ -148,7 +148,8 @@ impl Prometheus {
 #[derive(Debug)]
 pub struct Alertmanager {
     // Ends before its folder goes.
-    _process: Process,
+    process: Process,
+    storage: PathBuf,
     address: String,
     /// Its own tool.
     tool: Promtool,
@@ -189,13 +190,25 @@ impl Alertmanager {
         let log = folder.join("alertmanager.log");
         let mut process = Process::new("alertmanager", &server, args, log);
         process.start();
-        Some(Self { _process: process, address, tool, _claim: claim })
+        let storage = folder.join("alertmanager");
+        Some(Self { process, storage, address, tool, _claim: claim })
     }
 
     /// Where it answers.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Ends it, takes its memory, and starts it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn forget(&mut self) {
+        self.process.kill_9();
+        fs::remove_dir_all(&self.storage).expect("its files can be deleted");
+        self.process.start();
     }
 
     /// The labels of every alert that stands.

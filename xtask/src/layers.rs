@@ -23,7 +23,12 @@ const TESTING: &[&str] = &["crdts", "proptest", "serde_json", "tempfile"];
 const LAYERS: &[Layer] = &[
     Layer { folder: "core/types", ours: &[], others: VALUES },
     Layer { folder: "core/controller", ours: &["dwcp-types"], others: VALUES },
-    Layer { folder: "core/monitor", ours: &["dwcp-types"], others: VALUES },
+    Layer {
+        folder: "core/monitor",
+        ours: &["dwcp-types"],
+        // The checksum of what it has written is a value too.
+        others: &["crc32fast", "schemars", "serde", "serde_json", "thiserror"],
+    },
     Layer { folder: "core/router", ours: &["dwcp-types"], others: VALUES },
     Layer {
         folder: "core/state",
@@ -38,6 +43,7 @@ const LAYERS: &[Layer] = &[
         ours: &["dwcp-types", "dwcp-monitor"],
         others: &[
             "axum",
+            "base64",
             "bytes",
             "crc32fast",
             "fjall",

@@ -136,6 +136,12 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// Of a daemon that knows from before which digest of a region was the newest that came.
+    #[must_use]
+    pub fn resumed(life: u64, seq: u64, at: Timestamp) -> Self {
+        Self { lives: [life].into(), seq, at: Some(at), ..Self::default() }
+    }
+
     /// Takes one that was made `age` ago, by its region's steady clock and the way here.
     pub fn take(&mut self, digest: &Digest, now: Timestamp, age: Duration) -> Taken {
         match self.judge(digest, now, age) {

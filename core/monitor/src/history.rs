@@ -1,122 +1,56 @@
 //! What was measured of one region, for charts and service levels: each 10 s for 2 h, each minute
 //! for 7 days, each 5 minutes for 90 days.
 //!
-//! A digest is put into all three rings as it comes, so nothing is rolled up later and nothing can
-//! be forgotten in between. A place keeps counts, sums, least and greatest values and the merged
-//! sketch, from which any figure of any longer time follows without averaging (F68). A place of
-//! which nothing is known is a gap and stays one: never zero, never the value before.
+//! ```text
+//!   digests, looks ─▶ 10 s for 2 h, in memory ─▶ pieces, each minute ─▶ segments on a disk
+//!                          └─▶ a minute, five minutes, once over ─▶┘          │
+//!   an answer ◀── what memory has, else what was read ◀── Query: which segments ┘
+//! ```
 //!
-//! Sketches of the rings that are kept for long are made coarser once they have more buckets than
+//! A place keeps counts, sums, least and greatest values and the merged sketch, from which any
+//! figure of any longer time follows without averaging (F68). A place of which nothing is known is
+//! a gap and stays one: never zero, never the value before. A minute is made of its places of 10 s
+//! when no digest of it can come any more, which is an hour and more before memory forgets them;
+//! until then an answer makes it for itself. Whoever keeps the history writes the pieces and reads
+//! the segments: here is decided which, and what they say.
+//!
+//! Sketches of the steps that are kept for long are made coarser once they have more buckets than
 //! [`BUCKETS_KEPT`]; a region whose latencies lie within a factor of eight or so keeps the finest.
+//!
+//! Rejected: all three steps in memory, which were 10 MiB a region; a row of the region's store for
+//! each segment, because all of that store is read and verified when it is opened.
 
+mod grain;
+mod ring;
+mod segment;
+mod slot;
+#[cfg(test)]
+mod stored_tests;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use grain::{Grain, Query, SegmentId, SegmentIdError};
+pub use segment::{Cursor, Piece, Segment};
 pub use window::{Spread, Window};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dwcp_types::{Timestamp, millis};
 
+use self::ring::Ring;
+use self::slot::Slot;
 use self::window::Figures;
-use crate::digest::{Digest, Sketch};
+use crate::digest::{DIGESTS_KEPT, Digest, EVERY_MAX, Sketch};
 use crate::metric::Metric;
 
-/// Steps of the rings and how many of each are kept: 2 h, 7 d and 90 d.
-pub const RINGS: [(Duration, usize); 3] = [
-    (Duration::from_secs(10), 720),
-    (Duration::from_mins(1), 10_080),
-    (Duration::from_mins(5), 25_920),
-];
-/// Buckets of a sketch in the rings of minutes: about 400 bytes.
+/// Buckets of a sketch in the steps of minutes: about 400 bytes.
 pub const BUCKETS_KEPT: usize = 192;
 /// Points of one answer: more than a wide chart has columns, and some 60 KB.
 pub const POINTS_MAX: u64 = 1_000;
-
-/// One place of a ring.
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    figures: Figures,
-    latency: Box<[u8]>,
-}
-
-impl Slot {
-    fn add(&mut self, figures: &Figures, latency: &Sketch, buckets_max: usize) {
-        self.figures.merge(figures);
-        if latency.buckets() > 0 {
-            let mut sketch = Sketch::unpack(&self.latency);
-            sketch.merge(latency);
-            sketch.fit(buckets_max);
-            self.latency = sketch.pack();
-        }
-    }
-
-    fn add_to(&self, window: &mut Window) {
-        window.figures.merge(&self.figures);
-        window.latency.merge(&Sketch::unpack(&self.latency));
-    }
-}
-
-/// Places of one step; the newest is the last. A gap costs a pointer.
-#[derive(Clone, Debug)]
-struct Ring {
-    step_ms: u64,
-    max: u64,
-    buckets_max: usize,
-    /// The number of the newest place since the epoch.
-    newest: u64,
-    slots: VecDeque<Option<Box<Slot>>>,
-}
-
-impl Ring {
-    /// The place of a moment, made when it is not there.
-    fn slot(&mut self, at: Timestamp) -> Option<&mut Slot> {
-        let number = at.as_millis() / self.step_ms;
-        if self.slots.is_empty() || number.abs_diff(self.newest) >= self.max {
-            // Nothing that is kept is left. Nor does what is that far in the past come late: the
-            // clock was ahead and is right again.
-            self.slots.clear();
-            self.slots.push_back(None);
-            self.newest = number;
-        }
-        while self.newest < number {
-            self.slots.push_back(None);
-            self.newest += 1;
-        }
-        while self.count() > self.max {
-            self.slots.pop_front();
-        }
-        let back = self.newest - number;
-        while self.count() <= back {
-            self.slots.push_front(None);
-        }
-        let place = usize::try_from(self.count() - 1 - back).ok()?;
-        let slot = self.slots.get_mut(place)?;
-        Some(slot.get_or_insert_default())
-    }
-
-    fn oldest(&self) -> u64 {
-        (self.newest + 1).saturating_sub(self.count())
-    }
-
-    /// Adds up the places with these numbers.
-    fn sum(&self, from: u64, until: u64) -> Window {
-        let mut window = Window::default();
-        let first = self.oldest();
-        let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
-        let take = usize::try_from(until.saturating_sub(from.max(first))).unwrap_or(0);
-        for slot in self.slots.iter().skip(skip).take(take).flatten() {
-            slot.add_to(&mut window);
-        }
-        window
-    }
-
-    fn count(&self) -> u64 {
-        u64::try_from(self.slots.len()).unwrap_or(u64::MAX)
-    }
-}
+/// The steps that are made of the finest, and how many of its places make one.
+const COARSE: [(Grain, u64); 2] = [(Grain::Minute, 6), (Grain::FiveMinutes, 30)];
 
 /// One point of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,24 +74,46 @@ pub struct Chart {
     pub points: Vec<Point>,
 }
 
-/// What was measured of one region.
-#[derive(Clone, Debug)]
-pub struct History {
-    rings: Vec<Ring>,
+/// What was read of one region's segments for an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    slots: BTreeMap<u64, Slot>,
 }
 
-impl Default for History {
-    fn default() -> Self {
-        let ring = |(step, max): (Duration, usize)| Ring {
-            step_ms: millis(step),
-            max: u64::try_from(max).unwrap_or(u64::MAX),
-            // The ring of 10 s is short: it keeps what came.
-            buckets_max: if max <= RINGS[0].1 { usize::MAX } else { BUCKETS_KEPT },
-            newest: 0,
-            slots: VecDeque::new(),
-        };
-        Self { rings: RINGS.map(ring).into() }
+impl Past {
+    /// Takes what a segment has of what is asked; later ones win.
+    pub fn take(&mut self, query: &Query, id: SegmentId, segment: Segment) {
+        let Some(first) = id.first().filter(|_| id.grain == query.grain) else { return };
+        let numbered = segment.slots.into_iter().map(|(at, slot)| (first + at, slot));
+        self.slots.extend(numbered.filter(|(number, _)| query.places.contains(number)));
     }
+}
+
+/// Which of the segments that are there a daemon reads when it starts: all of the finest step, the
+/// oldest first, and the newest of each other. None that is ahead of now: the clock was wrong.
+#[must_use]
+pub fn restored(there: &[SegmentId], now: Timestamp) -> Vec<SegmentId> {
+    let mut all: Vec<_> = there.iter().copied().filter(|id| !id.is_ahead(now)).collect();
+    all.sort_unstable();
+    let newest = |id: &SegmentId| {
+        let later =
+            |other: &SegmentId| other.grain == id.grain && other.number > id.number;
+        id.grain == Grain::TenSeconds || !all.iter().any(later)
+    };
+    all.iter().copied().filter(newest).collect()
+}
+
+/// What was measured of one region.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    recent: Ring,
+    /// Places of the finest step that changed since they were written.
+    unwritten: BTreeSet<u64>,
+    /// For each coarser step the number from which on nothing was written.
+    next: [u64; COARSE.len()],
+    /// Places of coarser steps that are over and of which memory has nothing else: those of
+    /// before a leap of the clock, as many as the finest step reaches back.
+    left: BTreeMap<(Grain, u64), Slot>,
 }
 
 impl History {
@@ -172,48 +128,171 @@ impl History {
     }
 
     fn add(&mut self, at: Timestamp, figures: &Figures, latency: &Sketch) {
-        for ring in &mut self.rings {
-            let buckets_max = ring.buckets_max;
-            if let Some(slot) = ring.slot(at) {
-                slot.add(figures, latency, buckets_max);
+        let number = Ring::number(at);
+        if self.recent.is_far(number) {
+            let over: Vec<_> = self.over(None).collect();
+            self.left.extend(over);
+            self.bound_left();
+            self.unwritten.clear();
+            self.next = COARSE.map(|(_, of)| number / of);
+        }
+        if let Some(slot) = self.recent.slot(number) {
+            slot.add(figures, latency);
+            self.unwritten.insert(number);
+        }
+    }
+
+    /// Places of coarser steps that were not written and of which no digest can come any more;
+    /// without a time all that were not.
+    fn over(
+        &self,
+        now: Option<Timestamp>,
+    ) -> impl Iterator<Item = ((Grain, u64), Slot)> + '_ {
+        let kept = u32::try_from(DIGESTS_KEPT).unwrap_or(u32::MAX).saturating_add(1);
+        let late = millis(EVERY_MAX * kept);
+        let places =
+            COARSE.into_iter().zip(self.next).flat_map(move |((grain, of), next)| {
+                let (oldest, end) =
+                    (self.recent.oldest() / of, self.recent.end().div_ceil(of));
+                // What was written beyond the newest place was written by a clock that was ahead.
+                let from = if next > end { oldest } else { next.max(oldest) };
+                let over = now.map_or(end, |now| {
+                    now.as_millis().saturating_sub(late) / grain.step_ms()
+                });
+                (from..over.min(end)).map(move |number| (grain, number, of))
+            });
+        places.filter_map(|(grain, number, of)| {
+            let (from, until) = (number * of, (number + 1) * of);
+            let slot = self.recent.merged(from, until, BUCKETS_KEPT)?;
+            Some(((grain, number), slot))
+        })
+    }
+
+    /// Hands out what is to be written, the segment that must be first at the front: it tells up
+    /// to which digest the history reaches, and a place that is missing after a crash is better
+    /// than one that counts twice.
+    #[must_use]
+    pub fn pieces(&mut self, cursor: Option<Cursor>, now: Timestamp) -> Vec<Piece> {
+        let left = std::mem::take(&mut self.left);
+        let fine = std::mem::take(&mut self.unwritten);
+        let fine = fine.into_iter().filter_map(|number| {
+            let slot = self.recent.get(number)?.clone();
+            Some(((Grain::TenSeconds, number), slot))
+        });
+        let coarse = self.over(Some(now));
+        let all: Vec<_> = left.into_iter().chain(fine).chain(coarse).collect();
+        let mut pieces: BTreeMap<SegmentId, Piece> = BTreeMap::new();
+        for ((grain, number), slot) in all {
+            self.wrote(grain, number + 1);
+            let segment = grain.segment_of(number);
+            let piece = || Piece { segment, cursor, slots: BTreeMap::new() };
+            let piece = pieces.entry(segment).or_insert_with(piece);
+            let first = segment.first().unwrap_or_default();
+            piece.slots.insert(number - first, slot);
+        }
+        let mut pieces: Vec<Piece> = pieces.into_values().collect();
+        pieces.sort_by_key(|piece| {
+            let SegmentId { grain, number } = piece.segment;
+            (grain, std::cmp::Reverse(number))
+        });
+        pieces
+    }
+
+    fn wrote(&mut self, grain: Grain, until: u64) {
+        for ((of, _), next) in COARSE.into_iter().zip(&mut self.next) {
+            if of == grain {
+                *next = until;
             }
         }
     }
 
-    /// All that was measured from a moment on and before another, in whole steps of the finest
-    /// ring that reaches back so far.
-    #[must_use]
-    pub fn between(&self, from: Timestamp, until: Timestamp, now: Timestamp) -> Window {
-        let Some(ring) = self.reaching(now.since(from)) else { return Window::default() };
-        let step = ring.step_ms;
-        ring.sum(from.as_millis() / step, until.as_millis().div_ceil(step))
+    /// Takes back what could not be written.
+    pub fn take_back(&mut self, piece: Piece) {
+        let Some(first) = piece.segment.first() else { return };
+        let grain = piece.segment.grain;
+        for (offset, slot) in piece.slots {
+            let number = first + offset;
+            match COARSE.into_iter().zip(&mut self.next).find(|((of, _), _)| *of == grain)
+            {
+                None => drop(self.unwritten.insert(number)),
+                Some(((_, of), next)) => {
+                    *next = number.min(*next);
+                    if self.recent.merged(number * of, (number + 1) * of, 0).is_none() {
+                        self.left.insert((grain, number), slot);
+                    }
+                }
+            }
+        }
+        self.bound_left();
     }
 
-    /// All that was measured in the last time.
-    #[must_use]
-    pub fn last(&self, back: Duration, now: Timestamp) -> Window {
-        let from = now.as_millis().saturating_sub(millis(back)).saturating_add(1);
-        self.between(
-            Timestamp::from_millis(from),
-            now.plus(Duration::from_millis(1)),
-            now,
-        )
+    fn bound_left(&mut self) {
+        while self.left.len() > usize::try_from(Ring::MAX).unwrap_or(0) {
+            self.left.pop_first();
+        }
     }
 
-    /// A chart of the last time: of the finest ring that reaches back so far, some places
-    /// together where there are more than [`POINTS_MAX`].
+    /// Takes what was read of a segment when a daemon starts, in the order of [`restored`]. Gives
+    /// up to which digest it reaches.
+    pub fn restore(&mut self, id: SegmentId, segment: &Segment) -> Option<Cursor> {
+        let first = id.first()?;
+        for (offset, slot) in &segment.slots {
+            let number = first + offset;
+            if id.grain == Grain::TenSeconds {
+                *self.recent.slot(number)? = slot.clone();
+            } else {
+                self.wrote(id.grain, number + 1);
+            }
+        }
+        segment.cursor
+    }
+
+    /// All that a query asks, of what is in memory and what was read.
     #[must_use]
-    pub fn chart(&self, metric: Metric, back: Duration, now: Timestamp) -> Chart {
-        let Some(ring) = self.reaching(back) else {
-            return Chart { step: RINGS[0].0, points: Vec::new() };
+    pub fn window(&self, query: &Query, past: &Past) -> Window {
+        self.sum(query, past, query.places.start, query.places.end)
+    }
+
+    fn sum(&self, query: &Query, past: &Past, from: u64, until: u64) -> Window {
+        let mut window = Window::default();
+        let coarse = COARSE.into_iter().find(|(grain, _)| *grain == query.grain);
+        let Some((grain, of)) = coarse else {
+            self.recent.sum(from, until, &mut window);
+            return window;
         };
-        let wanted = millis(back).div_ceil(ring.step_ms).clamp(1, ring.max);
-        let group = wanted.div_ceil(POINTS_MAX);
-        let last = now.as_millis() / ring.step_ms / group;
-        let first = (last + 1).saturating_sub(wanted.div_ceil(group));
-        let step_ms = ring.step_ms * group;
+        // Memory knows best what it knows at all: a place that was written may have changed.
+        let (oldest, end) = (self.recent.oldest() / of, self.recent.end().div_ceil(of));
+        let mut known = BTreeSet::new();
+        for number in from.max(oldest)..until.min(end) {
+            let whole = number * of >= self.recent.oldest();
+            let has = whole || !past.slots.contains_key(&number);
+            if has && self.recent.sum(number * of, (number + 1) * of, &mut window) {
+                known.insert(number);
+            }
+        }
+        if from >= until {
+            return window;
+        }
+        for (number, slot) in past.slots.range(from..until) {
+            if known.insert(*number) {
+                slot.add_to(&mut window);
+            }
+        }
+        for ((_, number), slot) in self.left.range((grain, from)..(grain, until)) {
+            if known.insert(*number) {
+                slot.add_to(&mut window);
+            }
+        }
+        window
+    }
+
+    /// The points that a query asks, of what is in memory and what was read.
+    #[must_use]
+    pub fn chart(&self, metric: Metric, query: &Query, past: &Past) -> Chart {
+        let step_ms = query.grain.step_ms() * query.group;
         let point = |number: u64| {
-            let window = ring.sum(number * group, (number + 1) * group);
+            let from = number * query.group;
+            let window = self.sum(query, past, from, from + query.group);
             let spread = window.spread_milli(metric);
             Point {
                 at: Timestamp::from_millis(number * step_ms),
@@ -222,25 +301,16 @@ impl History {
                 max_milli: spread.map(|(_, greatest)| greatest),
             }
         };
-        let points = (first..=last).map(point).collect();
+        let [first, end] =
+            [query.places.start, query.places.end].map(|place| place / query.group);
+        let points = (first..end).map(point).collect();
         Chart { step: Duration::from_millis(step_ms), points }
-    }
-
-    /// The finest ring that reaches back so far, or the longest.
-    fn reaching(&self, back: Duration) -> Option<&Ring> {
-        let reaches =
-            |ring: &&Ring| ring.step_ms.saturating_mul(ring.max) >= millis(back);
-        self.rings.iter().find(reaches).or_else(|| self.rings.last())
     }
 
     /// Bytes that it takes, about: what allocators add is not counted.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let slot = |slot: &Slot| size_of::<Slot>() + slot.latency.len();
-        let ring = |ring: &Ring| {
-            let filled: usize = ring.slots.iter().flatten().map(|it| slot(it)).sum();
-            filled + ring.slots.capacity() * size_of::<Option<Box<Slot>>>()
-        };
-        self.rings.iter().map(ring).sum()
+        let left: usize = self.left.values().map(Slot::bytes).sum();
+        self.recent.bytes() + left
     }
 }

@@ -12,7 +12,7 @@
 //! and changes nothing. A cause has one incident at most that is not resolved; what comes back
 //! within [`REOPENED_WITHIN`] is the same incident once more, so that flapping makes one incident
 //! with a count and no flood. While a region is silent its other incidents are children of that
-//! one, and nobody is told of them.
+//! one, and nobody is told of them. Nor of what an operator silenced, for as long as that is so.
 //!
 //! Rejected: an incident for each alert with a grouping at the receiver. Then every receiver has
 //! to know which alerts are one trouble, and each has another answer.
@@ -20,6 +20,7 @@
 mod book;
 mod detect;
 mod notice;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,10 @@ pub use book::{Book, Draft, KEPT_MAX, OPENED_PER_STEP, REOPENED_WITHIN, Refused,
 pub use detect::{Detector, Finding, Reading, Signal};
 pub use notice::{
     ATTEMPTS_MAX, Change, Delivery, Headline, Message, NOTICES_MAX, Notice, Outcome, Sink,
+};
+pub use silence::{
+    CauseKind, SILENCE_MAX, SILENCES_MAX, Silence, SilenceDraft, SilenceId,
+    SilenceIdError, SilenceKind,
 };
 
 use std::collections::VecDeque;
@@ -343,6 +348,9 @@ pub struct Incident {
     pub notices: VecDeque<Notice>,
     /// Whether receivers were told that it stands.
     pub announced: bool,
+    /// The silence for whose time nobody is told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silenced: Option<SilenceId>,
 }
 
 impl Incident {

@@ -8,6 +8,7 @@ pub mod incident;
 mod metric;
 pub mod sla;
 pub mod trace;
+mod varint;
 
 pub use metric::{Metric, UnknownMetric};
 

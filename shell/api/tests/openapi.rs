@@ -5,7 +5,8 @@ use std::path::Path;
 
 use dwcp_api::{
     Described, controller, document, engine, evacuation, failover, host, measured,
-    migration, monitoring, otlp, overview, peer, public, routing, sla, state, trace,
+    migration, monitoring, otlp, overview, peer, public, routing, silence, sla, state,
+    trace,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -33,6 +34,7 @@ fn the_operators_document_is_current() {
     described.extend(monitoring::described());
     described.extend(controller::described());
     described.extend(overview::described());
+    described.extend(silence::described());
     described.extend(sla::described());
     described.extend(routing::described());
     described.extend(trace::described());

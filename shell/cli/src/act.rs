@@ -15,6 +15,7 @@ mod promql;
 mod region;
 mod request;
 mod routing;
+mod silence;
 mod state;
 mod status;
 mod trace;

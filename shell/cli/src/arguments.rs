@@ -12,6 +12,7 @@ mod monitoring;
 mod region;
 mod request;
 mod routing;
+mod silence;
 mod state;
 mod trace;
 mod vm;
@@ -42,6 +43,7 @@ pub(crate) use routing::{
     LimitsArgs, QuestionArgs, ReplayArgs, RoutingCommand, ScoresArgs, SetAlgorithmArgs,
     SimulateArgs,
 };
+pub(crate) use silence::{MaintenanceArgs, SilenceCommand, WindowArgs};
 pub(crate) use state::{
     ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
     PutArgs, StateArgs, StateCommand, VerifyArgs, WatchKeysArgs,

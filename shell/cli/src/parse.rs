@@ -5,12 +5,14 @@
 
 mod constraints;
 mod list;
+mod moment;
 mod quantity;
 mod rule;
 mod scalar;
 mod spec;
 
 pub(crate) use constraints::ConstraintPatch;
+pub(crate) use moment::moment;
 pub(crate) use quantity::{Quantity, Unit};
 pub(crate) use rule::{affinity, label, label_filter, latency_entry, origin};
 pub(crate) use scalar::{

@@ -13,6 +13,7 @@ mod place;
 mod region;
 mod routing;
 mod series;
+mod silence;
 mod sla;
 mod state;
 mod status;
@@ -37,6 +38,7 @@ pub(crate) use routing::{
     routing_factors, routing_latency, routing_replay, routing_scores,
 };
 pub(crate) use series::series;
+pub(crate) use silence::{silence, silence_ended, silence_made, silences};
 pub(crate) use sla::{
     sla_created, sla_csv, sla_deleted, sla_explained, sla_history, sla_json,
     sla_markdown, sla_status, slas,
@@ -49,6 +51,7 @@ pub(crate) use status::{global_status, status};
 pub(crate) use trace::{trace, trace_aligned, traces, tracing};
 pub(crate) use vm::{vm, vm_changed, vms};
 
+use self::monitoring::answered;
 use dwcp_types::{Health, HealthState, Timestamp, VmPhase};
 
 use crate::table::Cell;

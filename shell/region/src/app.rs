@@ -8,6 +8,7 @@
 mod background;
 mod guard;
 mod moves;
+mod net;
 mod places;
 mod planes;
 mod traced;
@@ -27,7 +28,7 @@ use dwcp_runtime::http::{BoundServer, Limits};
 use dwcp_runtime::report_log::ReportLog;
 use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
-use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity, ServerTls};
+use dwcp_runtime::tls::{ClientTls, Credentials, ServerTls};
 use dwcp_types::{HostId, RegionId, VmId};
 
 use tokio::task::JoinSet;
@@ -35,11 +36,12 @@ use tracing::{error, info, warn};
 
 use self::background::{announce, policy, record, show_books};
 use self::guard::Guard;
+use self::net::Net;
 use self::places::{address, client_of, no_endpoint, peers, region_spec};
 use self::planes::{Drain, Planes};
 use crate::books::{Books, BooksTask};
 use crate::capacity::CapacityPlanner;
-use crate::chronicle::{self, Chronicle};
+use crate::chronicle::{self, Archive, Chronicle};
 use crate::claims::Claims;
 use crate::commit::Committer;
 use crate::config::{Endpoint, EngineKind, Federation, RegionSpec};
@@ -101,40 +103,12 @@ pub struct App {
     clock: Arc<dyn Clock>,
     tasks: JoinSet<&'static str>,
     drain: Drain,
+    chronicle: Arc<Chronicle>,
 }
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App").field("region", &self.region).finish_non_exhaustive()
-    }
-}
-
-/// The connections of one daemon to the others.
-struct Net {
-    credentials: Credentials,
-}
-
-impl Net {
-    fn client(&self, endpoint: &Endpoint, who: Identity) -> anyhow::Result<Client> {
-        let tls =
-            ClientTls::load(self.credentials.clone(), ExpectedServer::Identity(who))?;
-        Ok(Client::new(&[format!("https://{endpoint}")], tls)?)
-    }
-
-    fn region(&self, spec: &RegionSpec) -> anyhow::Result<Option<(RegionId, Client)>> {
-        let Some(endpoint) = &spec.endpoint else { return Ok(None) };
-        let id = spec.region.id.clone();
-        let client = self.client(endpoint, Identity::Region(id.clone()))?;
-        Ok(Some((id, client)))
-    }
-
-    fn hosts(&self, spec: &RegionSpec) -> anyhow::Result<BTreeMap<HostId, Client>> {
-        let region = &spec.region.id;
-        let client = |host: &crate::config::HostSpec| {
-            let who = Identity::Host { region: region.clone(), host: host.id.clone() };
-            Ok((host.id.clone(), self.client(&host.agent, who)?))
-        };
-        spec.hosts.iter().map(client).collect()
     }
 }
 
@@ -178,6 +152,7 @@ impl App {
         let server =
             BoundServer::bind(address(endpoint).await?, tls, Limits::default()).await?;
         let metrics = Arc::new(Metrics::new(options.region.clone()));
+        let archive = Archive::open(options.data.join("history"), metrics.clone())?;
         let plane = state_plane(
             &federation,
             &spec,
@@ -196,6 +171,7 @@ impl App {
             engine,
             clock,
             metrics,
+            archive,
             plane,
             state,
             planes,
@@ -239,6 +215,7 @@ impl App {
         self.server.serve(router, self.clock, stop).await;
         self.drain.ended().await;
         watcher.abort();
+        self.chronicle.write();
         match broken {
             Some(what) => Err(anyhow!("{what}; the daemon stops to be started again")),
             None => Ok(()),
@@ -255,6 +232,7 @@ struct Parts {
     engine: Engine,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    archive: Archive,
     plane: Option<Plane>,
     planes: Planes,
     state: Option<Arc<StateApi>>,
@@ -294,9 +272,9 @@ impl Parts {
         if let Some(door) = engine_door {
             routes = routes.merge(door);
         }
-        let Core { region, meter, clock, traces, .. } = core;
+        let Core { region, meter, clock, chronicle, traces, .. } = core;
         let routes = routes.traced(traces.tracer());
-        Ok(App { region, server, routes, meter, scrape, clock, tasks, drain })
+        Ok(App { region, server, routes, meter, scrape, clock, tasks, drain, chronicle })
     }
 }
 
@@ -358,18 +336,8 @@ struct Core {
 impl Core {
     /// Opens the books and events, starts their tasks, and makes the rest.
     fn open(parts: Parts, tasks: &mut JoinSet<&'static str>) -> anyhow::Result<Self> {
-        let Parts {
-            federation,
-            spec,
-            net,
-            store,
-            engine,
-            clock,
-            metrics,
-            state,
-            beginnings,
-            ..
-        } = parts;
+        let Parts { federation, spec, net, store, engine, clock, metrics, .. } = parts;
+        let Parts { archive, state, beginnings, .. } = parts;
         let Engine { port: engine, view: engine_view, .. } = engine;
         let region = spec.region.id.clone();
         let peers = peers(&federation, &region, &net)?;
@@ -399,7 +367,7 @@ impl Core {
         let router = Router::new(&federation, &region, &inventory, &engine, &metrics);
         let seen = guard.wardship.is_some().then(|| guard.seen.subscribe());
         let interval = federation.monitoring.interval;
-        let chronicle = Chronicle::new(region.clone(), interval, clock.clone());
+        let chronicle = Chronicle::new(region.clone(), interval, clock.clone(), archive);
         let around =
             Around::new((&inventory, &engine, &metrics), (seen, &chronicle), state);
         let incidents = Incidents::new(&federation, &region, around)?;

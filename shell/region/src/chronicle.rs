@@ -5,13 +5,16 @@
 //!                                  └─▶ report to each other region's daemon ─▶ its history
 //! ```
 //!
-//! Every daemon has the history of all regions, in memory and from its start on: what it did not
-//! hear is a gap. A digest is kept for five minutes for those who did not hear it, so that a line
-//! that is down for a minute leaves none. How old a digest is is counted by clocks that nobody
-//! sets; the place in the history is by this daemon's clock.
+//! Every daemon has the history of all regions: two hours in memory, and the rest on its disk
+//! ([`archive`]), so that the next daemon goes on with it. What it did not hear is a gap. A digest
+//! is kept for five minutes for those who did not hear it, so that a line that is down for a minute
+//! leaves none, nor a daemon that is started anew. How old a digest is is counted by clocks that
+//! nobody sets; the place in the history is by this daemon's clock.
 
+mod archive;
 mod door;
 
+pub use archive::Archive;
 pub(crate) use door::{Measured, OVER, routes};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,7 +25,7 @@ use dwcp_api::measured::Together;
 use dwcp_api::peer::DigestReport;
 use dwcp_monitor::Metric;
 use dwcp_monitor::digest::{DIGESTS_KEPT, Digest, EVERY_MAX, Gauges, Intake, Taken};
-use dwcp_monitor::history::{Chart, History, Window};
+use dwcp_monitor::history::{Chart, Cursor, History, Query, Window};
 use dwcp_runtime::clock::Clock;
 use dwcp_types::{RegionId, Timestamp, millis};
 use tracing::warn;
@@ -33,6 +36,10 @@ use crate::meter::Meter;
 /// A region whose newest digest is older than so many times the interval is silent (MONITORING
 /// 6.2): nothing is said of it now.
 const STALE_AFTER: u32 = 3;
+/// Digests after which what is new of the history is written.
+const WRITTEN_AFTER: u32 = 6;
+/// Long times of regions that are held for a minute: 50 regions with 20 of them.
+const LONG_MAX: usize = 1_000;
 /// All of something, in parts per million.
 const WHOLE_PPM: u64 = 1_000_000;
 
@@ -42,6 +49,16 @@ struct Told {
     history: History,
 }
 
+impl Told {
+    fn cursor(&self) -> Option<Cursor> {
+        let (life, seq) = self.intake.cursor();
+        Some(Cursor { life, seq, at: self.intake.newest()? })
+    }
+}
+
+/// What was measured of regions over long times.
+type Long = BTreeMap<(RegionId, Duration), Window>;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Chronicle {
@@ -49,6 +66,9 @@ pub struct Chronicle {
     life: u64,
     every: Duration,
     clock: Arc<dyn Clock>,
+    archive: Archive,
+    /// What was read of long times, and in which minute.
+    long: Mutex<(u64, Long)>,
     told: Mutex<BTreeMap<RegionId, Told>>,
     /// The own digests with when they were made, by the monotonic clock.
     own: Mutex<VecDeque<(Duration, Digest)>>,
@@ -64,16 +84,30 @@ pub(crate) struct Hearing {
 }
 
 impl Chronicle {
-    /// An empty one of a region's daemon that was started now. `interval` is how often the
-    /// federation is looked at.
+    /// Of a region's daemon that was started now, with what others before it kept. `interval` is
+    /// how often the federation is looked at.
     #[must_use]
-    pub fn new(region: RegionId, interval: Duration, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(
+        region: RegionId,
+        interval: Duration,
+        clock: Arc<dyn Clock>,
+        archive: Archive,
+    ) -> Arc<Self> {
+        let now = clock.now();
+        let mut told = BTreeMap::new();
+        for (of, history, reaches) in archive.restore(now) {
+            let resumed = |at: Cursor| Intake::resumed(at.life, at.seq, at.at);
+            let intake = reaches.map(resumed).unwrap_or_default();
+            told.insert(of, Told { intake, history });
+        }
         Arc::new(Self {
             region,
-            life: clock.now().as_millis(),
+            life: now.as_millis(),
             every: interval.min(EVERY_MAX),
             clock,
-            told: Mutex::default(),
+            archive,
+            long: Mutex::default(),
+            told: Mutex::new(told),
             own: Mutex::default(),
         })
     }
@@ -98,6 +132,36 @@ impl Chronicle {
                 gauges: gauges(&self.region, &inventory),
             };
             self.tell(digest);
+        }
+    }
+
+    /// Writes what is new, for ever.
+    pub async fn keep(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(self.every * WRITTEN_AFTER);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let this = Arc::clone(&self);
+            let written = tokio::task::spawn_blocking(move || this.write());
+            if let Err(reason) = written.await {
+                warn!(%reason, "the history was not written");
+            }
+        }
+    }
+
+    /// Writes what is new. Waits for the disk.
+    pub fn write(&self) {
+        let regions: Vec<RegionId> = self.told().keys().cloned().collect();
+        for region in regions {
+            let now = self.clock.now();
+            let pieces = self.told().get_mut(&region).map(|told| {
+                let cursor = told.cursor();
+                told.history.pieces(cursor, now)
+            });
+            let refused = self.archive.write(&region, pieces.unwrap_or_default(), now);
+            if let Some(told) = self.told().get_mut(&region) {
+                refused.into_iter().for_each(|piece| told.history.take_back(piece));
+            }
         }
     }
 
@@ -197,29 +261,48 @@ impl Chronicle {
         self.every * 2
     }
 
+    /// Reads a disk for times that are longer than what is in memory, once a minute: nothing of
+    /// such a time changes sooner.
     pub(crate) fn last(&self, region: &RegionId, back: Duration) -> Window {
         let now = self.clock.now();
-        let all = self.told();
-        all.get(region).map(|told| told.history.last(back, now)).unwrap_or_default()
+        let query = Query::last(back, now);
+        if query.segments().is_empty() {
+            return self.window(region, &query);
+        }
+        let minute = now.as_millis() / millis(Duration::from_mins(1));
+        let key = (region.clone(), back);
+        let mut long = self.long.lock().unwrap_or_else(PoisonError::into_inner);
+        if long.0 != minute || long.1.len() >= LONG_MAX {
+            *long = (minute, BTreeMap::new());
+        }
+        long.1.entry(key).or_insert_with(|| self.window(region, &query)).clone()
     }
 
+    /// Reads a disk for times that began before what is in memory.
     pub(crate) fn between(
         &self,
         region: &RegionId,
         from: Timestamp,
         until: Timestamp,
     ) -> Window {
-        let now = self.clock.now();
+        self.window(region, &Query::between(from, until, self.clock.now()))
+    }
+
+    fn window(&self, region: &RegionId, query: &Query) -> Window {
+        let past = self.archive.past(region, query);
         let all = self.told();
-        let between = |told: &Told| told.history.between(from, until, now);
-        all.get(region).map(between).unwrap_or_default()
+        all.get(region).map(|told| told.history.window(query, &past)).unwrap_or_default()
     }
 
     fn chart(&self, region: &RegionId, metric: Metric, back: Duration) -> Chart {
-        let now = self.clock.now();
+        let query = Query::chart(back, self.clock.now());
+        let past = self.archive.past(region, &query);
+        let chart = |history: &History| history.chart(metric, &query, &past);
         let all = self.told();
-        let chart = |told: &Told| told.history.chart(metric, back, now);
-        all.get(region).map_or_else(|| History::default().chart(metric, back, now), chart)
+        match all.get(region) {
+            Some(told) => chart(&told.history),
+            None => chart(&History::default()),
+        }
     }
 
     /// Latency over these regions together.

@@ -22,9 +22,12 @@ mod board;
 mod door;
 mod duty;
 mod glance;
+mod mail;
 mod notifier;
 mod promises;
+mod remind;
 mod senses;
+mod silence_door;
 mod sla_door;
 
 pub(crate) use promises::SlaLevel;
@@ -43,7 +46,7 @@ use dwcp_runtime::strong::{
 use dwcp_types::RegionId;
 use tokio::sync::watch;
 
-use self::board::{Board, HEAD_KEY, Head, incident_key};
+use self::board::{Board, HEAD_KEY, Head, incident_key, silence_key};
 use self::notifier::Notifier;
 use self::senses::Senses;
 use crate::chronicle::Chronicle;
@@ -66,7 +69,7 @@ const BYTES_MAX: usize = 1 << 20;
 
 /// The operator's routes.
 pub(crate) fn routes(api: &Arc<Incidents>) -> Routes {
-    door::routes(api).merge(sla_door::routes(api))
+    door::routes(api).merge(silence_door::routes(api)).merge(sla_door::routes(api))
 }
 
 /// Everything about incidents in one daemon.
@@ -143,7 +146,7 @@ impl Incidents {
         around: Around<'_>,
     ) -> anyhow::Result<Arc<Self>> {
         let Around { inventory, engine, metrics, seen, chronicle, state } = around;
-        let notifier = Notifier::new(federation).context("in `monitoring.webhooks`")?;
+        let notifier = Notifier::new(federation).context("nobody can be told")?;
         let clock = inventory.clock.clone();
         let inventory = inventory.clone();
         Ok(Arc::new(Self {
@@ -189,7 +192,7 @@ impl Incidents {
             let mut after = Book::clone(&before);
             let done = act(&mut after)?;
             let ops = differences(&before, &after)?;
-            if self.write(head, after.last, ops, fence).await? {
+            if self.write(head, Head::of(&after), ops, fence).await? {
                 return Ok(done);
             }
             // Whoever was first is shown soon; if it was the fence, the next try says so too.
@@ -202,13 +205,13 @@ impl Incidents {
     async fn write(
         &self,
         mut head: u64,
-        last: u32,
+        record: Head,
         mut ops: Vec<Op>,
         fence: Option<&Compare>,
     ) -> Result<bool, StrongError> {
         while !ops.is_empty() {
             let rest = ops.split_off(fitting(&ops));
-            let value = stored(&Head { last })?;
+            let value = stored(&record)?;
             ops.push(Op::Put { key: HEAD_KEY.to_owned(), value, lease: None });
             let known =
                 Compare::Revision { key: HEAD_KEY.to_owned(), mod_revision: head };
@@ -249,6 +252,14 @@ fn differences(before: &Book, after: &Book) -> Result<Vec<Op>, StrongError> {
     }
     let gone = before.incidents.keys().filter(|id| !after.incidents.contains_key(id));
     ops.extend(gone.map(|id| Op::Delete { key: incident_key(*id) }));
+    for (id, silence) in &after.silences {
+        if before.silences.get(id) != Some(silence) {
+            let value = stored(silence)?;
+            ops.push(Op::Put { key: silence_key(*id), value, lease: None });
+        }
+    }
+    let over = before.silences.keys().filter(|id| !after.silences.contains_key(id));
+    ops.extend(over.map(|id| Op::Delete { key: silence_key(*id) }));
     Ok(ops)
 }
 
@@ -271,6 +282,21 @@ impl NotChanged {
                     }
                     Refused::Empty { .. } => (ErrorCode::Invalid, "write a word or two"),
                     Refused::Full => (ErrorCode::Refused, "resolve some that are over"),
+                    Refused::NoSuchSilence { .. } => (
+                        ErrorCode::NotFound,
+                        "`dwcp-cli federation monitoring silence list` shows all",
+                    ),
+                    Refused::Backwards | Refused::Past => {
+                        (ErrorCode::Invalid, "give an end that is later, or `--for 2h`")
+                    }
+                    Refused::TooLong => (
+                        ErrorCode::Invalid,
+                        "make a shorter one, and another when it is over",
+                    ),
+                    Refused::Covers => (ErrorCode::Invalid, "name a higher severity"),
+                    Refused::SilencesFull => {
+                        (ErrorCode::Refused, "end some that are not needed")
+                    }
                 };
                 dwcp_api::ApiError::new(code, message).with_remedy(remedy)
             }

@@ -85,6 +85,7 @@ pub(crate) struct Metrics {
     incidents: Family<[(&'static str, String); 3], Counter>,
     notifications: Family<[(&'static str, &'static str); 1], Counter>,
     traced: Family<[(&'static str, String); 3], Histogram>,
+    history: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
@@ -102,6 +103,7 @@ impl Metrics {
             incidents: Family::default(),
             notifications: Family::default(),
             traced: Family::new_with_constructor(|| Histogram::new(SYNC_MS)),
+            history: Family::default(),
         }
     }
 
@@ -232,6 +234,10 @@ impl Metrics {
             Unit::Bytes,
             ConstGauge::new(traces.disk_bytes),
         );
+    /// A segment of the history on disk is a gap, or was not written: `damaged`, `unreadable` or
+    /// `unwritten`.
+    pub(crate) fn history(&self, trouble: &'static str) {
+        self.history.get_or_create(&[("trouble", trouble)]).inc();
     }
 
     /// Hands out what is counted.
@@ -272,6 +278,11 @@ impl Metrics {
             "incident_notifications",
             "Attempts of this daemon to tell somebody of an incident",
             self.notifications.clone(),
+        );
+        own.register(
+            "history_segments_in_trouble",
+            "Segments of the history on disk that are damaged or unreadable, or were not written",
+            self.history.clone(),
         );
         all.register(
             "incidents",

@@ -10,6 +10,7 @@ pub mod crash;
 pub mod digest;
 pub mod http;
 pub mod lock;
+pub mod mail;
 pub mod mesh;
 pub mod outside;
 pub mod records;

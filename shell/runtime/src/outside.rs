@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::tls::{provider, read_roots};
 
 /// Certificates that the system trusts, where Debian and its kin have them.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Time to connect.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next request.

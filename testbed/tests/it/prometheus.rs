@@ -1,5 +1,6 @@
 //! A real Prometheus reads real daemons; alerts and dashboards ask it for what is there.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use dwcp_testbed::{
@@ -87,42 +88,84 @@ async fn a_region_that_falls_silent_is_an_alert_by_the_word_of_the_others() {
     federation.end();
 }
 
+async fn stands(alertmanager: &Alertmanager, wanted: usize) -> Vec<Value> {
+    until(&format!("{wanted} alerts stand"), || async {
+        let alerts = alertmanager.alerts()?;
+        if alerts.len() == wanted { Ok(alerts) } else { Err(format!("{alerts:?}")) }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incident_is_an_alert_of_an_alertmanager_until_it_is_over() {
     let nobody = Receiver::start(Answers::Status(200)).await;
     let folder = tempfile::TempDir::new().unwrap();
     let started = Alertmanager::start(folder.path(), &nobody.url());
-    let Some(alertmanager) = started else { return };
+    let Some(mut alertmanager) = started else { return };
     let regions = ["one", "two", "three"];
     let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(1)));
     let plan = Plan::simulated(regions.to_vec()).alerting(&alertmanager);
     let mut federation = Federation::start(plan).await;
     federation.healthy().await;
-    let stands = |wanted: usize| {
-        let alertmanager = &alertmanager;
-        async move {
-            until(&format!("{wanted} alerts stand"), || async {
-                let alerts = alertmanager.alerts()?;
-                if alerts.len() == wanted {
-                    Ok(alerts)
-                } else {
-                    Err(format!("{alerts:?}"))
-                }
-            })
-            .await
-        }
-    };
     federation.lose("two");
-    let alerts = stands(1).await;
+    let alerts = stands(&alertmanager, 1).await;
     let labels = &alerts[0];
     assert_eq!((&labels["region"], &labels["cause"]), (&"two".into(), &"silent".into()));
     assert_eq!(labels["severity"], "critical");
     assert!(labels["incident"].as_str().unwrap().starts_with("INC-"), "{labels}");
+    // One that was started anew knows nothing, and is told what stands.
+    alertmanager.forget();
+    assert_eq!(stands(&alertmanager, 1).await, alerts);
     for process in ["two", "two-h1"] {
         federation.process(process).start();
     }
-    stands(0).await;
+    stands(&alertmanager, 0).await;
     drop(alertmanager);
+    federation.end();
+}
+
+/// The alerts of each message of a region's silence: when it began and ends, and why it is said.
+fn said(receiver: &Receiver) -> Vec<[String; 3]> {
+    let mut all = Vec::new();
+    for it in receiver.received() {
+        let alerts: Vec<Value> = serde_json::from_slice(&it.body).unwrap();
+        let silent = alerts.iter().filter(|it| it["labels"]["cause"] == "silent");
+        all.extend(silent.map(|it| {
+            let of = |value: &Value| value.as_str().unwrap().to_owned();
+            [&it["startsAt"], &it["endsAt"], &it["annotations"]["event"]].map(of)
+        }));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_is_said_again_to_alertmanagers_until_it_is_over() {
+    let receiver = Receiver::start(Answers::Status(200)).await;
+    let regions = ["one", "two", "three"];
+    let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(1)));
+    let plan = Plan::simulated(regions.to_vec()).alerting_at(&receiver.url());
+    let mut federation = Federation::start(plan).await;
+    federation.healthy().await;
+    assert!(said(&receiver).is_empty(), "nothing stands");
+    federation.lose("two");
+    let said_so = until("it is said three times", || async {
+        let said = said(&receiver);
+        if said.len() >= 3 { Ok(said) } else { Err(said) }
+    })
+    .await;
+    let of = |place: usize| said_so.iter().map(move |it| it[place].as_str());
+    let unlike = |place| of(place).collect::<BTreeSet<_>>().len();
+    assert_eq!(unlike(0), 1, "the same alert each time: {said_so:?}");
+    assert_eq!(unlike(1), said_so.len(), "it ends later each time: {said_so:?}");
+    assert!(of(2).all(|event| event == "opened"), "{said_so:?}");
+    for process in ["two", "two-h1"] {
+        federation.process(process).start();
+    }
+    until("it is over", || async {
+        let [_, _, event] = said(&receiver).pop().unwrap();
+        if event == "resolved" { Ok(()) } else { Err(event) }
+    })
+    .await;
     federation.end();
 }
 

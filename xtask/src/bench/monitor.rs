@@ -8,7 +8,7 @@ use super::{Measurement, Options};
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
-    let mut all = measured::measure(options.quick);
+    let mut all = measured::measure(options.quick)?;
     all.extend(traces::measure(options.quick)?);
     all.extend(told::measure(options.quick)?);
     Ok(all)

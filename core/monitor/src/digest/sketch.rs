@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::varint::{put, take};
+
 /// Buckets of one doubling: half of one's width is 0.8 % of the least value in it.
 const PER_DOUBLING: u64 = 64;
 const PER_DOUBLING_BITS: u32 = 6;
@@ -176,12 +178,20 @@ impl Sketch {
         let Some((level, rest)) = bytes.split_first() else { return sketch };
         sketch.level = (*level).min(LEVEL_MAX);
         let (mut rest, mut bucket) = (rest, 0_u16);
-        while !rest.is_empty() {
-            bucket = bucket.saturating_add(number(take(&mut rest)));
-            let count = take(&mut rest);
+        while let (Some(gap), Some(count)) = (take(&mut rest), take(&mut rest)) {
+            bucket = bucket.saturating_add(number(gap));
             sketch.add(bucket, count);
         }
         sketch
+    }
+
+    /// Whether these bytes are what [`Self::pack`] makes of a sketch, and all of them.
+    pub(crate) fn is_packed(bytes: &[u8]) -> bool {
+        let sketch = Self::unpack(bytes);
+        let end = BUCKETS >> sketch.level;
+        let last = sketch.counts.last_key_value();
+        last.is_none_or(|(bucket, _)| u64::from(*bucket) < end)
+            && *sketch.pack() == *bytes
     }
 }
 
@@ -236,29 +246,4 @@ const fn lowest(bucket: u64) -> u64 {
 /// A bucket's number; there are fewer than 2,048.
 fn number(bucket: u64) -> u16 {
     u16::try_from(bucket).unwrap_or(u16::MAX)
-}
-
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    loop {
-        let low = u8::try_from(number & 0x7f).unwrap_or(0);
-        number >>= 7;
-        if number == 0 {
-            bytes.push(low);
-            return;
-        }
-        bytes.push(low | 0x80);
-    }
-}
-
-fn take(bytes: &mut &[u8]) -> u64 {
-    let (mut number, mut shift) = (0_u64, 0);
-    while let Some((byte, rest)) = bytes.split_first() {
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-        shift += 7;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    number
 }

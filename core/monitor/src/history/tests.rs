@@ -1,19 +1,20 @@
 //! The history against a list of all that was ever recorded.
 
+use dwcp_types::RegionId;
 use proptest::prelude::*;
 
 use super::*;
 use crate::digest::Gauges;
 
-const TEN_S: u64 = 10_000;
+pub(super) const TEN_S: u64 = 10_000;
 /// Where the tests' time begins: a whole number of all steps.
 const BEGIN: u64 = 1_800_000_000_000;
 
-fn at(millis: u64) -> Timestamp {
+pub(super) fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(BEGIN + millis)
 }
 
-fn digest(latencies: &[u64], errors: u64, vms: u32) -> Digest {
+pub(super) fn digest(latencies: &[u64], errors: u64, vms: u32) -> Digest {
     let mut latency = Sketch::default();
     latencies.iter().for_each(|micros| latency.record(*micros));
     Digest {
@@ -26,10 +27,69 @@ fn digest(latencies: &[u64], errors: u64, vms: u32) -> Digest {
     }
 }
 
+/// A history with a disk that loses nothing.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) history: History,
+    pub(super) files: BTreeMap<SegmentId, Vec<u8>>,
+}
+
+impl Shelf {
+    pub(super) fn write(&mut self, now: Timestamp) {
+        for piece in self.history.pieces(None, now) {
+            let file = self.files.entry(piece.segment).or_default();
+            let len = u64::try_from(file.len()).unwrap();
+            file.extend(piece.encode(&region(), len));
+        }
+    }
+
+    /// Another life of the daemon.
+    pub(super) fn restart(&mut self, now: Timestamp) {
+        self.history = History::default();
+        let there: Vec<_> = self.files.keys().copied().collect();
+        for id in restored(&there, now) {
+            let segment = Segment::decode(&region(), id, &self.files[&id]);
+            assert!(!segment.is_damaged);
+            self.history.restore(id, &segment);
+        }
+    }
+
+    pub(super) fn past(&self, query: &Query) -> Past {
+        let mut past = Past::default();
+        for id in query.segments() {
+            let Some(bytes) = self.files.get(&id) else { continue };
+            past.take(query, id, Segment::decode(&region(), id, bytes));
+        }
+        past
+    }
+
+    pub(super) fn chart(&self, metric: Metric, back: Duration, now: Timestamp) -> Chart {
+        let query = Query::chart(back, now);
+        self.history.chart(metric, &query, &self.past(&query))
+    }
+
+    pub(super) fn last(&self, back: Duration, now: Timestamp) -> Window {
+        let query = Query::last(back, now);
+        self.history.window(&query, &self.past(&query))
+    }
+}
+
+pub(super) fn region() -> RegionId {
+    RegionId::new("one").unwrap()
+}
+
 #[derive(Clone, Debug)]
 enum Event {
-    Digest { latencies: Vec<u64>, errors: usize, vms: u32 },
+    Digest {
+        latencies: Vec<u64>,
+        errors: usize,
+        vms: u32,
+    },
     Look(bool),
+    Write,
+    Restart,
+    /// The machine slept, longer than the finest step reaches.
+    Sleep,
 }
 
 /// The oracle: everything, in a list, gone through each time.
@@ -54,6 +114,7 @@ impl List {
                     vms.push(u64::from(*now));
                 }
                 Event::Look(heard) => looks.push(*heard),
+                Event::Write | Event::Restart | Event::Sleep => {}
             }
         }
         all.sort_unstable();
@@ -101,6 +162,8 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Digest { latencies, errors, vms }
         }),
         1 => any::<bool>().prop_map(Event::Look),
+        1 => Just(Event::Write),
+        1 => prop_oneof![Just(Event::Restart), Just(Event::Sleep)],
     ]
 }
 
@@ -112,23 +175,38 @@ proptest! {
         steps in prop::collection::vec((0_u64..400_000, event()), 1..120),
         back in 1_u64..200,
     ) {
-        let (mut history, mut list, mut now) = (History::default(), List::default(), 0);
+        let (mut shelf, mut list, mut now) = (Shelf::default(), List::default(), 0);
+        let mut written = 0;
         for (after, event) in steps {
             now += after;
+            // Memory holds what is not written for two hours.
+            if now - written > 3_600_000 {
+                (written, _) = (now, shelf.write(at(now)));
+            }
             match &event {
                 Event::Digest { latencies, errors, vms } => {
                     let errors = u64::try_from(*errors).unwrap();
-                    history.record(at(now), &digest(latencies, errors, *vms));
+                    shelf.history.record(at(now), &digest(latencies, errors, *vms));
                 }
-                Event::Look(heard) => history.observe(at(now), *heard),
+                Event::Look(heard) => shelf.history.observe(at(now), *heard),
+                Event::Write => (written, _) = (now, shelf.write(at(now))),
+                Event::Restart => {
+                    (written, _) = (now, shelf.write(at(now)));
+                    shelf.restart(at(now));
+                }
+                Event::Sleep => now += 10_000_000,
             }
             list.events.push((BEGIN + now, event));
         }
         for metric in Metric::ALL {
-            // Within each ring's reach: 2 h, 7 d and 90 d.
-            for (minutes, step) in [(back.min(120), TEN_S), (180 + back, 60_000)] {
+            // Within each step's reach: 2 h, 7 d and 90 d.
+            for (minutes, step) in [(back.min(120), TEN_S), (180 + back * 8, 60_000)] {
                 let span = Duration::from_secs(60 * minutes);
-                let chart = history.chart(metric, span, at(now));
+                let chart = shelf.chart(metric, span, at(now));
+                let step = match step {
+                    60_000 => 60_000 * (180 + back * 8).div_ceil(POINTS_MAX),
+                    step => step,
+                };
                 prop_assert_eq!(chart.step.as_millis(), u128::from(step));
                 let last = chart.points.last().unwrap();
                 prop_assert!(last.at <= at(now) && at(now) < last.at.plus(chart.step));
@@ -139,9 +217,9 @@ proptest! {
                 }
             }
         }
-        // All of it at once, from the ring of five minutes.
+        // All of it at once, from the places of five minutes.
         let span = Duration::from_hours(24 * 30);
-        let whole = history.last(span, at(now));
+        let whole = shelf.last(span, at(now));
         for metric in Metric::ALL {
             agree(metric, whole.value_milli(metric), list.value(metric, 0, u64::MAX), 2);
         }
@@ -151,74 +229,82 @@ proptest! {
     fn any_moments_in_any_order_end_and_stay_within_the_bound(
         moments in prop::collection::vec(any::<u64>(), 1..40)
     ) {
-        let mut history = History::default();
+        let mut shelf = Shelf::default();
         for moment in moments {
             let moment = Timestamp::from_millis(moment);
-            history.record(moment, &digest(&[5], 0, 1));
+            shelf.history.record(moment, &digest(&[5], 0, 1));
             let hour = Duration::from_hours(1);
-            prop_assert!(history.chart(Metric::Vms, hour, moment).points.len() <= 360);
-            prop_assert!(history.last(Duration::MAX, moment).requests() > 0);
-            for ring in &history.rings {
-                prop_assert!(ring.count() <= ring.max);
+            prop_assert!(shelf.chart(Metric::Vms, hour, moment).points.len() <= 360);
+            prop_assert!(shelf.last(Duration::MAX, moment).requests() > 0);
+            prop_assert!(shelf.history.recent.count() <= Ring::MAX);
+            prop_assert!(shelf.history.left.len() <= 720);
+            for id in Query::last(Duration::MAX, moment).segments() {
+                prop_assert!(id.first().is_some());
             }
+            shelf.write(moment);
         }
     }
 }
 
 #[test]
 fn a_gap_stays_a_gap_in_all_rings() {
-    let mut history = History::default();
+    let mut shelf = Shelf::default();
     let minute = 60_000;
     for step in 0..6 {
-        history.record(at(step * TEN_S), &digest(&[1_000], 0, 3));
+        shelf.history.record(at(step * TEN_S), &digest(&[1_000], 0, 3));
     }
     // Ten minutes of silence, then it is back.
     let back = 11 * minute;
-    history.record(at(back), &digest(&[1_000], 0, 3));
-    let chart = history.chart(Metric::Vms, Duration::from_mins(12), at(back));
+    shelf.history.record(at(back), &digest(&[1_000], 0, 3));
+    let chart = shelf.chart(Metric::Vms, Duration::from_mins(12), at(back));
     let known = chart.points.iter().filter(|point| point.value_milli.is_some()).count();
     assert_eq!((chart.points.len(), known), (72, 7));
-    let day = history.chart(Metric::Throughput, Duration::from_hours(12), at(back));
+    let day = shelf.chart(Metric::Throughput, Duration::from_hours(12), at(back));
     let known: Vec<_> = day.points.iter().filter_map(|point| point.value_milli).collect();
     assert_eq!(known, [100, 100], "a minute and ten seconds at one in ten seconds");
-    let month = history.chart(Metric::Vms, Duration::from_hours(24 * 30), at(back));
+    let month = shelf.chart(Metric::Vms, Duration::from_hours(24 * 30), at(back));
     assert!(month.points.len() <= 1_000);
-    assert_eq!(history.last(Duration::from_mins(5), at(back)).requests(), 1);
+    assert_eq!(shelf.last(Duration::from_mins(5), at(back)).requests(), 1);
 }
 
 #[test]
-fn what_is_older_than_a_ring_is_in_the_next_one_only() {
-    let mut history = History::default();
-    history.record(at(0), &digest(&[1_000], 0, 9));
-    for hours in [3, 24 * 8, 24 * 91] {
-        let now = 3_600_000 * hours;
-        history.record(at(now), &digest(&[1_000], 0, 1));
+fn what_is_older_than_a_step_reaches_is_in_the_next_one_only() {
+    let mut shelf = Shelf::default();
+    let mut now = 0;
+    for hours in [0, 3, 24 * 8, 24 * 91] {
+        now = 3_600_000 * hours;
+        shelf.history.record(at(now), &digest(&[1_000], 0, 1));
+        shelf.write(at(now));
     }
-    let counts: Vec<u64> = history
-        .rings
-        .iter()
-        .map(|ring| u64::try_from(ring.slots.iter().flatten().count()).unwrap())
-        .collect();
-    assert_eq!(counts, [1, 1, 2], "8 and 91 days after the first");
+    // What is not over is written when it is, and answers have it before.
+    let known = |back: u64| shelf.last(Duration::from_hours(back), at(now)).requests();
+    assert_eq!([2, 24 * 7, 24 * 90].map(known), [1, 1, 2], "91 days after the first");
+    let of = |grain| {
+        let of = shelf.files.keys().filter(|id| id.grain == grain);
+        of.map(|id| id.number).collect::<Vec<_>>()
+    };
+    assert_eq!(Grain::ALL.map(|grain| of(grain).len()), [4, 2, 2]);
+    let surplus = Grain::TenSeconds.surplus(of(Grain::TenSeconds), at(now));
+    assert!(surplus.is_empty(), "no more than are kept");
 }
 
 #[test]
 fn a_clock_that_was_days_ahead_and_is_right_again_leaves_no_hole() {
-    let mut history = History::default();
-    history.record(at(24 * 3_600_000), &digest(&[1_000], 0, 9));
-    history.record(at(0), &digest(&[1_000], 0, 1));
-    assert_eq!(history.last(Duration::from_mins(1), at(0)).requests(), 1);
+    let mut shelf = Shelf::default();
+    shelf.history.record(at(24 * 3_600_000), &digest(&[1_000], 0, 9));
+    shelf.history.record(at(0), &digest(&[1_000], 0, 1));
+    assert_eq!(shelf.last(Duration::from_mins(1), at(0)).requests(), 1);
 }
 
 #[test]
 fn the_least_and_the_greatest_are_kept_where_places_are_merged() {
-    let mut history = History::default();
+    let mut shelf = Shelf::default();
     for (step, vms) in (0..6).zip([5, 9, 2, 7, 7, 7]) {
-        history.record(at(step * TEN_S), &digest(&[], 0, vms));
+        shelf.history.record(at(step * TEN_S), &digest(&[], 0, vms));
     }
     // A look says nothing of gauges: it is no zero.
-    history.observe(at(30_000), true);
-    let window = history.last(Duration::from_mins(1), at(59_999));
+    shelf.history.observe(at(30_000), true);
+    let window = shelf.last(Duration::from_mins(1), at(59_999));
     assert_eq!(window.spread_milli(Metric::Vms), Some((2_000, 9_000)));
     assert_eq!(window.spread_milli(Metric::CpuReserved), Some((200, 900)));
     assert_eq!(window.value_milli(Metric::P99Latency), None, "nobody asked anything");

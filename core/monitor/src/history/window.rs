@@ -2,6 +2,7 @@
 
 use crate::digest::{Digest, Sketch};
 use crate::metric::Metric;
+use crate::varint::{put, take};
 
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1_000;
@@ -30,6 +31,16 @@ impl Spread {
         self.sum = self.sum.saturating_add(other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+    }
+
+    fn write(self, bytes: &mut Vec<u8>) {
+        put(bytes, self.sum);
+        put(bytes, u64::from(self.min));
+        put(bytes, u64::from(self.max));
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self { sum: take(bytes)?, min: small(bytes)?, max: small(bytes)? })
     }
 }
 
@@ -88,6 +99,42 @@ impl Figures {
         self.cpu_reserved.merge(&other.cpu_reserved);
         self.memory_reserved.merge(&other.memory_reserved);
     }
+
+    /// Writes them behind what is there.
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        let Self { digests, heard, looks, covered_ms, requests, errors, .. } = *self;
+        for count in [digests, heard, looks] {
+            put(bytes, u64::from(count));
+        }
+        for count in [covered_ms, requests, errors] {
+            put(bytes, count);
+        }
+        for gauge in
+            [self.vms, self.hosts_answering, self.cpu_reserved, self.memory_reserved]
+        {
+            gauge.write(bytes);
+        }
+    }
+
+    /// Reads them from the front; nothing when they are not there.
+    pub(super) fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            digests: small(bytes)?,
+            heard: small(bytes)?,
+            looks: small(bytes)?,
+            covered_ms: take(bytes)?,
+            requests: take(bytes)?,
+            errors: take(bytes)?,
+            vms: Spread::read(bytes)?,
+            hosts_answering: Spread::read(bytes)?,
+            cpu_reserved: Spread::read(bytes)?,
+            memory_reserved: Spread::read(bytes)?,
+        })
+    }
+}
+
+fn small(bytes: &mut &[u8]) -> Option<u32> {
+    u32::try_from(take(bytes)?).ok()
 }
 
 /// What was measured in a time, of one region or of several.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Category, Cause, Change, Finding, Incident, IncidentId, Mark, Notice, Outcome,
-    Severity, Sink, Status, short,
+    SILENCES_MAX, Severity, Silence, SilenceId, Sink, Status, short,
 };
 
 /// What comes back within so long after it was over is the same incident (MONITORING 6.4).
@@ -32,6 +32,12 @@ pub struct Book {
     pub last: u32,
     /// By name.
     pub incidents: BTreeMap<IncidentId, Incident>,
+    /// The number that a silence was given last.
+    #[serde(default)]
+    pub last_silence: u32,
+    /// Of what nobody is told for a while, by name.
+    #[serde(default)]
+    pub silences: BTreeMap<SilenceId, Silence>,
 }
 
 /// What one step did.
@@ -90,6 +96,27 @@ pub enum Refused {
     /// As many stand as are kept.
     #[error("{KEPT_MAX} incidents stand, and no more are kept")]
     Full,
+    /// There is no silence of this name.
+    #[error("there is no silence {id}, or it is over")]
+    NoSuchSilence {
+        /// Which.
+        id: SilenceId,
+    },
+    /// A silence ends before it begins.
+    #[error("the silence ends before it begins")]
+    Backwards,
+    /// A silence is over before it is made.
+    #[error("the time of the silence is over already")]
+    Past,
+    /// A silence is too long.
+    #[error("the silence is longer than 30 days")]
+    TooLong,
+    /// A silence covers nothing.
+    #[error("nothing is less severe than low, so the silence covers nothing")]
+    Covers,
+    /// As many silences are kept as may be.
+    #[error("there are {SILENCES_MAX} silences, and no more are kept")]
+    SilencesFull,
 }
 
 impl Book {
@@ -99,6 +126,7 @@ impl Book {
         for incident in self.incidents.values_mut() {
             incident.forget_sinks(sinks, now);
         }
+        self.mark(now);
         let mut changed = 0;
         for finding in findings {
             if changed == OPENED_PER_STEP {
@@ -123,6 +151,7 @@ impl Book {
                 (false, None) => {}
             }
         }
+        self.catch_up(sinks, now);
         self.forget_old();
         step
     }
@@ -181,7 +210,11 @@ impl Book {
         }
         if let Some(parent) = parent {
             incident.note(now, format!("part of {parent}: nobody is told"));
-        } else {
+        }
+        self.mark(now);
+        let incident = self.incidents.get_mut(&id)?;
+        // Who was told that it stands, and not that it was over, knows.
+        if parent.is_none() && incident.silenced.is_none() && !incident.announced {
             let change = if is_new { Change::Opened } else { Change::Reopened };
             incident.tell(change, sinks, now);
         }
@@ -236,13 +269,13 @@ impl Book {
         incident.parent = None;
         incident.note(now, what);
         // Who never heard that it stands need not hear that it is over.
-        if incident.announced {
+        if incident.announced && incident.silenced.is_none() {
             incident.tell(Change::Resolved, sinks, now);
         }
         for child in self.incidents.values_mut().filter(|it| it.parent == Some(id)) {
             child.parent = None;
             child.note(now, format!("{id} is over and this one is not"));
-            if !child.announced {
+            if !child.announced && child.silenced.is_none() {
                 child.tell(Change::Opened, sinks, now);
             }
         }
@@ -261,6 +294,7 @@ impl Book {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let by = said(by, "who acknowledges it")?;
+        self.mark(now);
         let incident = self.open_one(id)?;
         if let Some(mark) = &incident.acknowledged {
             return Err(Refused::Acknowledged { id, by: mark.by.clone() });
@@ -268,7 +302,7 @@ impl Book {
         incident.status = Status::Acknowledged;
         incident.note(now, format!("acknowledged by {by}"));
         incident.acknowledged = Some(Mark { by, at: now });
-        if incident.announced {
+        if incident.announced && incident.silenced.is_none() {
             incident.tell(Change::Acknowledged, sinks, now);
         }
         Ok(())
@@ -307,6 +341,7 @@ impl Book {
     ) -> Result<(), Refused> {
         let root_cause = said(root_cause, "the root cause")?;
         let resolution = said(resolution, "the resolution")?;
+        self.mark(now);
         let incident = self.open_one(id)?;
         let what = format!("resolved by {by}: {resolution} (because: {root_cause})");
         incident.root_cause = Some(root_cause);
@@ -337,8 +372,12 @@ impl Book {
             ..blank(id, Cause::Reported, draft.severity, now)
         };
         incident.note(now, format!("reported by {by}"));
-        incident.tell(Change::Opened, sinks, now);
         self.incidents.insert(id, incident);
+        self.mark(now);
+        let incident = self.incidents.get_mut(&id).filter(|it| it.silenced.is_none());
+        if let Some(incident) = incident {
+            incident.tell(Change::Opened, sinks, now);
+        }
         self.forget_old();
         Ok(id)
     }
@@ -349,6 +388,11 @@ impl Book {
         let of = |incident| Some((incident, Incident::waiting(incident, sink)?));
         let found = self.incidents.values().filter_map(of);
         found.min_by_key(|(incident, notice)| (notice.at, incident.id))
+    }
+
+    /// What stands and a receiver was told of: to be said again to one that forgets.
+    pub fn known_to(&self, sink: &Sink) -> impl Iterator<Item = &Incident> {
+        self.incidents.values().filter(|incident| incident.is_known_to(sink))
     }
 
     /// Notes what came of an attempt to tell a receiver; says whether that was waited for.
@@ -377,8 +421,9 @@ impl Book {
             return;
         }
         let over = self.incidents.values().filter(|incident| !incident.stands());
-        let mut over: Vec<_> =
-            over.map(|it| (!it.notices.is_empty(), it.resolved_at, it.id)).collect();
+        let mut over: Vec<_> = over
+            .map(|it| (!it.notices.is_empty() || it.announced, it.resolved_at, it.id))
+            .collect();
         over.sort();
         for (_, _, id) in over.into_iter().take(surplus) {
             self.incidents.remove(&id);
@@ -411,6 +456,7 @@ fn blank(id: IncidentId, cause: Cause, severity: Severity, now: Timestamp) -> In
         given_up: 0,
         notices: std::collections::VecDeque::new(),
         announced: false,
+        silenced: None,
     }
 }
 
@@ -423,7 +469,7 @@ fn opened(id: IncidentId, finding: &Finding, now: Timestamp) -> Incident {
 }
 
 /// A text that must say something, within its bound.
-fn said(text: &str, what: &'static str) -> Result<String, Refused> {
+pub(super) fn said(text: &str, what: &'static str) -> Result<String, Refused> {
     let text = text.trim();
     if text.is_empty() { Err(Refused::Empty { what }) } else { Ok(short(text)) }
 }

@@ -169,6 +169,36 @@ impl Incident {
         }
     }
 
+    /// What a receiver is told of it that is to be reminded: how it stands now, as if its last
+    /// change were told.
+    #[must_use]
+    pub fn as_it_stands(&self) -> Message {
+        let change = match self.status {
+            Status::Open if self.flaps == 0 => Change::Opened,
+            Status::Open => Change::Reopened,
+            Status::Acknowledged => Change::Acknowledged,
+            Status::Resolved => Change::Resolved,
+        };
+        self.message(&Notice {
+            seq: self.changes,
+            change,
+            at: self.detected_at,
+            severity: self.severity,
+            description: self.description.clone(),
+            flaps: self.flaps,
+            to: BTreeMap::new(),
+        })
+    }
+
+    /// Whether a receiver was told that it stands, it does, and nothing newer waits for it. A
+    /// silence changes nothing of that: what it knows is so.
+    pub(super) fn is_known_to(&self, sink: &Sink) -> bool {
+        self.stands()
+            && self.announced
+            && self.severity >= sink.min_severity
+            && self.waiting(&sink.name).is_none()
+    }
+
     /// Has every receiver told that takes this severity.
     pub(super) fn tell(&mut self, change: Change, sinks: &[Sink], at: Timestamp) {
         self.changes = self.changes.saturating_add(1);

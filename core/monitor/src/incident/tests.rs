@@ -225,11 +225,43 @@ struct Row {
     acknowledged: bool,
 }
 
-/// Rows in the order in which they came, and nothing else.
+/// A silence of a region, of one of its causes or of both, until a moment.
+type Quiet = (usize, Option<bool>, u64);
+
+/// Rows in the order in which they came, silences in theirs, and nothing else.
 #[derive(Debug, Default)]
-struct Model(Vec<Row>);
+struct Model(Vec<Row>, Vec<Option<Quiet>>);
 
 impl Model {
+    fn quiet(&self, key: (usize, bool), now: u64) -> bool {
+        self.1.iter().flatten().any(|(region, silent, until)| {
+            *region == key.0 && silent.is_none_or(|it| it == key.1) && now < *until
+        })
+    }
+
+    /// Everybody is told of the difference between what they know and what is.
+    fn catch_up(&mut self, now: u64) {
+        for place in 0..self.0.len() {
+            let Row { key, over_since, known, .. } = self.0[place];
+            if self.quiet(key, now) {
+                continue;
+            }
+            let hidden = !key.1 && self.silent(key.0);
+            let row = &mut self.0[place];
+            match (over_since, known) {
+                (None, false) if !hidden => {
+                    row.told.push(Change::Opened);
+                    row.known = true;
+                }
+                (Some(_), true) => {
+                    row.told.push(Change::Resolved);
+                    row.known = false;
+                }
+                (None | Some(_), _) => {}
+            }
+        }
+    }
+
     fn silent(&self, region: usize) -> bool {
         self.0.iter().any(|row| row.key == (region, true) && row.over_since.is_none())
     }
@@ -238,7 +270,7 @@ impl Model {
         if self.0.iter().any(|row| row.key == key && row.over_since.is_none()) {
             return;
         }
-        let hidden = !key.1 && self.silent(key.0);
+        let hidden = (!key.1 && self.silent(key.0)) || self.quiet(key, now);
         let lately = |row: &Row| {
             row.key == key && row.over_since.is_some_and(|over| now - over <= 1_800)
         };
@@ -256,21 +288,23 @@ impl Model {
                 (self.0.len() - 1, Change::Opened)
             }
         };
-        if !hidden {
-            self.0[what.0].told.push(what.1);
-            self.0[what.0].known = true;
+        let row = &mut self.0[what.0];
+        if !hidden && !row.known {
+            row.told.push(what.1);
+            row.known = true;
         }
     }
 
     fn over(&mut self, key: (usize, bool), now: u64) {
+        let quiet = self.quiet(key, now);
         let standing = |row: &&mut Row| row.key == key && row.over_since.is_none();
         let Some(row) = self.0.iter_mut().find(standing) else { return };
         row.over_since = Some(now);
-        if row.known {
+        if row.known && !quiet {
             row.told.push(Change::Resolved);
             row.known = false;
         }
-        if key.1 {
+        if key.1 && !self.quiet((key.0, false), now) {
             let theirs = self.0.iter_mut().filter(|row| {
                 row.key == (key.0, false) && row.over_since.is_none() && !row.known
             });
@@ -281,11 +315,13 @@ impl Model {
         }
     }
 
-    fn acknowledge(&mut self, place: usize) {
-        let Some(row) = self.0.get_mut(place) else { return };
+    fn acknowledge(&mut self, place: usize, now: u64) {
+        let Some(Row { key, .. }) = self.0.get(place) else { return };
+        let quiet = self.quiet(*key, now);
+        let row = &mut self.0[place];
         if row.over_since.is_none() && !row.acknowledged {
             row.acknowledged = true;
-            if row.known {
+            if row.known && !quiet {
                 row.told.push(Change::Acknowledged);
             }
         }
@@ -299,6 +335,8 @@ enum Act {
     Resolve(usize),
     Wait(u64),
     Deliver,
+    Silence { region: usize, silent: Option<bool>, seconds: u64 },
+    EndSilence(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -309,6 +347,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..6_usize).prop_map(Act::Resolve),
         2 => (0..1_500_u64).prop_map(Act::Wait),
         2 => Just(Act::Deliver),
+        2 => (0..2_usize, any::<Option<bool>>(), 1..2_000_u64)
+            .prop_map(|(region, silent, seconds)| Act::Silence { region, silent, seconds }),
+        1 => (0..4_usize).prop_map(Act::EndSilence),
     ]
 }
 
@@ -317,6 +358,117 @@ fn cause(silent: bool) -> Cause {
 }
 
 const NAMES: [&str; 2] = ["a", "b"];
+
+fn draft(name: &str, from: u64, until: u64) -> SilenceDraft {
+    SilenceDraft {
+        kind: SilenceKind::Silence,
+        region: region(name),
+        cause: None,
+        severity_below: None,
+        from: at(from),
+        until: at(until),
+        reason: "a new switch".to_owned(),
+    }
+}
+
+#[test]
+fn a_silenced_incident_is_shown_and_told_once_when_the_silence_is_over() {
+    let mut book = Book::default();
+    let id = book.silence(&draft("a", 0, 100), "alice", at(0)).unwrap();
+    let down = [found("a", &Cause::Silent, true), found("b", &Cause::Silent, true)];
+    let opened = book.step(&down, &sinks(), at(1)).opened;
+    assert_eq!(opened.len(), 2);
+    let of_a = &book.incidents[&opened[0]];
+    assert_eq!((of_a.silenced, of_a.status), (Some(id), Status::Open));
+    let why = "SIL-001 of alice: nobody is told (a new switch)";
+    assert!(of_a.timeline.iter().any(|it| it.what == why), "{of_a:?}");
+    assert_eq!(drain(&mut book, "pager", at(1)), [(opened[1], 1, Change::Opened)]);
+    book.step(&down, &sinks(), at(99));
+    assert_eq!(drain(&mut book, "pager", at(99)), []);
+    book.step(&down, &sinks(), at(100));
+    book.step(&down, &sinks(), at(101));
+    assert_eq!(drain(&mut book, "pager", at(101)), [(opened[0], 1, Change::Opened)]);
+    assert!(book.silences.is_empty() && book.incidents[&opened[0]].silenced.is_none());
+}
+
+#[test]
+fn what_comes_and_goes_in_a_silence_is_told_to_nobody_and_what_was_known_is_told_to_be_over()
+ {
+    let mut book = Book::default();
+    book.step(&[found("a", &Cause::Silent, true)], &sinks(), at(0));
+    drain(&mut book, "pager", at(0));
+    book.silence(&draft("a", 1, 100), "alice", at(1)).unwrap();
+    book.acknowledge(IncidentId::new(1), "bob", &sinks(), at(2)).unwrap();
+    for (second, stands) in [(3, false), (4, true), (5, false)] {
+        book.step(&[found("a", &Cause::Silent, stands)], &sinks(), at(second));
+    }
+    for (second, stands) in [(6, true), (7, false)] {
+        book.step(&[found("a", &Cause::Unhealthy, stands)], &sinks(), at(second));
+    }
+    assert_eq!(drain(&mut book, "pager", at(8)), []);
+    book.step(&[], &sinks(), at(100));
+    let told = drain(&mut book, "pager", at(100));
+    assert_eq!(told, [(IncidentId::new(1), 2, Change::Resolved)]);
+}
+
+#[test]
+fn a_silence_covers_its_cause_and_what_is_less_severe_in_its_time() {
+    let mut book = Book::default();
+    let of = SilenceDraft {
+        cause: Some(CauseKind::Sla),
+        severity_below: Some(Severity::High),
+        ..draft("a", 10, 20)
+    };
+    book.silence(&of, "alice", at(0)).unwrap();
+    let sla = |id: &str, severity| Finding {
+        severity,
+        ..found("a", &Cause::Sla { sla: id.to_owned() }, true)
+    };
+    let all = [
+        sla("before", Severity::Medium),
+        sla("mild", Severity::Medium),
+        sla("bad", Severity::High),
+        found("a", &Cause::Unhealthy, true),
+    ];
+    book.step(&all[..1], &sinks(), at(9));
+    book.step(&all, &sinks(), at(10));
+    let silenced: Vec<bool> =
+        book.incidents.values().map(|it| it.silenced.is_some()).collect();
+    assert_eq!(silenced, [true, true, false, false]);
+    let told: Vec<u32> =
+        drain(&mut book, "pager", at(10)).iter().map(|it| it.0.number()).collect();
+    assert_eq!(told, [1, 3, 4], "the first was told before the silence began");
+}
+
+#[test]
+fn silences_that_make_no_sense_are_refused_with_the_reason() {
+    let mut book = Book::default();
+    let day = 24 * 3_600;
+    let no_reason = SilenceDraft { reason: " ".to_owned(), ..draft("a", 0, 9) };
+    let covers = SilenceDraft { severity_below: Some(Severity::Low), ..draft("a", 0, 9) };
+    for (of, expected) in [
+        (draft("a", 9, 9), Refused::Backwards),
+        (draft("a", 9, 5), Refused::Backwards),
+        (draft("a", 0, 5), Refused::Past),
+        (draft("a", 0, 30 * day + 1), Refused::TooLong),
+        (no_reason, Refused::Empty { what: "the reason" }),
+        (covers, Refused::Covers),
+    ] {
+        assert_eq!(book.silence(&of, "alice", at(5)), Err(expected), "{of:?}");
+    }
+    for _ in 0..SILENCES_MAX {
+        book.silence(&draft("a", 10, 20), "alice", at(5)).unwrap();
+    }
+    assert_eq!(book.silence(&draft("a", 10, 20), "x", at(5)), Err(Refused::SilencesFull));
+    // Those that are over make room, and no number is given twice.
+    let after = book.silence(&draft("a", 20, 30), "x", at(20)).unwrap();
+    assert_eq!((after.to_string().as_str(), book.silences.len()), ("SIL-101", 1));
+    let none = SilenceId::new(7);
+    assert_eq!(
+        book.end_silence(none, &[], at(20)),
+        Err(Refused::NoSuchSilence { id: none })
+    );
+}
 
 proptest! {
     #[test]
@@ -336,11 +488,12 @@ proptest! {
                     } else {
                         model.over((region, silent), now);
                     }
+                    model.catch_up(now);
                 }
                 Act::Acknowledge(place) => {
                     let id = IncidentId::new(u32::try_from(place + 1).unwrap());
                     let _said = book.acknowledge(id, "alice", &sinks(), at(now));
-                    model.acknowledge(place);
+                    model.acknowledge(place, now);
                 }
                 Act::Resolve(place) => {
                     let id = IncidentId::new(u32::try_from(place + 1).unwrap());
@@ -351,6 +504,28 @@ proptest! {
                     }
                 }
                 Act::Wait(seconds) => now += seconds,
+                Act::Silence { region, silent, seconds } => {
+                    let of = SilenceDraft {
+                        cause: silent.map(|silent| cause(silent).kind()),
+                        ..draft(NAMES[region], now, now + seconds)
+                    };
+                    let made = book.silence(&of, "alice", at(now)).unwrap();
+                    model.1.push(Some((region, silent, now + seconds)));
+                    prop_assert_eq!(usize::try_from(made.number()).unwrap(), model.1.len());
+                }
+                Act::EndSilence(place) => {
+                    let id = SilenceId::new(u32::try_from(place + 1).unwrap());
+                    let lasts = model.1.get(place).copied().flatten();
+                    let lasts = lasts.is_some_and(|(_, _, until)| {
+                        until > now || book.silences.contains_key(&id)
+                    });
+                    let ended = book.end_silence(id, &sinks(), at(now));
+                    prop_assert_eq!(ended.is_ok(), lasts);
+                    if lasts {
+                        model.1[place] = None;
+                        model.catch_up(now);
+                    }
+                }
                 Act::Deliver => told.extend(drain(&mut book, "pager", at(now))),
             }
             let standing: BTreeSet<_> = book.incidents.values().filter(|it| it.stands())
@@ -367,6 +542,11 @@ proptest! {
                     incident.changes, incident.delivered + incident.given_up + waits);
             }
         }
+        // When all silences are over everybody knows what is so.
+        now += 10_000;
+        book.step(&[], &sinks(), at(now));
+        model.catch_up(now);
+        prop_assert!(book.silences.is_empty());
         told.extend(drain(&mut book, "pager", at(now)));
         for (place, row) in model.0.iter().enumerate() {
             let id = IncidentId::new(u32::try_from(place + 1).unwrap());
@@ -441,6 +621,36 @@ fn less_severe_ones_are_told_only_who_wants_them_and_who_is_gone_waits_for_nothi
     book.step(&[], &all[..1], at(2));
     assert!(book.waiting("mail").is_none() && book.waiting("pager").is_some());
     assert_eq!(book.incidents[&IncidentId::new(2)].given_up, 1);
+}
+
+#[test]
+fn a_receiver_that_forgets_is_reminded_of_what_stands_and_it_was_told() {
+    let mut book = Book::default();
+    let all = ["a", "b", "c", "d"].map(|name| found(name, &Cause::Silent, true));
+    book.step(&all, &sinks(), at(0));
+    let sink = &sinks()[0];
+    let known = |book: &Book| -> Vec<u32> {
+        book.known_to(sink).map(|it| it.id.number()).collect()
+    };
+    assert!(known(&book).is_empty(), "the first time is a change");
+    drain(&mut book, "pager", at(0));
+    assert_eq!(known(&book), [1, 2, 3, 4]);
+    book.step(&[found("a", &Cause::Silent, false)], &sinks(), at(1));
+    book.acknowledge(IncidentId::new(2), "alice", &sinks(), at(1)).unwrap();
+    book.step(&[found("d", &Cause::Unhealthy, true)], &sinks(), at(1));
+    book.silence(&draft("c", 1, 9), "alice", at(1)).unwrap();
+    book.step(&[], &sinks(), at(2));
+    assert_eq!(
+        known(&book),
+        [3, 4],
+        "one is over, of one a change waits, a child is nobody's"
+    );
+    drain(&mut book, "pager", at(2));
+    assert_eq!(known(&book), [2, 3, 4]);
+    let said = book.incidents[&IncidentId::new(2)].as_it_stands();
+    assert_eq!((said.event, said.at), (Change::Acknowledged, at(0)));
+    let strict = Sink { name: "mail".to_owned(), min_severity: Severity::Critical };
+    assert_eq!(book.known_to(&strict).count(), 3);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `monitoring incidents|metrics|sla` (M3 to M8, M13 to M15, O5, DETAILS 2.4).
+//! `monitoring incidents|metrics|sla|silence|maintenance` (M3 to M8, M13 to M15, O5, DETAILS 2.4).
 
 use dwcp_api::NoParams;
 use dwcp_api::measured::{GetHistory, GetMetrics, HistoryParams, MetricsParams};
@@ -13,7 +13,7 @@ use dwcp_api::sla::{
     SlaList, SlaParams,
 };
 
-use super::{dashboard, promql, show, show_or_watch, trace};
+use super::{dashboard, promql, show, show_or_watch, silence, trace};
 use crate::app::Run;
 use crate::arguments::{
     CreateIncidentArgs, CreateSlaArgs, HistoryArgs, IncidentsCommand, MetricsCommand,
@@ -30,6 +30,8 @@ pub(super) async fn monitoring(
     match command {
         MonitoringCommand::Incidents(command) => incidents(run, command).await,
         MonitoringCommand::Metrics(command) => metrics(run, command).await,
+        MonitoringCommand::Maintenance(args) => silence::maintenance(run, args).await,
+        MonitoringCommand::Silence(command) => silence::silence(run, command).await,
         MonitoringCommand::Sla(command) => sla(run, command).await,
         MonitoringCommand::Trace(command) => trace::trace(run, command).await,
         MonitoringCommand::Tracing(command) => trace::tracing(run, command).await,

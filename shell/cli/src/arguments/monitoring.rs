@@ -10,6 +10,7 @@ use dwcp_monitor::incident::{Category, IncidentId, Severity, Status};
 use dwcp_monitor::sla::Operator;
 use dwcp_types::RegionId;
 
+use super::silence::{MaintenanceArgs, SilenceCommand};
 use super::{DashboardCommand, TraceCommand, TracingCommand, WatchArgs};
 use crate::parse::{duration, thousandths};
 
@@ -22,6 +23,11 @@ pub(crate) enum MonitoringCommand {
     /// See what is measured of regions, now and before
     #[command(subcommand)]
     Metrics(MetricsCommand),
+    /// Announce that somebody works in a region: a silence of all its incidents
+    Maintenance(MaintenanceArgs),
+    /// Have nobody told of some incidents for a while
+    #[command(subcommand)]
+    Silence(SilenceCommand),
     /// Promise service levels, and see whether they are kept
     #[command(subcommand)]
     Sla(SlaCommand),

@@ -21,7 +21,7 @@ pub(crate) fn incidents(list: &IncidentList, look: Look) -> String {
     for it in &list.items {
         let mut row = row![
             it.id,
-            status(it.status),
+            standing(it),
             severity(it.severity),
             region(it),
             since(it, look),
@@ -85,6 +85,9 @@ pub(crate) fn incident(reply: &IncidentReply, look: Look) -> String {
     if let Some(parent) = it.parent {
         sheet.line("part of", parent);
     }
+    if let Some(silence) = it.silenced {
+        sheet.line("silenced by", silence);
+    }
     let told = format!(
         "{} deliveries, {} waiting, {} given up",
         it.delivered,
@@ -132,12 +135,17 @@ fn since(it: &Incident, look: Look) -> String {
     text::age(look.now.since(it.detected_at))
 }
 
-fn answered(region: &RegionId, age_ms: Option<u64>) -> String {
+pub(super) fn answered(region: &RegionId, age_ms: Option<u64>) -> String {
     match age_ms {
         Some(0) => format!("as {region} knows it now"),
         Some(age) => format!("as {region} knew it {} ago", text::age_ms(Some(age))),
         None => format!("{region} has not read incidents yet"),
     }
+}
+
+fn standing(it: &Incident) -> Cell {
+    let Some(silence) = it.silenced else { return status(it.status) };
+    Cell::toned(format!("{}, {silence}", text::word(&it.status)), Tone::Warn)
 }
 
 fn status(status: Status) -> Cell {

@@ -21,6 +21,7 @@ mod moves;
 mod overview;
 mod refusals;
 mod routing;
+mod silences;
 mod snapshot;
 mod stage;
 mod state;

@@ -31,6 +31,7 @@ use dwcp_api::routing::{
     ExplainRouting, GetRouting, GetRoutingLatency, PutRouting, PutRoutingEndpoint,
     ReplayRouting,
 };
+use dwcp_api::silence::{CreateSilence, EndSilence, GetSilence, ListSilences};
 use dwcp_api::sla::{CreateSla, GetSlaHistory, ListSlas};
 use dwcp_api::sse::Event;
 use dwcp_api::state::{
@@ -348,6 +349,10 @@ fn incident_routes(
     script: &Arc<Mutex<Script>>,
     count: &watch::Sender<usize>,
 ) -> Routes {
+    let routes = bind::<ListSilences>(routes, script, count);
+    let routes = bind::<GetSilence>(routes, script, count);
+    let routes = bind::<CreateSilence>(routes, script, count);
+    let routes = bind::<EndSilence>(routes, script, count);
     let routes = bind::<ListIncidents>(routes, script, count);
     let routes = bind::<GetIncident>(routes, script, count);
     let routes = bind::<CreateIncident>(routes, script, count);

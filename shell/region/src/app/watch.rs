@@ -19,6 +19,7 @@ impl Core {
         spawn(tasks, "the copy of incidents", self.incidents.clone().follow());
         let says = self.chronicle.clone().run(self.meter.clone(), self.inventory.clone());
         spawn(tasks, "the digests", says);
+        spawn(tasks, "the keeper of the history", self.chronicle.clone().keep());
         spawn(tasks, "the ear", self.incidents.clone().listen());
         spawn(tasks, "the look at incidents", self.incidents.clone().run());
     }

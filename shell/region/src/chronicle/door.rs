@@ -25,7 +25,7 @@ const RANGE: Duration = Duration::from_hours(1);
 const RANGE_MAX: Duration = Duration::from_hours(90 * 24);
 
 /// What answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) chronicle: Arc<Chronicle>,
     pub(crate) mirror: Arc<Mirror>,
@@ -68,7 +68,6 @@ impl Measured {
         }
     }
 
-    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
     async fn metrics(
         &self,
         asked: MetricsParams,
@@ -80,15 +79,16 @@ impl Measured {
         }
         let mut regions = self.regions();
         regions.retain(|it| asked.region.as_ref().is_none_or(|region| it == region));
-        Ok(MetricsReply {
-            answered_by: self.chronicle.region.clone(),
+        let this = self.clone();
+        let read = move || MetricsReply {
+            answered_by: this.chronicle.region.clone(),
             over_s: over.as_secs(),
-            together: self.chronicle.together(&regions, over),
-            regions: regions.iter().map(|region| self.metrics_of(region, over)).collect(),
-        })
+            together: this.chronicle.together(&regions, over),
+            regions: regions.iter().map(|region| this.metrics_of(region, over)).collect(),
+        };
+        from_disk(read).await
     }
 
-    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
     async fn history(
         &self,
         asked: HistoryParams,
@@ -96,7 +96,9 @@ impl Measured {
     ) -> Result<HistoryReply, ApiError> {
         let range = span(asked.range_s, RANGE)?;
         self.known(&asked.region)?;
-        let chart = self.chronicle.chart(&asked.region, asked.metric, range);
+        let (chronicle, region) = (self.chronicle.clone(), asked.region.clone());
+        let read = move || chronicle.chart(&region, asked.metric, range);
+        let chart = from_disk(read).await?;
         let point = |point: &dwcp_monitor::history::Point| HistoryPoint {
             at: point.at,
             value_milli: point.value_milli,
@@ -113,6 +115,14 @@ impl Measured {
             points: chart.points.iter().map(point).collect(),
         })
     }
+}
+
+/// Waits for what reads a disk.
+async fn from_disk<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let failed = |_| ApiError::new(ErrorCode::Internal, "the history was not read");
+    tokio::task::spawn_blocking(read).await.map_err(failed)
 }
 
 /// A time that was asked for, or the usual one.

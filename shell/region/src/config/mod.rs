@@ -19,6 +19,7 @@ mod failover;
 mod federation;
 mod field;
 mod front;
+mod mail;
 mod monitoring;
 mod names;
 mod place;
@@ -51,6 +52,7 @@ pub use federation::{
 pub use front::{
     ClientPlace, ClientSpec, DnsConfig, FrontSpec, RoundTrips, RoutingConfig, ServiceSpec,
 };
+pub use mail::MailSpec;
 pub use monitoring::{MonitoringConfig, OtlpSpec, WebhookFormat, WebhookSpec};
 pub use prefix::{Prefix, PrefixError};
 pub use problem::{

@@ -10,6 +10,7 @@ use dwcp_monitor::sla::Definition;
 use serde::Serialize;
 
 use super::field::Field;
+use super::mail::{MailSpec, mail};
 use super::names::Names;
 use super::problem::Report;
 use super::routing::ppm;
@@ -24,14 +25,18 @@ const KEYS: &[&str] = &[
     "otlp_endpoint",
     "otlp_ca_file",
     "webhooks",
+    "mail",
     "sla_definitions",
 ];
 const WEBHOOK_KEYS: &[&str] =
-    &["url", "name", "secret_file", "ca_file", "min_severity", "format"];
-const FORMATS: [(&str, WebhookFormat); 2] = [
-    ("incident", WebhookFormat::Incident),
-    ("alertmanager", WebhookFormat::Alertmanager),
-];
+    &["url", "name", "secret_file", "ca_file", "min_severity", "format", "repeat"];
+/// Whether a receiver is an Alertmanager.
+const FORMATS: [(&str, bool); 2] = [("incident", false), ("alertmanager", true)];
+/// How often an Alertmanager hears again of what stands: its own default is to forget after
+/// five minutes what is not said again.
+const REPEAT_DEFAULT: Duration = Duration::from_mins(5);
+const REPEAT_MIN: Duration = Duration::from_secs(10);
+const REPEAT_MAX: Duration = Duration::from_hours(24);
 
 /// M2.1, O40.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
@@ -63,6 +68,8 @@ pub struct MonitoringConfig {
     pub interval: Duration,
     /// Who is told of incidents.
     pub webhooks: Vec<WebhookSpec>,
+    /// Who is told of them by mail.
+    pub mail: Option<MailSpec>,
     /// What is promised of regions.
     pub slas: Vec<Definition>,
     /// Whether and how requests are traced, unless operators say otherwise.
@@ -76,6 +83,7 @@ impl Default for MonitoringConfig {
         Self {
             interval: INTERVAL_DEFAULT,
             webhooks: Vec::new(),
+            mail: None,
             slas: Vec::new(),
             tracing: TRACING_DEFAULT,
             otlp: None,
@@ -116,7 +124,10 @@ pub enum WebhookFormat {
     /// The incident, in this project's own words.
     Incident,
     /// An alert of Alertmanager's API, version 2.
-    Alertmanager,
+    Alertmanager {
+        /// How often what stands is said again.
+        repeat: Duration,
+    },
 }
 
 /// Reads the block, or takes the defaults when there is none.
@@ -134,6 +145,7 @@ pub(super) fn monitoring(
     let webhooks = section
         .get("webhooks")
         .map_or_else(|| Some(Vec::new()), |field| webhooks(field, report));
+    let mail = section.get("mail").map(|field| mail(field, report));
     let slas = section
         .get("sla_definitions")
         .map_or_else(|| Some(Vec::new()), |field| definitions(field, names, report));
@@ -142,6 +154,7 @@ pub(super) fn monitoring(
     Some(MonitoringConfig {
         interval: interval?,
         webhooks: webhooks?,
+        mail: wanted(mail)?,
         slas: slas?,
         tracing: tracing?,
         otlp: otlp?,
@@ -230,9 +243,7 @@ fn webhook(
     let min_severity = section
         .get("min_severity")
         .map_or(Some(Severity::Low), |field| field.choice(&SEVERITIES, report));
-    let format = section
-        .get("format")
-        .map_or(Some(WebhookFormat::Incident), |field| field.choice(&FORMATS, report));
+    let format = format(&section, report);
     Some(WebhookSpec {
         name: name?,
         url: url?,
@@ -243,9 +254,27 @@ fn webhook(
     })
 }
 
+fn format(section: &Section<'_>, report: &mut Report<'_>) -> Option<WebhookFormat> {
+    let is_alertmanager = section
+        .get("format")
+        .map_or(Some(false), |field| field.choice(&FORMATS, report))?;
+    let repeat = section.get("repeat");
+    if !is_alertmanager {
+        let Some(field) = repeat else { return Some(WebhookFormat::Incident) };
+        let reason = "`repeat` is for `format: alertmanager`";
+        let help = "leave it out: each change is told until it was heard";
+        report.error(field.at(), reason, help);
+        return None;
+    }
+    let repeat = repeat.map_or(Some(REPEAT_DEFAULT), |field| {
+        field.duration(REPEAT_MIN..=REPEAT_MAX, report)
+    });
+    Some(WebhookFormat::Alertmanager { repeat: repeat? })
+}
+
 /// Nothing wanted is right; what is wanted and wrong is not.
 #[expect(clippy::option_option, reason = "not there, there and wrong, there and right")]
-fn wanted<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn wanted<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     match read {
         None => Some(None),
         Some(read) => read.map(Some),

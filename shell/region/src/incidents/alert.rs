@@ -1,42 +1,44 @@
 //! An incident as an alert of Alertmanager's API, version 2 (`POST /api/v2/alerts`).
 //!
-//! Alertmanager ends an alert by itself some minutes after it last heard of it, unless it is told
-//! when it ends. An incident is told once a change, so an alert that stands ends a year from then,
-//! and one that is over ends when it was. What an alert is known again by are its labels: none of
-//! them changes from opening to end.
+//! Its API expects to be told again and again of what stands: an Alertmanager that was started anew
+//! knows nothing. So an alert that stands ends some repetitions from when it is sent, and one that
+//! is over ends when it was. What an alert is known again by are its labels: none of them changes
+//! from opening to end.
 
 use std::time::Duration;
 
 use dwcp_monitor::incident::{Cause, Change, Message};
 use dwcp_runtime::webhook::rfc3339;
+use dwcp_types::Timestamp;
 use serde_json::{Value, json};
 
-/// How long an alert stands at most when nobody says that it is over.
-const STANDS: Duration = Duration::from_hours(365 * 24);
+/// Repetitions that may be missed before an alert ends by itself: those of a duty that changes
+/// hands, and of a network that is away for a while.
+const MISSED_MAX: u32 = 3;
 
-/// The list of one that the API takes.
-pub(super) fn alerts(message: &Message) -> Value {
+/// The list that the API takes. `repeat` is how often what stands is said again.
+pub(super) fn alerts(messages: &[Message], repeat: Duration, now: Timestamp) -> Value {
+    messages.iter().map(|message| alert(message, repeat, now)).collect()
+}
+
+fn alert(message: &Message, repeat: Duration, now: Timestamp) -> Value {
     let incident = &message.incident;
     let (begun, ended) = match message.event {
         Change::Resolved => (incident.detected_at.min(message.at), message.at),
         Change::Opened | Change::Acknowledged | Change::Reopened => {
-            (message.at, message.at.plus(STANDS))
+            (message.at, now.max(message.at).plus(repeat * MISSED_MAX))
         }
     };
-    let (cause, sla) = match &incident.cause {
-        Cause::Silent => ("silent", None),
-        Cause::Unhealthy => ("unhealthy", None),
-        Cause::Replication => ("replication", None),
-        Cause::Sla { sla } => ("sla", Some(sla)),
-        Cause::Burn { sla } => ("burn", Some(sla)),
-        Cause::Reported => ("reported", None),
+    let sla = match &incident.cause {
+        Cause::Sla { sla } | Cause::Burn { sla } => Some(sla),
+        Cause::Silent | Cause::Unhealthy | Cause::Replication | Cause::Reported => None,
     };
     let mut labels = json!({
         "alertname": "DwcpIncident",
         "incident": incident.id.to_string(),
         "severity": incident.severity.word(),
         "category": incident.category.word(),
-        "cause": cause,
+        "cause": incident.cause.kind().word(),
     });
     if let Some(region) = &incident.region {
         labels["region"] = region.as_str().into();
@@ -44,7 +46,7 @@ pub(super) fn alerts(message: &Message) -> Value {
     if let Some(sla) = sla {
         labels["sla"] = sla.as_str().into();
     }
-    json!([{
+    json!({
         "labels": labels,
         "annotations": {
             "summary": incident.title,
@@ -53,7 +55,7 @@ pub(super) fn alerts(message: &Message) -> Value {
         },
         "startsAt": rfc3339(begun),
         "endsAt": rfc3339(ended),
-    }])
+    })
 }
 
 #[cfg(test)]
@@ -85,11 +87,15 @@ mod tests {
 
     #[test]
     fn an_alert_is_known_again_when_it_ends() {
-        let [opened, over] = [(Change::Opened, 2_000), (Change::Resolved, 9_000)]
-            .map(|(event, at)| alerts(&message(event, at))[0].clone());
+        let [opened, over] =
+            [(Change::Opened, 2_000), (Change::Resolved, 9_000)].map(|(event, at)| {
+                let repeat = Duration::from_mins(5);
+                let now = Timestamp::from_millis(60_000);
+                alerts(&[message(event, at)], repeat, now)[0].clone()
+            });
         assert_eq!(opened["labels"], over["labels"]);
         assert_eq!(opened["startsAt"], "1970-01-01T00:00:02Z");
-        assert_eq!(opened["endsAt"], "1971-01-01T00:00:02Z");
+        assert_eq!(opened["endsAt"], "1970-01-01T00:16:00Z");
         assert_eq!(over["startsAt"], "1970-01-01T00:00:01Z");
         assert_eq!(over["endsAt"], "1970-01-01T00:00:09Z");
         assert_eq!(over["annotations"]["event"], "resolved");

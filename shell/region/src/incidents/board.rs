@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dwcp_monitor::incident::{Book, Incident, IncidentId};
+use dwcp_monitor::incident::{Book, Incident, IncidentId, Silence, SilenceId};
 use dwcp_monitor::sla::{Definition, Ledger};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::{Event, KeyValue, StrongEngine, StrongError};
@@ -25,6 +25,8 @@ pub(super) const HEAD_KEY: &str = "/monitor/head";
 pub(super) const DUTY_KEY: &str = "/monitor/duty";
 /// Where the incidents are.
 const INCIDENTS_PREFIX: &str = "/monitor/incidents/";
+/// Where the silences are.
+const SILENCES_PREFIX: &str = "/monitor/silences/";
 /// Pause before the engine is asked again after it failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -55,11 +57,25 @@ pub(super) fn incident_key(id: IncidentId) -> String {
     format!("{INCIDENTS_PREFIX}{:010}", id.number())
 }
 
+/// Where a silence lies.
+pub(super) fn silence_key(id: SilenceId) -> String {
+    format!("{SILENCES_PREFIX}{:010}", id.number())
+}
+
 /// What all writers agree on.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Head {
     /// The number that was given last.
-    pub(super) last: u32,
+    last: u32,
+    /// The number that a silence was given last.
+    #[serde(default)]
+    last_silence: u32,
+}
+
+impl Head {
+    pub(super) const fn of(book: &Book) -> Self {
+        Self { last: book.last, last_silence: book.last_silence }
+    }
 }
 
 /// Who is on duty.
@@ -219,7 +235,10 @@ fn put(known: &mut Known, record: &KeyValue) {
     if record.key == HEAD_KEY {
         known.head = record.mod_revision;
         match serde_json::from_slice::<Head>(&record.value) {
-            Ok(head) => Arc::make_mut(&mut known.book).last = head.last,
+            Ok(Head { last, last_silence }) => {
+                let book = Arc::make_mut(&mut known.book);
+                (book.last, book.last_silence) = (last, last_silence);
+            }
             Err(reason) => unreadable(reason),
         }
     } else if record.key == DUTY_KEY {
@@ -238,6 +257,14 @@ fn put(known: &mut Known, record: &KeyValue) {
     } else if let Some(key) = ledger_of(&record.key) {
         match serde_json::from_slice(&record.value) {
             Ok(kept) => drop(known.ledgers.insert(key, Arc::new(kept))),
+            Err(reason) => unreadable(reason),
+        }
+    } else if record.key.starts_with(SILENCES_PREFIX) {
+        match serde_json::from_slice::<Silence>(&record.value) {
+            Ok(silence) => {
+                let book = Arc::make_mut(&mut known.book);
+                drop(book.silences.insert(silence.id, silence));
+            }
             Err(reason) => unreadable(reason),
         }
     } else if record.key.starts_with(INCIDENTS_PREFIX) {
@@ -264,6 +291,10 @@ fn delete(known: &mut Known, key: &str) {
         && let Ok(number) = number.parse()
     {
         Arc::make_mut(&mut known.book).incidents.remove(&IncidentId::new(number));
+    } else if let Some(number) = key.strip_prefix(SILENCES_PREFIX)
+        && let Ok(number) = number.parse()
+    {
+        Arc::make_mut(&mut known.book).silences.remove(&SilenceId::new(number));
     }
 }
 

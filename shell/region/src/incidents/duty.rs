@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::board::{DUTY_KEY, OnDuty};
 use super::notifier::pause;
+use super::remind::Reminded;
 use super::{Incidents, NotChanged};
 use crate::commit::stored;
 
@@ -48,6 +49,7 @@ struct Duty {
     /// When health and replication were read last, by the monotonic clock.
     read_at: Option<Duration>,
     sending: FuturesUnordered<BoxFuture<'static, Sent>>,
+    reminding: FuturesUnordered<BoxFuture<'static, Reminded>>,
     lines: BTreeMap<String, Line>,
     /// Whether it was said that the book is full.
     full: bool,
@@ -57,12 +59,14 @@ struct Duty {
 
 /// The way to one receiver.
 #[derive(Debug, Default)]
-struct Line {
+pub(super) struct Line {
     /// A message is under way, or came there and is not noted yet.
-    busy: bool,
-    failures: u32,
+    pub(super) busy: bool,
+    pub(super) failures: u32,
     /// Nothing is sent before this.
-    not_before: Duration,
+    pub(super) not_before: Duration,
+    /// What stands is not said again before this.
+    pub(super) remind_at: Duration,
     /// What came of a message and could not be noted.
     unnoted: Option<Sent>,
 }
@@ -75,6 +79,7 @@ impl Duty {
             detector: Detector::default(),
             read_at: None,
             sending: FuturesUnordered::new(),
+            reminding: FuturesUnordered::new(),
             lines: BTreeMap::new(),
             full: false,
             deaf: 0,
@@ -157,6 +162,9 @@ impl Incidents {
                 Some(sent) = duty.sending.next(), if !duty.sending.is_empty() => {
                     self.take(&mut duty, sent).await;
                 }
+                Some(it) = duty.reminding.next(), if !duty.reminding.is_empty() => {
+                    self.reminded(duty.lines.entry(it.0.clone()).or_default(), it);
+                }
             }
             self.tell(&mut duty);
         }
@@ -232,7 +240,10 @@ impl Incidents {
                 let (incident, notice) = book.waiting(&sink.name)?;
                 Some((incident.id, notice.seq, incident.message(notice)))
             });
-            let Some((id, seq, message)) = next else { continue };
+            let Some((id, seq, message)) = next else {
+                duty.reminding.extend(self.remind(sink, line, now));
+                continue;
+            };
             line.busy = true;
             let (this, name) = (Arc::clone(self), sink.name.clone());
             duty.sending.push(Box::pin(this.sent(id, seq, name, message)));
@@ -246,7 +257,7 @@ impl Incidents {
         name: String,
         message: Message,
     ) -> Sent {
-        let outcome = self.notifier.send(&name, &message).await;
+        let outcome = self.notifier.send(&name, &message, self.clock.now()).await;
         (id, seq, name, outcome)
     }
 

@@ -7,9 +7,11 @@ use anyhow::Context;
 use bytes::Bytes;
 use dwcp_monitor::incident::{Message, Outcome, Severity, Sink};
 use dwcp_runtime::webhook::Webhook;
+use dwcp_types::Timestamp;
 use tokio::io::AsyncReadExt;
 
 use super::alert::alerts;
+use super::mail::{Mailbox, mailboxes};
 use crate::config::{Federation, WebhookFormat, WebhookSpec};
 
 /// Time for one message (the receiver's, and what M2.4 leaves).
@@ -24,6 +26,7 @@ const SECRET_LEN_MAX: u64 = 4_096;
 #[derive(Debug)]
 pub(super) struct Notifier {
     hooks: Vec<Hook>,
+    mailboxes: Vec<Mailbox>,
     /// The receivers as the core knows them.
     pub(super) sinks: Vec<Sink>,
 }
@@ -35,8 +38,8 @@ struct Hook {
 }
 
 impl Notifier {
-    /// Those of `monitoring.webhooks`, and those of `failover.notification_webhooks` (C19),
-    /// which are told of what is critical.
+    /// Those of `monitoring.webhooks` and `monitoring.mail`, and those of
+    /// `failover.notification_webhooks` (C19), which are told of what is critical.
     pub(super) fn new(federation: &Federation) -> anyhow::Result<Self> {
         let failover = federation.failover.notification_webhooks.iter().zip(1..);
         let failover = failover.map(|(url, number): (_, u32)| WebhookSpec {
@@ -51,25 +54,59 @@ impl Notifier {
         let hooks: anyhow::Result<Vec<_>> = specs
             .map(|spec| {
                 let client = Webhook::new(spec.ca_file.as_deref());
-                let client = client
-                    .map_err(anyhow::Error::msg)
-                    .with_context(|| format!("webhook {}", spec.name))?;
+                let client = client.map_err(anyhow::Error::msg).with_context(|| {
+                    format!("in `monitoring.webhooks`: webhook {}", spec.name)
+                })?;
                 Ok(Hook { spec, client })
             })
             .collect();
         let hooks = hooks?;
+        let mail = federation.monitoring.mail.as_ref();
+        let mailboxes = mail.map_or_else(|| Ok(Vec::new()), mailboxes)?;
         let sinks = hooks.iter().map(|hook| Sink {
             name: hook.spec.name.clone(),
             min_severity: hook.spec.min_severity,
         });
-        Ok(Self { sinks: sinks.collect(), hooks })
+        let sinks = sinks.chain(mailboxes.iter().map(|it| it.sink.clone())).collect();
+        Ok(Self { hooks, mailboxes, sinks })
     }
 
     /// Tells one receiver.
-    pub(super) async fn send(&self, sink: &str, message: &Message) -> Outcome {
+    pub(super) async fn send(
+        &self,
+        sink: &str,
+        message: &Message,
+        now: Timestamp,
+    ) -> Outcome {
+        let hook = self.hooks.iter().find(|hook| hook.spec.name == sink);
+        let mailbox = self.mailboxes.iter().find(|it| it.sink.name == sink);
+        let sent = match (hook, mailbox) {
+            (Some(hook), _) => hook.send(message, now).await,
+            (None, Some(mailbox)) => mailbox.send(message, SEND_TIME_MAX).await,
+            (None, None) => Err("there is no such receiver".to_owned()),
+        };
+        sent.map_or_else(|reason| Outcome::Failed { reason }, |()| Outcome::Told)
+    }
+
+    /// How often a receiver wants to hear again of what stands; nothing when it does not.
+    pub(super) fn repeats(&self, sink: &str) -> Option<Duration> {
+        let hook = self.hooks.iter().find(|hook| hook.spec.name == sink)?;
+        match hook.spec.format {
+            WebhookFormat::Incident => None,
+            WebhookFormat::Alertmanager { repeat } => Some(repeat),
+        }
+    }
+
+    /// Tells a receiver again of what stands.
+    pub(super) async fn remind(
+        &self,
+        sink: &str,
+        known: &[Message],
+        now: Timestamp,
+    ) -> Outcome {
         let hook = self.hooks.iter().find(|hook| hook.spec.name == sink);
         let sent = match hook {
-            Some(hook) => hook.send(message).await,
+            Some(hook) => hook.remind(known, now).await,
             None => Err("there is no such receiver".to_owned()),
         };
         sent.map_or_else(|reason| Outcome::Failed { reason }, |()| Outcome::Told)
@@ -77,24 +114,38 @@ impl Notifier {
 }
 
 impl Hook {
-    async fn send(&self, message: &Message) -> Result<(), String> {
+    async fn send(&self, message: &Message, now: Timestamp) -> Result<(), String> {
         let body = match self.spec.format {
             WebhookFormat::Incident => serde_json::to_vec(message),
-            WebhookFormat::Alertmanager => serde_json::to_vec(&alerts(message)),
+            WebhookFormat::Alertmanager { repeat } => {
+                serde_json::to_vec(&alerts(std::slice::from_ref(message), repeat, now))
+            }
         };
-        let body = body.map_err(|error| error.to_string())?;
+        self.post(&message.key, body.map_err(|error| error.to_string())?).await
+    }
+
+    async fn remind(&self, known: &[Message], now: Timestamp) -> Result<(), String> {
+        let WebhookFormat::Alertmanager { repeat } = self.spec.format else {
+            return Ok(());
+        };
+        let body = serde_json::to_vec(&alerts(known, repeat, now));
+        let key = format!("standing.{}", now.as_millis());
+        self.post(&key, body.map_err(|error| error.to_string())?).await
+    }
+
+    async fn post(&self, key: &str, body: Vec<u8>) -> Result<(), String> {
         // Read each time, so that a secret can be changed while daemons run.
         let secret = match &self.spec.secret_file {
             Some(file) => Some(secret(file).await?),
             None => None,
         };
-        let how = (message.key.as_str(), secret.as_deref());
+        let how = (key, secret.as_deref());
         self.client.send(&self.spec.url, how, Bytes::from(body), SEND_TIME_MAX).await
     }
 }
 
 /// The secret in a file, without the end of its line.
-async fn secret(file: &Path) -> Result<Vec<u8>, String> {
+pub(super) async fn secret(file: &Path) -> Result<Vec<u8>, String> {
     let wrong = |reason: String| {
         format!("the secret {} cannot be used: {reason}", PathBuf::from(file).display())
     };

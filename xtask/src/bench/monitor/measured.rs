@@ -5,13 +5,14 @@
 //! percentiles. Times are of the thread's CPU. Memory is what the process grew by, with
 //! everything that the allocator adds.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Duration;
 
 use dwcp_monitor::Metric;
 use dwcp_monitor::digest::{Digest, Gauges, Intake, Recorder, Sketch, Taken};
-use dwcp_monitor::history::History;
-use dwcp_types::Timestamp;
+use dwcp_monitor::history::{History, Past, Query, Segment, SegmentId};
+use dwcp_types::{RegionId, Timestamp};
 use rustix::time::ClockId;
 
 use super::super::nanos::{float, now};
@@ -44,20 +45,25 @@ const DAY: u64 = 24 * 3_600_000;
 const BEGIN: u64 = 1_800_000_000_000;
 
 /// Measures.
-pub(super) fn measure(quick: bool) -> Vec<Measurement> {
+pub(super) fn measure(quick: bool) -> anyhow::Result<Vec<Measurement>> {
     let mut chance = Chance(7);
     let mut found = vec![merged(&mut chance)];
     found.push(recorded(&mut chance, if quick { RECORDED_QUICK } else { RECORDED }));
     let before = resident_mib();
     // Filled once; its copies take as much as it does.
-    let mut histories = vec![filled(&mut chance)];
+    let (history, files, wrote) = filled(&mut chance)?;
+    let mut histories = vec![history];
+    // What stands for the disk here is no memory of a daemon.
+    let before = before + disk_mib(&files);
     for (size, regions) in [("few", FEW), ("many", if quick { FEW } else { MANY })] {
         let copy = histories.first().cloned().unwrap_or_default();
         histories.resize(regions, copy);
         found.push(memory(size, regions, resident_mib() - before));
     }
+    found.extend(on_disk(&files, wrote));
+    found.push(charted(&histories, &files)?);
     found.extend(rounds(&mut histories, &mut chance));
-    found
+    Ok(found)
 }
 
 /// Numbers by chance, the same in each run.
@@ -141,18 +147,94 @@ fn digest(seq: u64, chance: &mut Chance) -> Digest {
     }
 }
 
-/// A history with every place of every ring filled.
-fn filled(chance: &mut Chance) -> History {
-    let mut history = History::default();
-    let mut at = BEGIN;
-    let fill = [(300_000, BEGIN + 83 * DAY), (60_000, BEGIN + 90 * DAY - DAY / 12)];
-    for (step, until) in fill.into_iter().chain([(TEN_S, BEGIN + 90 * DAY)]) {
+/// The files of one region.
+type Files = BTreeMap<SegmentId, Vec<u8>>;
+
+fn region() -> anyhow::Result<RegionId> {
+    Ok(RegionId::new("one")?)
+}
+
+/// A history of 90 days with every place filled, what it has on disk, and how much of that the
+/// last hour wrote.
+fn filled(chance: &mut Chance) -> anyhow::Result<(History, Files, usize)> {
+    let (mut history, mut files, of) = (History::default(), Files::new(), region()?);
+    let (mut at, mut wrote) = (BEGIN, 0);
+    let end = BEGIN + 90 * DAY;
+    let fill = [(300_000, end - 7 * DAY), (60_000, end - DAY / 12), (TEN_S, end)];
+    for (step, until) in fill {
         while at < until {
             history.record(Timestamp::from_millis(at), &digest(1, chance));
+            if at.is_multiple_of(60_000) {
+                for piece in history.pieces(None, Timestamp::from_millis(at)) {
+                    let file = files.entry(piece.segment).or_default();
+                    let len = u64::try_from(file.len()).unwrap_or(u64::MAX);
+                    let bytes = piece.encode(&of, len);
+                    wrote += if at >= end - DAY / 24 { bytes.len() } else { 0 };
+                    file.extend(bytes);
+                }
+                for grain in dwcp_monitor::history::Grain::ALL {
+                    let there = files.keys().filter(|id| id.grain == grain);
+                    let there = there.map(|id| id.number).collect();
+                    for gone in grain.surplus(there, Timestamp::from_millis(at)) {
+                        files.remove(&gone);
+                    }
+                }
+            }
             at += step;
         }
     }
-    history
+    Ok((history, files, wrote))
+}
+
+fn disk_mib(files: &Files) -> f64 {
+    let bytes: usize = files.values().map(Vec::len).sum();
+    float(u64::try_from(bytes).unwrap_or(u64::MAX)) / f64::from(1 << 20)
+}
+
+/// What a history of one region has on disk, and what it writes.
+fn on_disk(files: &Files, wrote: usize) -> [Measurement; 2] {
+    let float = |bytes: usize| float(u64::try_from(bytes).unwrap_or(u64::MAX));
+    let what = format!("one region, {} files of 2 h, 7 d and 90 d", files.len());
+    let of = |name: &str, value, unit, method| Measurement {
+        name: format!("monitor.history_{name}"),
+        value,
+        unit,
+        method,
+        peer: None,
+    };
+    [
+        of("disk", disk_mib(files), "MiB", what),
+        of(
+            "written",
+            float(wrote) / 60.0,
+            "bytes/min",
+            format!("written for one region, a digest of {REQUESTS} requests each 10 s"),
+        ),
+    ]
+}
+
+/// A chart of 90 days, read and decoded from memory that stands for files.
+fn charted(histories: &[History], files: &Files) -> anyhow::Result<Measurement> {
+    let now_at = Timestamp::from_millis(BEGIN + 90 * DAY - 1);
+    let query = Query::chart(Duration::from_secs(90 * DAY / 1_000), now_at);
+    let of = region()?;
+    let begun = now(ClockId::ThreadCPUTime);
+    for history in histories.iter().cycle().take(usize::try_from(ROUNDS)?) {
+        let mut past = Past::default();
+        for id in query.segments() {
+            let bytes = files.get(&id).map(Vec::as_slice).unwrap_or_default();
+            past.take(&query, id, Segment::decode(&of, id, bytes));
+        }
+        black_box(history.chart(Metric::P99Latency, &query, &past));
+    }
+    let took = now(ClockId::ThreadCPUTime) - begun;
+    Ok(Measurement {
+        name: "monitor.history_chart".to_owned(),
+        value: float(took) / float(ROUNDS) / 1e6,
+        unit: "ms",
+        method: format!("thread CPU of a chart of 90 d of one region, mean of {ROUNDS}"),
+        peer: None,
+    })
 }
 
 fn resident_mib() -> f64 {
@@ -166,7 +248,7 @@ fn memory(size: &str, regions: usize, mib: f64) -> Measurement {
         value: mib,
         unit: "MiB",
         method: format!(
-            "{regions} regions, every place of 2 h, 7 d and 90 d filled with digests of {REQUESTS} requests; resident memory"
+            "{regions} regions, every place of 2 h, 7 d and 90 d filled with digests of {REQUESTS} requests; resident memory, the rest is on disk"
         ),
         peer: None,
     }
@@ -192,7 +274,8 @@ fn rounds(histories: &mut [History], chance: &mut Chance) -> [Measurement; 2] {
         let begun = now(ClockId::ThreadCPUTime);
         for history in histories.iter() {
             // As the daemon does: what all share is merged once.
-            let window = history.last(Duration::from_mins(5), at);
+            let query = Query::last(Duration::from_mins(5), at);
+            let window = history.window(&query, &Past::default());
             for sla in 0..SLAS {
                 let metric = Metric::ALL.get(sla % 6).copied().unwrap_or(Metric::Vms);
                 black_box(window.value_milli(metric));

@@ -1,0 +1,65 @@
+//! Says again what stands to receivers that forget: Alertmanagers, whose API expects it.
+//!
+//! Nothing of it is written down: whoever comes on duty says it at once, and then as often as the
+//! receiver wants. A change that waits for the same receiver goes first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_monitor::incident::{Message, Outcome, Sink};
+use futures_util::future::BoxFuture;
+use tracing::warn;
+
+use super::Incidents;
+use super::duty::Line;
+use super::notifier::pause;
+
+/// To whom something was said again, and what came of it.
+pub(super) type Reminded = (String, Outcome);
+
+impl Incidents {
+    /// Begins to remind a receiver that is free, when it is time for that and something stands.
+    pub(super) fn remind(
+        self: &Arc<Self>,
+        sink: &Sink,
+        line: &mut Line,
+        now: Duration,
+    ) -> Option<BoxFuture<'static, Reminded>> {
+        let repeat = self.notifier.repeats(&sink.name)?;
+        if now < line.remind_at {
+            return None;
+        }
+        let known: Vec<Message> = self.board.look(|book| {
+            book.known_to(sink).map(|incident| incident.as_it_stands()).collect()
+        });
+        line.remind_at = now.saturating_add(repeat);
+        if known.is_empty() {
+            return None;
+        }
+        line.busy = true;
+        let (this, name) = (Arc::clone(self), sink.name.clone());
+        Some(Box::pin(async move {
+            let outcome = this.notifier.remind(&name, &known, this.clock.now()).await;
+            (name, outcome)
+        }))
+    }
+
+    /// Notes what came of it.
+    pub(super) fn reminded(&self, line: &mut Line, (name, outcome): Reminded) {
+        line.busy = false;
+        match outcome {
+            Outcome::Told => {
+                line.failures = 0;
+                self.metrics.notified("told");
+            }
+            Outcome::Failed { reason } => {
+                line.failures = line.failures.saturating_add(1);
+                let after = pause(line.failures);
+                line.not_before = self.clock.monotonic().saturating_add(after);
+                line.remind_at = line.not_before;
+                self.metrics.notified("failed");
+                warn!(receiver = name, %reason, ?after, "is reminded again later");
+            }
+        }
+    }
+}
