@@ -88,7 +88,10 @@ impl Fault for CallError {
     fn fault(&self) -> Option<String> {
         match self {
             Self::Api(error) => error.fault(),
-            other => Some(other.to_string()),
+            Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::Timeout { .. }
+            | Self::Protocol { .. } => Some(self.to_string()),
         }
     }
 }

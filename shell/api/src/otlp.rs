@@ -162,14 +162,14 @@ pub struct AnyValue {
 
 impl AnyValue {
     fn text(self) -> Option<String> {
-        let int = self.int_value.map(|value| match value {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        });
-        self.string_value
-            .or(int)
-            .or(self.bool_value.map(|it| it.to_string()))
-            .or(self.double_value.map(|it| it.to_string()))
+        let Self { string_value, bool_value, int_value, double_value } = self;
+        let int = int_value
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let other = || {
+            let truth = bool_value.map(|it| it.to_string());
+            truth.or_else(|| double_value.map(|it| it.to_string()))
+        };
+        string_value.or(int).or_else(other)
     }
 }
 

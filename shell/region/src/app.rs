@@ -28,13 +28,13 @@ use dwcp_runtime::http::{BoundServer, Limits};
 use dwcp_runtime::report_log::ReportLog;
 use dwcp_runtime::store::LocalStore;
 use dwcp_runtime::strong::StrongEngine;
-use dwcp_runtime::tls::{ClientTls, Credentials, ServerTls};
+use dwcp_runtime::tls::{Credentials, ServerTls};
 use dwcp_types::{HostId, RegionId, VmId};
 
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use self::background::{announce, policy, record, show_books};
+use self::background::{announce, complain, policy, record, show_books};
 use self::guard::Guard;
 use self::net::Net;
 use self::places::{address, client_of, no_endpoint, peers, region_spec};
@@ -44,7 +44,7 @@ use crate::capacity::CapacityPlanner;
 use crate::chronicle::{self, Archive, Chronicle};
 use crate::claims::Claims;
 use crate::commit::Committer;
-use crate::config::{Endpoint, EngineKind, Federation, RegionSpec};
+use crate::config::{EngineKind, Federation, RegionSpec};
 use crate::controller::{self, Controller};
 use crate::engine::{Engine, EngineView, Surroundings};
 use crate::events::Events;
@@ -341,11 +341,7 @@ impl Core {
         let Engine { port: engine, view: engine_view, .. } = engine;
         let region = spec.region.id.clone();
         let peers = peers(&federation, &region, &net)?;
-        let (task, books) =
-            BooksTask::open(region.clone(), store.clone(), clock.clone())?;
-        spawn(tasks, "the books", task.run());
-        let (task, events) = Events::open(region.clone(), store, clock.clone())?;
-        spawn(tasks, "the events", task.run());
+        let (books, events) = open_books(&region, &store, &clock, tasks)?;
         let mirror = Mirror::new(clock.clone());
         let world = Arc::new(World::default());
         let meter = Arc::new(Meter::default());
@@ -574,6 +570,20 @@ impl Core {
     }
 }
 
+/// Opens what a region writes down of itself, and starts its tasks.
+fn open_books(
+    region: &RegionId,
+    store: &Arc<LocalStore>,
+    clock: &Arc<dyn Clock>,
+    tasks: &mut JoinSet<&'static str>,
+) -> anyhow::Result<(Books, Events)> {
+    let (task, books) = BooksTask::open(region.clone(), store.clone(), clock.clone())?;
+    spawn(tasks, "the books", task.run());
+    let (task, events) = Events::open(region.clone(), store.clone(), clock.clone())?;
+    spawn(tasks, "the events", task.run());
+    Ok((books, events))
+}
+
 fn spawn(
     tasks: &mut JoinSet<&'static str>,
     name: &'static str,
@@ -583,11 +593,4 @@ fn spawn(
         task.await;
         name
     });
-}
-
-/// A store or engine that can do nothing more ends the daemon: the next one finds out what is
-/// on the disk.
-async fn complain(ended: impl Future<Output = String> + Send) {
-    let reason = ended.await;
-    error!(%reason, "the daemon cannot go on");
 }

@@ -234,6 +234,8 @@ impl Metrics {
             Unit::Bytes,
             ConstGauge::new(traces.disk_bytes),
         );
+    }
+
     /// A segment of the history on disk is a gap, or was not written: `damaged`, `unreadable` or
     /// `unwritten`.
     pub(crate) fn history(&self, trouble: &'static str) {

@@ -10,13 +10,16 @@ use dwcp_types::{Epoch, Generation, VmId, VmPhase};
 /// Guests that are waited for at once.
 const GUESTS_MAX: usize = 10_000;
 
+/// An instruction that a host has, and since when.
+type Told = ((Epoch, Generation), Moment);
+
 /// Which requests instructions come from, and guests that are to start since.
 #[derive(Debug)]
 pub(crate) struct Followed {
     tracer: Tracer,
     /// Of which request the newest record of a VM is.
     pub(crate) trail: Trail,
-    told: Mutex<BTreeMap<VmId, ((Epoch, Generation), Moment)>>,
+    told: Mutex<BTreeMap<VmId, Told>>,
 }
 
 impl Followed {

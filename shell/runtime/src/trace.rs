@@ -339,13 +339,13 @@ pub fn context() -> Option<Context> {
 /// # Errors
 ///
 /// Those of `work`.
-pub fn span<'a, T, E: Fault>(
+pub fn span<'a, T, E>(
     name: &'a str,
     work: impl Future<Output = Result<T, E>> + Send + 'a,
 ) -> impl Future<Output = Result<T, E>> + Send + 'a
 where
     T: Send + 'a,
-    E: Send + 'a,
+    E: Fault + Send + 'a,
 {
     part(Kind::Internal, name, Box::pin(work))
 }
@@ -355,13 +355,13 @@ where
 /// # Errors
 ///
 /// Those of `work`.
-pub fn call<'a, T, E: Fault>(
+pub fn call<'a, T, E>(
     name: &'a str,
     work: impl Future<Output = Result<T, E>> + Send + 'a,
 ) -> impl Future<Output = Result<T, E>> + Send + 'a
 where
     T: Send + 'a,
-    E: Send + 'a,
+    E: Fault + Send + 'a,
 {
     part(Kind::Client, name, Box::pin(work))
 }

@@ -6,7 +6,7 @@
 //! otherwise by the last bits of its id: every region that applies the same rate keeps the same
 //! traces.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -155,7 +155,7 @@ impl Times {
     fn slow(&self) -> Option<u64> {
         let counted =
             (self.now.count() >= TIMES_MIN).then(|| self.now.percentile(P99_PPM));
-        let p99 = self.before.or(counted.flatten())?;
+        let p99 = self.before.or_else(|| counted.flatten())?;
         // Times are known within 0.8 %: what is that near to it is not slow.
         Some(p99.saturating_add(p99 / 50))
     }
@@ -183,14 +183,14 @@ impl Times {
 /// The traces that this region's daemon is the home of, until they are decided.
 #[derive(Debug, Default)]
 pub struct Tail {
-    pending: HashMap<TraceId, Pending>,
+    pending: BTreeMap<TraceId, Pending>,
     /// In the order in which they are due.
     due: BTreeSet<(Duration, TraceId)>,
     /// In the order in which they came.
     came: BTreeMap<u64, TraceId>,
     next: u64,
     spans: usize,
-    known: HashMap<TraceId, bool>,
+    known: BTreeMap<TraceId, bool>,
     forget: VecDeque<(Duration, TraceId)>,
     times: BTreeMap<String, Times>,
 }
@@ -303,7 +303,7 @@ impl Tail {
                 .and_then(|entry| self.times.get_mut(&entry.name))
                 .is_some_and(|times| times.is_rare(rules, now));
             let sampled = spans.first().is_some_and(|span| rules.samples(span.trace));
-            rare.then_some(Why::Rare).or(sampled.then_some(Why::Sampled))
+            rare.then_some(Why::Rare).or_else(|| sampled.then_some(Why::Sampled))
         }
     }
 

@@ -1,3 +1,5 @@
+//! What travels, what is kept and how it is put together, against oracles of their own.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -81,7 +83,7 @@ fn what_is_no_traceparent_is_refused() {
         format!("00-{zeros}-{span}-01"),
         format!("00-{trace}-{}-01", "0".repeat(16)),
         format!("00-{}-{span}-01", trace.to_uppercase()),
-        format!("00-+{}-{span}-01", &trace[1..]),
+        format!("00-{}-{span}-01", trace.replacen('4', "+", 1)),
         format!("00-{trace}-{span}-1"),
         format!("00-{trace}-{span}-zz"),
         format!("00-{trace}é-{span}-01"),
@@ -113,7 +115,9 @@ proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[0-9a-fA-Z+-]{0,70}|\\PC{0,70}") {
         if let Ok(context) = text.parse::<Context>() {
-            prop_assert!(text[2..].starts_with(&context.to_string()[2..53]));
+            let (written, read) = (context.to_string(), text.split('-'));
+            let ids = |text: &str| text.split('-').skip(1).take(2).map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(ids(&written), read.skip(1).take(2).collect::<Vec<_>>());
         }
     }
 
@@ -155,7 +159,7 @@ proptest! {
     /// decided once, whole, and as its spans say.
     #[test]
     fn every_trace_is_decided_once_by_all_of_its_spans(
-        spans in prop::collection::vec((1..12_u128, 1..u64::MAX, 0..20_u8), 1..80),
+        spans in prop::collection::vec((1..12_u64, 1..u64::MAX, 0..20_u8), 1..80),
         rate in 0..1_000_000_u32,
     ) {
         let rules = rated(rate);
@@ -165,7 +169,7 @@ proptest! {
         for (at, (trace, id, what)) in spans.into_iter().enumerate() {
             let now = Duration::from_millis(at as u64 * 10);
             let failed = (what == 1).then(|| "it broke".to_owned());
-            let trace = u128::from(scrambled(trace as u64));
+            let trace = u128::from(scrambled(trace));
             let it = Span { entry: what < 4, failed, keep: what == 2, ..span(trace, id, 7) };
             sent.entry(it.trace).or_default().push(it.clone());
             prop_assert_eq!(tail.take(it, now), Taken::Pending);

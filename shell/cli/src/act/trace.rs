@@ -29,7 +29,7 @@ pub(super) async fn trace(
             let reply = session.call::<ListTraces>(&filter, &()).await?;
             show(run, &reply, view::traces)
         }
-        TraceCommand::Show(ShowTraceArgs { trace, align }) => {
+        TraceCommand::Show(ShowTraceArgs { id: trace, align }) => {
             let reply = session.call::<GetTrace>(&TraceParams { trace }, &()).await?;
             let draw = if align { view::trace_aligned } else { view::trace };
             show(run, &reply, draw)

@@ -48,7 +48,7 @@ pub(crate) struct ListTracesArgs {
 pub(crate) struct ShowTraceArgs {
     /// Its 32 digits, from `trace list`
     #[arg(value_name = "TRACE")]
-    pub(crate) trace: TraceId,
+    pub(crate) id: TraceId,
     /// Draw clocks that are proved wrong by the clock of the first span
     #[arg(long)]
     pub(crate) align: bool,

@@ -243,7 +243,11 @@ pub(crate) fn tracing(reply: &TracingReply, look: Look) -> String {
     let tracing = &reply.tracing;
     let by = if reply.by_operator { "an operator" } else { "federation.yaml" };
     let days = |hours: u32| {
-        if hours % 24 == 0 { format!("{}d", hours / 24) } else { format!("{hours}h") }
+        if hours.is_multiple_of(24) {
+            format!("{}d", hours / 24)
+        } else {
+            format!("{hours}h")
+        }
     };
     let rate = f64::from(tracing.rate_ppm) / 10_000.0;
     let mut sheet = Sheet::default();

@@ -38,6 +38,7 @@ use dwcp_api::state::{
     ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, ListStateKeys,
     PostStateKey, PutStatePolicy, WatchStateKeys,
 };
+use dwcp_api::trace::{GetTrace, GetTracing, ListTraces, PutTracing};
 use dwcp_api::{ApiError, ErrorCode, NoParams, Operation, Routes, Watcher, feed};
 use dwcp_cli::{Pace, Surroundings, Terminal};
 use dwcp_runtime::clock::{Clock, SystemClock};
@@ -368,6 +369,10 @@ fn level_routes(
 ) -> Routes {
     let routes = bind::<GetController>(routes, script, count);
     let routes = bind::<GetMetrics>(routes, script, count);
+    let routes = bind::<ListTraces>(routes, script, count);
+    let routes = bind::<GetTrace>(routes, script, count);
+    let routes = bind::<GetTracing>(routes, script, count);
+    let routes = bind::<PutTracing>(routes, script, count);
     let routes = bind::<GetHistory>(routes, script, count);
     let routes = bind::<ListSlas>(routes, script, count);
     let routes = bind::<CreateSla>(routes, script, count);

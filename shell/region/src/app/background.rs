@@ -7,7 +7,7 @@ use std::time::Duration;
 use dwcp_controller::placement::Policy;
 use dwcp_types::RegionId;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{error, info};
 
 use super::no_endpoint;
 use crate::books::Shown;
@@ -59,4 +59,11 @@ pub(super) const fn policy(federation: &Federation) -> Policy {
         preemption: federation.controller.preemption_enabled,
         n_minus_1: federation.controller.n_minus_1,
     }
+}
+
+/// A store or engine that can do nothing more ends the daemon: the next one finds out what is
+/// on the disk.
+pub(super) async fn complain(ended: impl Future<Output = String> + Send) {
+    let reason = ended.await;
+    error!(%reason, "the daemon cannot go on");
 }

@@ -180,7 +180,7 @@ impl Migrations {
         };
         if self.swap((&vm_kv, &owned), (kv, &next)).await? {
             crash_point("move-after-take-back");
-            self.tell(&next).await;
+            self.tell(migration, &next).await;
         }
         Ok(Turn::Again)
     }

@@ -126,10 +126,7 @@ impl Migrations {
 
     async fn go(&self, kv: &KeyValue, before: &Migration, next: &Migration) {
         match self.write(kv, next).await {
-            Ok(true) => {
-                self.trace_step(before, next);
-                self.tell(next).await;
-            }
+            Ok(true) => self.tell(before, next).await,
             // Someone else went on, or called it off.
             Ok(false) => {}
             Err(reason) => {
@@ -139,7 +136,8 @@ impl Migrations {
         }
     }
 
-    pub(super) async fn tell(&self, next: &Migration) {
+    pub(super) async fn tell(&self, before: &Migration, next: &Migration) {
+        self.trace_step(before, next);
         let (vm, id) = (&next.ask.vm, &next.id);
         let what = next.log.last().map_or("", |line| line.what.as_str());
         info!(%vm, %id, step = ?next.step, what, "a move goes on");
@@ -376,7 +374,7 @@ impl Migrations {
             return Ok(Turn::Again);
         }
         crash_point("move-after-commit");
-        self.tell(&next).await;
+        self.tell(migration, &next).await;
         Ok(Turn::Again)
     }
 

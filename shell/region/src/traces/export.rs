@@ -83,3 +83,76 @@ impl Export {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use dwcp_monitor::trace::{Kind, SpanId, TraceId};
+    use dwcp_types::RegionId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn span() -> Span {
+        Span {
+            trace: TraceId::of("test", "1"),
+            id: SpanId::of(TraceId::of("test", "1"), "1"),
+            parent: None,
+            entry: true,
+            keep: false,
+            name: "place_vm".to_owned(),
+            kind: Kind::Server,
+            region: RegionId::new("eu-west-1").unwrap(),
+            process: "dwcpd".to_owned(),
+            start_us: 1_764_417_000_000_000,
+            took_us: 1_500,
+            failed: Some("no region takes it".to_owned()),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    /// One request, answered with 200, and its body.
+    async fn serve(listener: TcpListener) -> Vec<u8> {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = Vec::new();
+        loop {
+            let mut part = [0; 4_096];
+            let len = stream.read(&mut part).await.unwrap();
+            asked.extend(&part[..len]);
+            let text = String::from_utf8_lossy(&asked).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() == length.unwrap().parse::<usize>().unwrap() {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                stream.write_all(answer).await.unwrap();
+                return body.as_bytes().to_vec();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_collector_reads_what_is_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+        let export = Export::new(OtlpSpec { url, ca_file: None });
+        assert!(export.hand_on(&[span()]));
+        let body = tokio::select! {
+            () = export.run(|spans| panic!("{spans} lost")) => unreachable!(),
+            body = serve(listener) => body,
+        };
+        let request = serde_json::from_slice(&body).unwrap();
+        let (spans, rejected, _) = otlp::read(request, &span().region);
+        assert_eq!((spans, rejected), (vec![span()], 0));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_collector_is_bounded() {
+        let url = "http://127.0.0.1:9/v1/traces".to_owned();
+        let export = Export::new(OtlpSpec { url, ca_file: None });
+        let taken = (0..WAITING_MAX + 5).filter(|_| export.hand_on(&[span()])).count();
+        assert_eq!(taken, WAITING_MAX);
+    }
+}

@@ -1,6 +1,6 @@
 //! Traces that are kept, on this region's disk: a file an hour, thrown away whole.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -40,7 +40,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Store {
     segments: Segments,
-    entries: HashMap<TraceId, Entry>,
+    entries: BTreeMap<TraceId, Entry>,
     /// By when they began.
     began: BTreeSet<(u64, TraceId)>,
     bytes_max: u64,
@@ -69,7 +69,7 @@ impl Store {
             let (hour, bytes) = (cut.segment, cut.bytes);
             warn!(hour, bytes, "the end of a file of traces was damaged and is cut off");
         }
-        let (entries, began) = (HashMap::new(), BTreeSet::new());
+        let (entries, began) = (BTreeMap::new(), BTreeSet::new());
         let mut store = Self { segments, entries, began, bytes_max, refused: false };
         read.sort_by_key(|(place, _)| *place);
         for (place, kept) in read {
