@@ -233,7 +233,8 @@ impl History {
     }
 
     /// Takes what was read of a segment when a daemon starts, in the order of [`restored`]. Gives
-    /// up to which digest it reaches.
+    /// up to which digest it reaches: only the finest step says so, because the others are written
+    /// when their places are over, and peers would tell again what the finest has since.
     pub fn restore(&mut self, id: SegmentId, segment: &Segment) -> Option<Cursor> {
         let first = id.first()?;
         for (offset, slot) in &segment.slots {
@@ -244,7 +245,7 @@ impl History {
                 self.wrote(id.grain, number + 1);
             }
         }
-        segment.cursor
+        segment.cursor.filter(|_| id.grain == Grain::TenSeconds)
     }
 
     /// All that a query asks, of what is in memory and what was read.

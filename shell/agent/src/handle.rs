@@ -267,17 +267,21 @@ impl AgentHandle {
             let (reply, answer) = oneshot::channel();
             let message = Message::Report { incarnation, cursor, reply };
             self.inbox.send(message).await.map_err(|_| Stopping)?;
-            let report = answer.await.map_err(|_| Stopping)?;
+            let mut report = answer.await.map_err(|_| Stopping)?;
             let news = report.complete
                 || !report.changed.is_empty()
                 || !report.removed.is_empty();
-            if news {
+            if news || timeout_at(deadline, self.changed(&mut seq)).await.is_err() {
+                report.spans = self.traced.take();
                 return Ok(report);
             }
-            match timeout_at(deadline, seq.changed()).await {
-                Err(_) => return Ok(report),
-                Ok(changed) => changed.map_err(|_| Stopping)?,
-            }
+        }
+    }
+
+    /// Waits for news; for ever when the agent is stopping, which the next question hears.
+    async fn changed(&self, seq: &mut watch::Receiver<u64>) {
+        if seq.changed().await.is_err() {
+            self.inbox.closed().await;
         }
     }
 

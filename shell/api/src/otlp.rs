@@ -25,6 +25,8 @@ const SERVICE: &str = "service.name";
 const INSTANCE: &str = "service.instance.id";
 /// Where that is.
 const REGION: &str = "cloud.region";
+/// What processes of others are called by: no daemon or host has a slash in its name.
+const OTHERS: &str = "other/";
 /// The status of what failed.
 const FAILED: u32 = 2;
 const NANOS: u64 = 1_000;
@@ -213,13 +215,7 @@ pub fn read(
 ) -> (Vec<Span>, usize, Option<String>) {
     let (mut spans, mut rejected, mut why) = (Vec::new(), 0, None);
     for of in request.resource_spans {
-        let process = of
-            .resource
-            .attributes
-            .into_iter()
-            .find(|it| it.key == SERVICE)
-            .and_then(|it| it.value.text())
-            .unwrap_or_else(|| "unknown".to_owned());
+        let process = process(of.resource.attributes);
         for it in of.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             let lane = Lane { region: region.clone(), process: process.clone() };
             match one(it, lane) {
@@ -232,6 +228,23 @@ pub fn read(
         }
     }
     (spans, rejected, why)
+}
+
+/// Who made spans, as nobody of the federation is called.
+fn process(attributes: Vec<Attribute>) -> String {
+    let (mut service, mut instance) = (None, None);
+    for it in attributes {
+        match it.key.as_str() {
+            SERVICE => service = it.value.text(),
+            INSTANCE => instance = it.value.text(),
+            _ => {}
+        }
+    }
+    let name = service.unwrap_or_else(|| "unknown".to_owned());
+    match instance.filter(|instance| *instance != name) {
+        Some(instance) => format!("{OTHERS}{name}/{instance}"),
+        None => format!("{OTHERS}{name}"),
+    }
 }
 
 fn one(it: OtlpSpan, lane: Lane) -> Result<Span, String> {
@@ -367,6 +380,8 @@ mod tests {
         fn what_is_written_is_read_as_it_was(spans in prop::collection::vec(any_span(), 0..6)) {
             let text = serde_json::to_string(&write(&spans)).unwrap();
             let request = serde_json::from_str(&text).unwrap();
+            let of_others = |span: Span| Span { process: "other/dwcpd".to_owned(), ..span };
+            let spans: Vec<Span> = spans.into_iter().map(of_others).collect();
             prop_assert_eq!(read(request, &region()), (spans, 0, None));
         }
 
@@ -417,7 +432,7 @@ mod tests {
         assert_eq!(span.trace.to_string(), "5b8efff798038103d269b633813fc60c");
         assert_eq!((span.kind, span.entry), (Kind::Server, false));
         assert_eq!((span.start_us, span.took_us), (1_544_712_660_000_000, 1_000_000));
-        assert_eq!(span.process, "my.service");
+        assert_eq!(span.process, "other/my.service");
         assert_eq!(
             (span.tags["tries"].as_str(), span.tags["cold"].as_str()),
             ("3", "true")

@@ -34,12 +34,12 @@ use dwcp_types::{HostId, RegionId, VmId};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use self::background::{announce, complain, policy, record, show_books};
+use self::background::{announce, complain, open_books, policy, record, show_books};
 use self::guard::Guard;
 use self::net::Net;
 use self::places::{address, client_of, no_endpoint, peers, region_spec};
 use self::planes::{Drain, Planes};
-use crate::books::{Books, BooksTask};
+use crate::books::Books;
 use crate::capacity::CapacityPlanner;
 use crate::chronicle::{self, Archive, Chronicle};
 use crate::claims::Claims;
@@ -104,6 +104,7 @@ pub struct App {
     tasks: JoinSet<&'static str>,
     drain: Drain,
     chronicle: Arc<Chronicle>,
+    traces: Arc<Traces>,
 }
 
 impl std::fmt::Debug for App {
@@ -216,6 +217,7 @@ impl App {
         self.drain.ended().await;
         watcher.abort();
         self.chronicle.write();
+        self.traces.finish();
         match broken {
             Some(what) => Err(anyhow!("{what}; the daemon stops to be started again")),
             None => Ok(()),
@@ -274,7 +276,18 @@ impl Parts {
         }
         let Core { region, meter, clock, chronicle, traces, .. } = core;
         let routes = routes.traced(traces.tracer());
-        Ok(App { region, server, routes, meter, scrape, clock, tasks, drain, chronicle })
+        Ok(App {
+            region,
+            server,
+            routes,
+            meter,
+            scrape,
+            clock,
+            tasks,
+            drain,
+            chronicle,
+            traces,
+        })
     }
 }
 
@@ -568,20 +581,6 @@ impl Core {
             .merge(overview::routes(&self.overviews()))
             .merge(controller::routes(&self.controller))
     }
-}
-
-/// Opens what a region writes down of itself, and starts its tasks.
-fn open_books(
-    region: &RegionId,
-    store: &Arc<LocalStore>,
-    clock: &Arc<dyn Clock>,
-    tasks: &mut JoinSet<&'static str>,
-) -> anyhow::Result<(Books, Events)> {
-    let (task, books) = BooksTask::open(region.clone(), store.clone(), clock.clone())?;
-    spawn(tasks, "the books", task.run());
-    let (task, events) = Events::open(region.clone(), store.clone(), clock.clone())?;
-    spawn(tasks, "the events", task.run());
-    Ok((books, events))
 }
 
 fn spawn(

@@ -191,10 +191,10 @@ impl HostLink {
         self.news.notify_one();
     }
 
-    /// A span as this host may say it: of itself only.
+    /// A span as this host may say it: of itself only, and of a trace that is not its own to begin.
     fn of_host(&self, span: Span) -> Span {
         let region = self.shared.region.clone();
-        Span { region, process: self.host.to_string(), ..span }
+        Span { region, process: self.host.to_string(), entry: false, ..span }
     }
 
     async fn tell_books(&self, facts: &HostFacts) {
@@ -485,12 +485,13 @@ impl HostLink {
             disk_from: wanted.disk_from,
         };
         crash_point("owner-before-instruct");
+        // Before it is: its host may say that the guest runs before this call has its answer.
+        self.shared.followed.told(vm, record.version());
         let call = self.client.call::<PutInstance>(&params, &body);
         let told = self.shared.followed.trail.follow(vm, Box::pin(call)).await;
         crash_point("owner-after-instruct");
         match told {
             Ok(_) => {
-                self.shared.followed.told(vm, record.version());
                 self.acknowledged(record);
                 // It must not wait for the next renewal: that would be its halt in a move.
                 let lease = self.shared.lease.as_ref().filter(|_| body.lease_bound);

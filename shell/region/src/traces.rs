@@ -26,7 +26,9 @@ use std::time::Duration;
 
 use dwcp_api::trace::{Tracing, TracingReply};
 use dwcp_api::{Client, Routes};
-use dwcp_monitor::trace::{Dropped, Kind, Lane, Span, Tail, Taken, TraceId, Why};
+use dwcp_monitor::trace::{
+    Dropped, Kind, Lane, SPANS_MAX, Span, Tail, Taken, TraceId, Why,
+};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::StrongEngine;
 use dwcp_runtime::trace::Tracer;
@@ -179,7 +181,12 @@ impl Traces {
                 Taken::Late(span) => {
                     let mut late =
                         self.late.lock().unwrap_or_else(PoisonError::into_inner);
-                    late.entry(span.trace).or_default().push(*span);
+                    let of = late.entry(span.trace).or_default();
+                    if of.len() < SPANS_MAX {
+                        of.push(*span);
+                    } else {
+                        self.dropped("too_many", 1);
+                    }
                 }
                 Taken::Dropped(Dropped::Refused) => self.dropped("refused", 1),
                 Taken::Dropped(Dropped::TooMany) => self.dropped("too_many", 1),
@@ -197,12 +204,21 @@ impl Traces {
         spans
     }
 
+    /// Decides and writes what waits, because the daemon stops.
+    pub(crate) fn finish(&self) {
+        let to_keep = self.decided(Duration::MAX);
+        let lost = write(&mut self.store(), self.clock.now(), to_keep);
+        for (why, spans) in lost {
+            self.dropped(why, spans);
+        }
+    }
+
     async fn judge(&self) {
         let mut tick = tokio::time::interval(JUDGE_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for round in 0_u64.. {
             tick.tick().await;
-            let to_keep = self.decided();
+            let to_keep = self.decided(self.clock.monotonic());
             if to_keep.is_empty() && round % SWEEP_ROUNDS != 0 {
                 continue;
             }
@@ -220,10 +236,9 @@ impl Traces {
         }
     }
 
-    /// What is to be written by now.
-    fn decided(&self) -> Vec<ToKeep> {
+    /// What is to be written at `now`.
+    fn decided(&self, now: Duration) -> Vec<ToKeep> {
         let rules = self.settings.rules();
-        let now = self.clock.monotonic();
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let judged = tail.judge(&rules, now);
         drop(tail);
@@ -336,8 +351,13 @@ fn write(
     let mut lost = Vec::new();
     for (trace, why, spans) in to_keep {
         let count = spans.len();
-        // What is late follows its trace; of one that was not kept, it is what failed.
-        let why = why.or_else(|| store.why(trace)).unwrap_or(Why::Failed);
+        // What is late follows its trace; of one that is not there, only what failed is kept.
+        let failed = spans.iter().any(|span| span.failed.is_some());
+        let late = || store.why(trace).or_else(|| failed.then_some(Why::Failed));
+        let Some(why) = why.or_else(late) else {
+            lost.push(("no_room", count));
+            continue;
+        };
         match store.keep(now, why, spans) {
             Ok(Stored::Yes) => {}
             Ok(Stored::NoRoom) => lost.push(("no_room", count)),

@@ -215,7 +215,8 @@ impl Handed<'_> {
         talk.ask(&format!("EHLO {}", literal(self.own)), 2).await?;
         if let Some(Login { username, password }) = self.login {
             let plain = [b"\0", username.as_bytes(), b"\0", password].concat();
-            talk.ask(&format!("AUTH PLAIN {}", STANDARD.encode(plain)), 2).await?;
+            let login = format!("AUTH PLAIN {}", STANDARD.encode(plain));
+            talk.ask(&login, 2).await.map_err(|error| login_refused(&error))?;
         }
         talk.ask(&format!("MAIL FROM:<{}>", self.from.as_str()), 2).await?;
         talk.ask(&format!("RCPT TO:<{}>", self.to.as_str()), 2).await?;
@@ -225,6 +226,16 @@ impl Handed<'_> {
         // It has the letter: what it says to the farewell changes nothing.
         drop(talk.say("QUIT").await);
         Ok(())
+    }
+}
+
+/// Why a login is refused, without the words of the server: some say again what they were told,
+/// and that is the password.
+fn login_refused(error: &str) -> String {
+    let code = error.strip_prefix("it answered ").and_then(|rest| rest.split(' ').next());
+    match code {
+        Some(code) => format!("it answered {code} to the login"),
+        None => error.to_owned(),
     }
 }
 

@@ -236,7 +236,8 @@ impl Tracer {
     }
 
     fn end(&self, span: Span) {
-        if self.shared.ended.try_send(span).is_err() {
+        let sent = span.fitted().is_some_and(|it| self.shared.ended.try_send(it).is_ok());
+        if !sent {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -181,4 +181,8 @@ fn up_to_which_digest_it_reaches_is_told_first_and_comes_back() {
     assert!(first.segment > pieces[1].segment, "the newest is written first");
     let read = Segment::decode(&region(), first.segment, &first.encode(&region(), 0));
     assert_eq!(History::default().restore(first.segment, &read), Some(cursor));
+    // A coarser one is written later, and what the finest has since would be told again.
+    let coarse = pieces.iter().find(|it| it.segment.grain != Grain::TenSeconds).unwrap();
+    let read = Segment::decode(&region(), coarse.segment, &coarse.encode(&region(), 0));
+    assert_eq!(History::default().restore(coarse.segment, &read), None);
 }

@@ -45,6 +45,11 @@ pub struct Offset {
     pub unknown: bool,
 }
 
+/// A clock that shows 1970 is that far off; no two are further apart.
+const FAR: i128 = 1 << 60;
+/// Where nothing says how far.
+const UNBOUND: i64 = 1 << 61;
+
 /// How far a clock may be ahead of another, from the spans of calls between the two.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
@@ -56,15 +61,14 @@ impl Bounds {
     fn of(client: &Span, server: &Span) -> Self {
         let less = |a: u64, b: u64| {
             let gap = i128::from(a) - i128::from(b);
-            // No clock that could be shown is wrong by more than 2^40 us, which is 12 days.
-            i64::try_from(gap.clamp(-(1 << 40), 1 << 40)).unwrap_or(0)
+            i64::try_from(gap.clamp(-FAR, FAR)).unwrap_or(0)
         };
-        let (a, b) = (
-            less(server.end_us(), client.end_us()),
-            less(server.start_us, client.start_us),
-        );
-        // A server that needs longer than its client waited leaves no room at all.
-        Self { least: a.min(b), most: a.max(b) }
+        let most = less(server.start_us, client.start_us);
+        // A client that gave up has left before its server ended: only the begins say something.
+        let waited = server.took_us <= client.took_us;
+        let least =
+            if waited { less(server.end_us(), client.end_us()) } else { -UNBOUND };
+        Self { least, most }
     }
 
     /// What both allow; the newer where they contradict each other, for a clock may step.
@@ -81,6 +85,13 @@ impl Bounds {
     fn offset(self) -> (i64, u64) {
         if self.least <= 0 && self.most >= 0 {
             return (0, 0);
+        }
+        // Where only one end is known the clock is wrong by that at least.
+        if self.least <= -UNBOUND {
+            return (self.most, 0);
+        }
+        if self.most >= UNBOUND {
+            return (self.least, 0);
         }
         let middle = self.least + (self.most - self.least) / 2;
         (middle, (self.most - self.least).unsigned_abs().div_ceil(2))

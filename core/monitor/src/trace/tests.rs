@@ -357,6 +357,35 @@ fn the_way_is_what_the_caller_waited_less_what_the_other_needed() {
     assert_eq!(own, [200, 750, 50]);
 }
 
+/// A handler runs to its end when its caller has given up.
+#[test]
+fn a_call_that_was_given_up_is_no_wrong_clock() {
+    let place = in_region("r0", Kind::Server, timed(1, 0, 0, 3_000));
+    let gave_up = in_region("r0", Kind::Client, timed(2, 1, 0, 2_000));
+    let slow = in_region("r1", Kind::Server, timed(3, 2, 40, 30_040));
+    let trace = Trace::of(vec![place.clone(), gave_up.clone(), slow]).unwrap();
+    assert!(trace.lanes.iter().all(|it| it.offset.ahead_us == 0 && !it.offset.unknown));
+    let early = in_region("r1", Kind::Server, timed(3, 2, 0, 30_000));
+    let early = Span { start_us: 1_000, ..early };
+    let [place, gave_up] = [place, gave_up].map(|it| Span { start_us: 5_000, ..it });
+    let trace = Trace::of(vec![place, gave_up, early]).unwrap();
+    assert_eq!(trace.lanes[1].offset.ahead_us, -4_000, "it began before it was asked");
+}
+
+/// A service that asks us is told of by others, and is the first then.
+#[test]
+fn an_entry_is_part_of_its_caller_where_that_is_told() {
+    let outside = Span { process: "other/shop".to_owned(), ..timed(9, 0, 0, 500) };
+    let asked = Span { entry: true, ..timed(1, 9, 100, 400) };
+    let alone = Trace::of(vec![asked.clone()]).unwrap();
+    assert!(!alone.rows[0].lost_parent);
+    let trace = Trace::of(vec![asked, outside]).unwrap();
+    let depths: Vec<_> =
+        trace.rows.iter().map(|row| (row.span.id.get(), row.depth)).collect();
+    assert_eq!(depths, [(9, 0), (1, 1)]);
+    assert_eq!(trace.took_us, 500);
+}
+
 #[test]
 fn what_is_lost_is_said() {
     let trace = Trace::of(vec![timed(1, 0, 0, 100), timed(3, 2, 10, 20)]).unwrap();

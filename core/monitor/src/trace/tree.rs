@@ -77,13 +77,14 @@ impl Trace {
         let nodes = tree.nodes(&starts);
         let own = critical(&nodes, first);
         let rows = tree.rows(first, &starts, &own);
-        let between = |row: &&Row| row.way_us.is_some() && row.span.kind == Kind::Client;
+        let between = (0..own.len()).filter(|at| tree.leaves_region(*at));
+        let way_us = between.map(|at| own[at]).sum();
         let head = &tree.spans[first];
         Some(Self {
             trace: head.trace,
             start_us: head.start_us,
             took_us: head.took_us,
-            way_us: rows.iter().filter(between).map(|row| row.critical_us).sum(),
+            way_us,
             rows,
             lanes: clocks
                 .into_iter()
@@ -131,14 +132,15 @@ impl Tree {
         };
         for at in 0..tree.spans.len() {
             let span = &tree.spans[at];
-            let parent = span.parent.filter(|_| !span.entry);
-            match parent.map(|parent| number.get(&parent)) {
+            let parent = span.parent.map(|parent| number.get(&parent));
+            match parent {
                 Some(Some(parent)) => tree.children[*parent].push(at),
-                Some(None) => {
+                // What an entry is part of is somebody else's, and mostly not told here.
+                Some(None) if !span.entry => {
                     tree.lost.insert(at);
                     tree.roots.push(at);
                 }
-                None => tree.roots.push(at),
+                Some(None) | None => tree.roots.push(at),
             }
         }
         tree.cut_circles();
@@ -226,6 +228,16 @@ impl Tree {
             next.extend(children.iter().rev().map(|child| (*child, depth + 1)));
         }
         rows
+    }
+
+    /// Whether it is a call that another region answers.
+    fn leaves_region(&self, at: usize) -> bool {
+        let asked = &self.spans[at];
+        let answers = |child: &usize| {
+            let span = &self.spans[*child];
+            span.kind == Kind::Server && span.region != asked.region
+        };
+        asked.kind == Kind::Client && self.children[at].iter().any(answers)
     }
 
     /// How long a call was under way.

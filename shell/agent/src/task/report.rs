@@ -53,7 +53,8 @@ impl Task {
             host,
             changed,
             removed,
-            spans: self.traced.take(),
+            // Whoever hands the report out puts them in: this one may be thrown away for a newer.
+            spans: Vec::new(),
             complete: page.complete,
             more: page.more,
         };

@@ -26,7 +26,7 @@ pub(crate) struct ImportArgs {
     /// is no such file. May be repeated
     #[arg(long, value_name = "FILE", group = "which")]
     pub(crate) file: Vec<PathBuf>,
-    /// The Grafana, such as https://grafana.example.com
+    /// The Grafana, such as `https://grafana.example.com`
     #[arg(long, value_name = "URL", env = "DWCP_GRAFANA")]
     pub(crate) grafana: String,
     /// A file with the token of a service account with the role Editor

@@ -59,7 +59,7 @@ pub(crate) struct QueryArgs {
     /// What is asked, such as 'max by (region) (dwcp_federation_region_health_score)'
     #[arg(value_name = "PROMQL")]
     pub(crate) promql: String,
-    /// The Prometheus, such as https://prometheus.example.com
+    /// The Prometheus, such as `https://prometheus.example.com`
     #[arg(long, value_name = "URL", env = "DWCP_PROMETHEUS")]
     pub(crate) prometheus: Option<String>,
     /// A file with a token that it asks for

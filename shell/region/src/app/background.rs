@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_controller::placement::Policy;
+use dwcp_runtime::clock::Clock;
+use dwcp_runtime::store::LocalStore;
 use dwcp_types::RegionId;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{error, info};
 
-use super::no_endpoint;
-use crate::books::Shown;
+use super::{no_endpoint, spawn};
+use crate::books::{Books, BooksTask, Shown};
 use crate::config::{Federation, RegionSpec};
+use crate::events::Events;
 use crate::records::RegionRecord;
 use crate::region_records::RegionRecords;
 use crate::world::World;
@@ -66,4 +70,18 @@ pub(super) const fn policy(federation: &Federation) -> Policy {
 pub(super) async fn complain(ended: impl Future<Output = String> + Send) {
     let reason = ended.await;
     error!(%reason, "the daemon cannot go on");
+}
+
+/// Opens what a region writes down of itself, and starts its tasks.
+pub(super) fn open_books(
+    region: &RegionId,
+    store: &Arc<LocalStore>,
+    clock: &Arc<dyn Clock>,
+    tasks: &mut JoinSet<&'static str>,
+) -> anyhow::Result<(Books, Events)> {
+    let (task, books) = BooksTask::open(region.clone(), store.clone(), clock.clone())?;
+    spawn(tasks, "the books", task.run());
+    let (task, events) = Events::open(region.clone(), store.clone(), clock.clone())?;
+    spawn(tasks, "the events", task.run());
+    Ok((books, events))
 }

@@ -117,7 +117,8 @@ impl Archive {
         let mut state = self.state();
         let len = match state.lens.remove(&key) {
             Some(len) => len,
-            None => self.decoded(&mut state, region, id).sound_len,
+            // A file that cannot be read now is not written over.
+            None => self.decoded(&mut state, region, id)?.sound_len,
         };
         let bytes = piece.encode(region, len);
         fs::create_dir_all(self.folder.join(region.as_str()))?;
@@ -164,19 +165,25 @@ impl Archive {
     /// Reads one; a file that is not there is empty.
     fn read(&self, region: &RegionId, id: SegmentId) -> Segment {
         // Nobody writes to it meanwhile: half a frame would look like damage.
-        self.decoded(&mut self.state(), region, id)
+        let read = self.decoded(&mut self.state(), region, id);
+        read.unwrap_or_else(|reason| {
+            warn!(%region, segment = %id, %reason, "a segment of the history is a gap");
+            self.metrics.history("unreadable");
+            Segment::default()
+        })
     }
 
-    fn decoded(&self, state: &mut State, region: &RegionId, id: SegmentId) -> Segment {
+    fn decoded(
+        &self,
+        state: &mut State,
+        region: &RegionId,
+        id: SegmentId,
+    ) -> io::Result<Segment> {
         let path = self.path(region, id);
         let bytes = match bytes(&path) {
             Ok(bytes) => bytes,
             Err(reason) if reason.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(reason) => {
-                warn!(%region, segment = %id, %reason, "a segment of the history is a gap");
-                self.metrics.history("unreadable");
-                Vec::new()
-            }
+            Err(reason) => return Err(reason),
         };
         let segment = Segment::decode(region, id, &bytes);
         if segment.is_damaged && state.told.insert((region.clone(), id)) {
@@ -184,7 +191,7 @@ impl Archive {
             warn!(file = %path.display(), sound, of, "a segment of the history is damaged: the rest of it is a gap");
             self.metrics.history("damaged");
         }
-        segment
+        Ok(segment)
     }
 
     fn path(&self, region: &RegionId, id: SegmentId) -> PathBuf {

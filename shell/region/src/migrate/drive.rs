@@ -54,15 +54,17 @@ pub(super) struct Life {
     failing_since: Option<Duration>,
     told: Option<String>,
     renewed_at: Option<Duration>,
+    /// The step that was taken last.
+    taken: Option<Step>,
     pub(super) stage: Option<MoveStage>,
     pub(super) promised_at: Option<Duration>,
     pub(super) handed_over: bool,
 }
 
 impl Life {
-    /// Whether the step that the move is at failed before.
-    pub(super) const fn is_failing(&self) -> bool {
-        self.failing_since.is_some()
+    /// Whether this life takes a step for the first time; it has done so then.
+    pub(super) fn is_first_turn(&mut self, step: Step) -> bool {
+        self.taken.replace(step) != Some(step)
     }
 }
 

@@ -9,15 +9,15 @@ use super::drive::{Life, Turn};
 use crate::traces::Whole;
 
 impl Migrations {
-    /// One try of a step, as part of the move's trace. What is tried again after it failed is not
-    /// told: a move may be held up for hours.
+    /// One turn of a step, the first of them as part of the move's trace. Later ones are not told:
+    /// a move looks at its hosts every two seconds, and may be held up for hours.
     pub(super) async fn part_of_trace(
         &self,
         kv: &KeyValue,
         migration: &Migration,
         life: &mut Life,
     ) -> Result<Turn, ApiError> {
-        if life.is_failing() {
+        if !life.is_first_turn(migration.step) {
             return self.step(kv, migration, life).await;
         }
         let part = (migration.id.as_str(), word(migration.step));

@@ -12,7 +12,8 @@ use dwcp_api::trace::{
     TraceParams, TraceReply, Tracing, TracingReply,
 };
 use dwcp_api::{ApiError, CallError, Caller, ErrorCode, NoParams, Operation, Routes};
-use dwcp_monitor::trace::Trace;
+use dwcp_monitor::trace::{Span, Trace};
+use dwcp_runtime::tls::Identity;
 use dwcp_types::RegionId;
 use futures_util::future::join_all;
 
@@ -22,6 +23,8 @@ use crate::bind::bind;
 use crate::peer_api;
 use crate::public_api::admit;
 
+/// Bytes of one batch: as many spans as it has, each as long as any may be.
+const BATCH_LEN_MAX: usize = 8 << 20;
 /// Traces of one answer when nobody says.
 const LIMIT: u32 = 20;
 /// Time for another region's part of an answer.
@@ -36,14 +39,35 @@ pub(super) fn routes(api: &Arc<Traces>) -> Routes {
         PutTracing => set_tracing;
     };
     let peers = bind! { api, peer_api::admit,
-        PutSpans => put_spans;
         ListKept => list_kept;
         GetKept => get_kept;
     };
     let others = bind! { api, anybody,
         PutOtlp => put_otlp;
     };
-    operators.merge(peers).merge(others)
+    operators.merge(peers).merge(others).merge(spans(api))
+}
+
+/// The door of other regions' spans: each speaks of itself only.
+fn spans(api: &Arc<Traces>) -> Routes {
+    let api = Arc::clone(api);
+    let take = move |caller: Caller, _: NoParams, batch: SpanBatch| {
+        let api = Arc::clone(&api);
+        async move {
+            peer_api::admit(&caller)?;
+            let own =
+                |span: &Span| caller.identity == Identity::Region(span.region.clone());
+            if batch.spans.len() > BATCH_MAX || !batch.spans.iter().all(own) {
+                let message =
+                    format!("a batch has {BATCH_MAX} spans of its sender at most");
+                return Err(ApiError::new(ErrorCode::Invalid, message)
+                    .with_remedy("send the rest in another, and others' not at all"));
+            }
+            api.take(batch.spans);
+            Ok(())
+        }
+    };
+    Routes::new().with_body_len_max(BATCH_LEN_MAX).bind::<PutSpans, _, _>(take)
 }
 
 /// Whoever has a certificate of this federation may hand spans in; a monitor's opens nothing more.
@@ -106,17 +130,6 @@ impl Traces {
     ) -> Result<TracingReply, ApiError> {
         self.settings.choose(tracing).await?;
         Ok(self.standing())
-    }
-
-    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
-    async fn put_spans(&self, _: NoParams, batch: SpanBatch) -> Result<(), ApiError> {
-        if batch.spans.len() > BATCH_MAX {
-            let message = format!("a batch has {BATCH_MAX} spans at most");
-            return Err(ApiError::new(ErrorCode::Invalid, message)
-                .with_remedy("send the rest in another"));
-        }
-        self.take(batch.spans);
-        Ok(())
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]

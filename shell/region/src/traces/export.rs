@@ -145,7 +145,8 @@ mod tests {
         };
         let request = serde_json::from_slice(&body).unwrap();
         let (spans, rejected, _) = otlp::read(request, &span().region);
-        assert_eq!((spans, rejected), (vec![span()], 0));
+        let process = "other/dwcpd".to_owned();
+        assert_eq!((spans, rejected), (vec![Span { process, ..span() }], 0));
     }
 
     #[tokio::test]

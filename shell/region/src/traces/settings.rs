@@ -7,7 +7,9 @@ use std::time::Duration;
 use dwcp_api::trace::Tracing;
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_monitor::trace::Rules;
-use dwcp_runtime::strong::{Event, KeyValue, Op, OpId, StrongEngine, StrongError, Txn};
+use dwcp_runtime::strong::{
+    Event, KeyValue, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
+};
 use dwcp_runtime::trace::Tracer;
 use tracing::{info, warn};
 
@@ -31,7 +33,8 @@ const EACH_MINUTE: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Settings {
     file: Tracing,
-    chosen: Mutex<Option<Tracing>>,
+    /// With the revision at which it was so: what was written before changes nothing.
+    chosen: Mutex<(u64, Option<Tracing>)>,
     engine: Arc<dyn StrongEngine>,
     tracer: Tracer,
 }
@@ -48,7 +51,7 @@ impl Settings {
 
     /// What is in force, and whether an operator chose it.
     pub(super) fn now(&self) -> (Tracing, bool) {
-        let chosen = *self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, chosen) = *self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         chosen.map_or((self.file, false), |chosen| (chosen, true))
     }
 
@@ -68,9 +71,11 @@ impl Settings {
         let put = Op::Put { key: KEY.to_owned(), value, lease: None };
         let txn =
             Txn { compare: Vec::new(), then: vec![put], op_id: Some(OpId::random()) };
-        self.engine.txn(txn).await.map_err(|error| failed(&error))?;
+        let done = self.engine.txn(txn).await.map_err(|error| failed(&error))?;
         // Others see it by their watch; whoever asked here sees it at once.
-        self.take(Some(tracing));
+        if let TxnOutcome::Committed { revision, .. } = done {
+            self.take(revision, Some(tracing));
+        }
         Ok(())
     }
 
@@ -90,21 +95,32 @@ impl Settings {
             chosen = page.iter().rev().find_map(read).or(chosen);
         };
         let revision = read_pages(self.engine.as_ref(), PREFIX, take).await?;
-        self.take(chosen);
+        self.take(revision, chosen);
         let mut watch = self.engine.watch(PREFIX, revision + 1).await?;
         while let Some(batch) = watch.next().await {
             for event in batch?.events {
+                let at = event.mod_revision();
                 match event {
-                    Event::Put(record) => self.take(read(&record)),
-                    Event::Delete { .. } => self.take(None),
+                    // One that cannot be read leaves what is in force.
+                    Event::Put(record) => {
+                        if let Some(chosen) = read(&record) {
+                            self.take(at, Some(chosen));
+                        }
+                    }
+                    Event::Delete { .. } => self.take(at, None),
                 }
             }
         }
         Ok(())
     }
 
-    fn take(&self, chosen: Option<Tracing>) {
-        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = chosen;
+    fn take(&self, revision: u64, chosen: Option<Tracing>) {
+        let mut known = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if revision < known.0 {
+            return;
+        }
+        *known = (revision, chosen);
+        drop(known);
         self.tracer.turn(self.now().0.enabled);
     }
 }

@@ -59,11 +59,11 @@ pub(super) enum Stored {
 
 impl Store {
     pub(super) fn open(dir: &Path, bytes_max: u64) -> io::Result<Self> {
-        let mut read: Vec<(Place, Kept)> = Vec::new();
+        // Lines only: the spans of a week do not fit into memory.
+        let mut read: Vec<(Place, TraceItem)> = Vec::new();
         let (segments, cuts) = Segments::open(dir, |place, record| {
-            if let Ok(kept) = serde_json::from_slice(&record) {
-                read.push((place, kept));
-            }
+            let kept = serde_json::from_slice::<Kept>(&record).ok();
+            read.extend(kept.and_then(|kept| Some((place, item(&kept)?))));
         })?;
         for cut in cuts {
             let (hour, bytes) = (cut.segment, cut.bytes);
@@ -72,8 +72,8 @@ impl Store {
         let (entries, began) = (BTreeMap::new(), BTreeSet::new());
         let mut store = Self { segments, entries, began, bytes_max, refused: false };
         read.sort_by_key(|(place, _)| *place);
-        for (place, kept) in read {
-            store.index(place, &kept);
+        for (place, item) in read {
+            store.index(place, item);
         }
         Ok(store)
     }
@@ -107,7 +107,9 @@ impl Store {
             warn!(%reason, "the disk does not take traces");
         }
         self.refused = added.is_err();
-        self.index(added?, &kept);
+        if let Some(item) = item(&kept) {
+            self.index(added?, item);
+        }
         Ok(Stored::Yes)
     }
 
@@ -139,8 +141,7 @@ impl Store {
         });
     }
 
-    fn index(&mut self, place: Place, kept: &Kept) {
-        let Some(item) = item(kept) else { return };
+    fn index(&mut self, place: Place, item: TraceItem) {
         let trace = item.trace;
         match self.entries.get_mut(&trace) {
             Some(entry) => {

@@ -204,3 +204,11 @@ fn addresses_hold_nothing_that_ends_a_command() {
         assert!(wrong.parse::<Address>().is_err(), "{wrong:?}");
     }
 }
+
+/// Some servers say again what they do not know.
+#[test]
+fn why_a_login_is_refused_has_no_password() {
+    let echoed = "it answered 500 5.5.1 Command unrecognized: \"AUTH PLAIN AGFsaWNl\"";
+    assert_eq!(login_refused(echoed), "it answered 500 to the login");
+    assert_eq!(login_refused("its answer has no end"), "its answer has no end");
+}

@@ -35,9 +35,10 @@ impl Trail {
         Self { tracer, clock, steps: Mutex::default() }
     }
 
-    /// What is wanted of a VM comes from the current request, where there is one.
+    /// What is wanted of a VM comes from the current request, where there is one; what was followed
+    /// before is not any more.
     pub fn note(&self, vm: &VmId) {
-        let Some(of) = context() else { return };
+        let Some(of) = context() else { return self.end(vm) };
         let now = self.clock.monotonic();
         let mut steps = self.steps();
         if steps.len() >= VMS_MAX {
@@ -107,6 +108,14 @@ mod tests {
         trail.follow(&vm, Box::pin(work())).await.unwrap();
         let done = spans.try_recv().unwrap();
         assert_eq!((done.trace, done.parent), (asked.trace, Some(asked.id)));
+        trail.note(&vm);
+        assert!(trail.of(&vm).is_none(), "a wish of no request takes its place");
+        let again = async {
+            trail.note(&vm);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        tracer.enter(None, "place_vm", Box::pin(again)).await.unwrap();
+        spans.try_recv().unwrap();
         clock.advance(FOLLOWED);
         trail.follow(&vm, Box::pin(work())).await.unwrap();
         assert!(spans.try_recv().is_err());
