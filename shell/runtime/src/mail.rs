@@ -3,7 +3,8 @@
 //! The part of SMTP that this needs (RFC 5321, 3207, 4954): greet, go over to TLS, say who one is,
 //! hand over. A server that should speak TLS and does not is told nothing, neither a password nor a
 //! letter. What it says in the clear after it agreed to TLS is refused, because anybody on the way
-//! could have said it. Answers are bounded, and a whole letter is within the time of its caller.
+//! could have said it. Answers and times are bounded: a letter is handed over quickly or not at all,
+//! and who has it may take its time to say so, or it would be sent again.
 //!
 //! Rejected: lettre (docs/adr/0020).
 
@@ -18,18 +19,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::outside::SYSTEM_ROOTS;
-use crate::tls::{provider, read_roots};
+use crate::outside::trusting;
 
 /// Bytes of one answer: RFC 5321 has lines of 512 and servers say some lines.
 const ANSWER_LEN_MAX: usize = 8_192;
@@ -37,6 +38,23 @@ const ANSWER_LEN_MAX: usize = 8_192;
 const REASON_LEN_MAX: usize = 200;
 /// Longest address (RFC 5321 has 254).
 const ADDRESS_LEN_MAX: usize = 254;
+
+/// Times that one letter may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// To connect to one address of the server.
+    connect: Duration,
+    /// Until the server has heard all of the letter: what the receivers of webhooks have too.
+    hand_over: Duration,
+    /// Until it says that it has it (RFC 5321, 4.5.3.2.6).
+    taken: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(3),
+    hand_over: Duration::from_secs(10),
+    taken: Duration::from_mins(10),
+};
 
 /// An address of somebody: ASCII, one `@`, nothing that could end a command or a header.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -104,6 +122,7 @@ pub struct Server {
 pub struct Mailer {
     server: Server,
     tls: TlsConnector,
+    limits: Limits,
 }
 
 impl fmt::Debug for Mailer {
@@ -134,20 +153,11 @@ impl Mailer {
     ///
     /// When the file that is named cannot be used.
     pub fn new(server: Server, ca_file: Option<&Path>) -> Result<Self, String> {
-        let roots = match ca_file {
-            Some(file) => read_roots(file).map_err(|error| error.to_string())?,
-            None => read_roots(Path::new(SYSTEM_ROOTS))
-                .unwrap_or_else(|_| RootCertStore::empty()),
-        };
-        let tls = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { server, tls: TlsConnector::from(Arc::new(tls)) })
+        let tls = trusting(ca_file)?;
+        Ok(Self { server, tls: TlsConnector::from(Arc::new(tls)), limits: LIMITS })
     }
 
-    /// Hands one letter over. Bound its time: nothing here does.
+    /// Hands one letter over.
     ///
     /// # Errors
     ///
@@ -158,21 +168,43 @@ impl Mailer {
         (from, to): (&Address, &Address),
         login: Option<Login<'_>>,
     ) -> Result<(), String> {
+        let Limits { hand_over, taken, .. } = self.limits;
+        let said = timeout(hand_over, self.hand_over(letter, (from, to), login));
+        let mut talk =
+            said.await.map_err(|_| format!("no answer within {hand_over:?}"))??;
+        let said = timeout(taken, talk.answer(2)).await;
+        said.map_err(|_| format!("it has the letter and says nothing for {taken:?}"))??;
+        // It has the letter: what it says to the farewell changes nothing.
+        drop(timeout(hand_over, talk.say("QUIT")).await);
+        Ok(())
+    }
+
+    /// Says all of a letter, whose answer is still to come.
+    async fn hand_over(
+        &self,
+        letter: &Letter,
+        (from, to): (&Address, &Address),
+        login: Option<Login<'_>>,
+    ) -> Result<Talk<Box<dyn Wire>>, String> {
         let place = (self.server.host.as_str(), self.server.port);
-        let stream = TcpStream::connect(place).await.map_err(|e| e.to_string())?;
+        let all = lookup_host(place).await.map_err(|error| error.to_string())?;
+        let stream = connect(all, self.limits.connect).await?;
         let own = stream.local_addr().map_err(|error| error.to_string())?;
+        let mut talk = self.greeted(stream, own).await?;
         let handed = Handed { letter: letter.encode(from, to), from, to, login, own };
-        match self.server.security {
-            Security::None => {
-                let mut talk = Talk::new(stream);
-                talk.answer(2).await?;
-                handed.over(&mut talk).await
-            }
-            Security::Tls => {
-                let mut talk = Talk::new(self.secured(stream).await?);
-                talk.answer(2).await?;
-                handed.over(&mut talk).await
-            }
+        handed.over(&mut talk).await?;
+        Ok(talk)
+    }
+
+    /// What is spoken on as the server is to be spoken to, after its greeting.
+    async fn greeted(
+        &self,
+        stream: TcpStream,
+        own: SocketAddr,
+    ) -> Result<Talk<Box<dyn Wire>>, String> {
+        let wire: Box<dyn Wire> = match self.server.security {
+            Security::None => Box::new(stream),
+            Security::Tls => Box::new(self.secured(stream).await?),
             Security::StartTls => {
                 let mut talk = Talk::new(stream);
                 talk.answer(2).await?;
@@ -181,10 +213,13 @@ impl Mailer {
                     return Err("it does not offer STARTTLS".to_owned());
                 }
                 talk.ask("STARTTLS", 2).await?;
-                let mut talk = Talk::new(self.secured(talk.into_inner()?).await?);
-                handed.over(&mut talk).await
+                let stream = self.secured(talk.into_inner()?).await?;
+                return Ok(Talk::new(Box::new(stream)));
             }
-        }
+        };
+        let mut talk = Talk::new(wire);
+        talk.answer(2).await?;
+        Ok(talk)
     }
 
     async fn secured(
@@ -197,6 +232,27 @@ impl Mailer {
     }
 }
 
+/// A connection, in the clear or not.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// Connects to the first address that answers in time.
+async fn connect(
+    all: impl Iterator<Item = SocketAddr> + Send,
+    each: Duration,
+) -> Result<TcpStream, String> {
+    let mut reason = "its name has no address".to_owned();
+    for address in all {
+        match timeout(each, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => reason = error.to_string(),
+            Err(_) => reason = format!("no answer within {each:?}"),
+        }
+    }
+    Err(reason)
+}
+
 /// A letter on its way.
 struct Handed<'a> {
     letter: String,
@@ -207,7 +263,7 @@ struct Handed<'a> {
 }
 
 impl Handed<'_> {
-    /// From the greeting on.
+    /// From the greeting to the end of the letter.
     async fn over<S: AsyncRead + AsyncWrite + Unpin>(
         self,
         talk: &mut Talk<S>,
@@ -222,10 +278,7 @@ impl Handed<'_> {
         talk.ask(&format!("RCPT TO:<{}>", self.to.as_str()), 2).await?;
         talk.ask("DATA", 3).await?;
         // The letter's last line has its end.
-        talk.ask(&format!("{}.", self.letter), 2).await?;
-        // It has the letter: what it says to the farewell changes nothing.
-        drop(talk.say("QUIT").await);
-        Ok(())
+        talk.say(&format!("{}.", self.letter)).await
     }
 }
 

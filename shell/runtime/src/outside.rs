@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::tls::{provider, read_roots};
 
 /// Certificates that the system trusts, where Debian and its kin have them.
-pub(crate) const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Time to connect.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next request.
@@ -80,16 +80,7 @@ impl Outside {
     /// When the file that is named cannot be used. Without the system's nothing is trusted, and
     /// only `http` works.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, String> {
-        let roots = match ca_file {
-            Some(file) => read_roots(file).map_err(|error| error.to_string())?,
-            None => read_roots(Path::new(SYSTEM_ROOTS))
-                .unwrap_or_else(|_| RootCertStore::empty()),
-        };
-        let tls = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = trusting(ca_file)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
@@ -148,6 +139,25 @@ impl Outside {
         let answer = self.client.request(request.map(Full::new)).await;
         answer.map_err(|error| reason(&error))
     }
+}
+
+/// Trusts the certificates of a PEM file, or of the system, and shows none. Without the system's
+/// nothing is trusted.
+///
+/// # Errors
+///
+/// When the file that is named cannot be used.
+pub(crate) fn trusting(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    let roots = match ca_file {
+        Some(file) => read_roots(file).map_err(|error| error.to_string())?,
+        None => {
+            read_roots(Path::new(SYSTEM_ROOTS)).unwrap_or_else(|_| RootCertStore::empty())
+        }
+    };
+    let tls = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| error.to_string())?;
+    Ok(tls.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The innermost reason; the outer ones may name the address.

@@ -5,13 +5,11 @@
 //! one thread.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use dwcp_monitor::incident::{Cause, Message, Severity, Sink};
 use dwcp_runtime::mail::{Address, Letter, Login, Mailer};
 use dwcp_runtime::webhook::rfc3339;
-use tokio::time::timeout;
 
 use super::notifier::secret;
 use crate::config::MailSpec;
@@ -49,11 +47,7 @@ pub(super) fn mailboxes(spec: &MailSpec) -> anyhow::Result<Vec<Mailbox>> {
 
 impl Mailbox {
     /// Hands a letter over.
-    pub(super) async fn send(
-        &self,
-        message: &Message,
-        time_max: Duration,
-    ) -> Result<(), String> {
+    pub(super) async fn send(&self, message: &Message) -> Result<(), String> {
         let password = match &self.spec.login {
             // Read each time, so that it can be changed while daemons run.
             Some((username, file)) => Some((username, secret(file).await?)),
@@ -62,9 +56,7 @@ impl Mailbox {
         let login =
             password.as_ref().map(|(username, password)| Login { username, password });
         let letter = letter(message);
-        let sent = self.mailer.send(&letter, (&self.spec.from, &self.to), login);
-        let sent = timeout(time_max, sent).await;
-        sent.map_err(|_| format!("no answer within {time_max:?}"))?
+        self.mailer.send(&letter, (&self.spec.from, &self.to), login).await
     }
 }
 

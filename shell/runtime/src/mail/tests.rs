@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::tls::provider;
 use dwcp_types::Timestamp;
 
 const GREETING: &str = "220 here";
@@ -178,6 +179,53 @@ async fn a_letter_goes_over_tls_in_both_ways_and_to_nobody_who_is_not_trusted() 
             assert_eq!(heard.map(|heard| heard.len()), trusted.then_some(6));
         }
     }
+}
+
+/// A server that says each of these lines when it may, and then nothing.
+async fn sent_within(limits: Limits, answers: &'static [&'static str]) -> String {
+    let (listener, port) = listener().await;
+    let served = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (heard, stream) = scripted(stream, Some(GREETING), answers).await;
+        std::future::pending::<()>().await;
+        drop((heard, stream));
+    });
+    let mailer = Mailer { limits, ..mailer(port, Security::None, None) };
+    let login = Some(Login { username: "me", password: b"secret" });
+    let sent = send(&mailer, login).await;
+    served.abort();
+    sent.unwrap_err()
+}
+
+#[tokio::test]
+async fn who_has_the_letter_may_take_longer_than_who_has_it_not() {
+    let [no, hour] = [Duration::ZERO, Duration::from_hours(1)];
+    let (without_last, _) = ENOUGH.split_at(5);
+    let limits = Limits { connect: hour, hand_over: hour, taken: no };
+    assert_eq!(
+        sent_within(limits, without_last).await,
+        "it has the letter and says nothing for 0ns"
+    );
+    let limits = Limits { connect: hour, hand_over: no, taken: hour };
+    assert_eq!(sent_within(limits, &[]).await, "no answer within 0ns");
+}
+
+#[tokio::test]
+async fn an_address_that_drops_everything_is_given_up_for_the_next() {
+    let full = tokio::net::TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(1).unwrap();
+    let (good, port) = listener().await;
+    let [full, good] = [full.local_addr().unwrap(), good.local_addr().unwrap()];
+    let second = Duration::from_secs(1);
+    let mut waiting = Vec::new();
+    // Nobody accepts: what the queue does not hold is dropped.
+    while let Ok(stream) = connect([full].into_iter(), second).await {
+        waiting.push(stream);
+    }
+    let reached = connect([full, good].into_iter(), second).await.unwrap();
+    assert_eq!(reached.peer_addr().unwrap().port(), port);
+    assert!(connect([].into_iter(), second).await.is_err());
 }
 
 #[test]
