@@ -8,14 +8,14 @@ mod stream;
 
 pub use stream::{Feed, Watcher, feed};
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use dwcp_monitor::trace::Context;
 use dwcp_runtime::tls::{Identity, Peer};
@@ -78,9 +78,6 @@ pub struct Routes {
     described: Vec<Described>,
     body_len_max: usize,
     in_flight: Arc<Semaphore>,
-    tracer: Arc<OnceLock<Tracer>>,
-    /// Those of routes that were merged.
-    tracers: Vec<Arc<OnceLock<Tracer>>>,
 }
 
 impl Default for Routes {
@@ -98,8 +95,6 @@ impl Routes {
             described: Vec::new(),
             body_len_max: BODY_LEN_MAX,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
-            tracer: Arc::default(),
-            tracers: Vec::new(),
         }
     }
 
@@ -110,13 +105,10 @@ impl Routes {
         self
     }
 
-    /// Makes spans of what is asked, also by operations that are bound already and those that
-    /// are merged. Only the first tracer counts.
+    /// Makes spans of what is asked of the operations that are bound or merged before this.
     #[must_use]
-    pub fn traced(self, tracer: &Tracer) -> Self {
-        for cell in self.tracers.iter().chain([&self.tracer]) {
-            cell.get_or_init(|| tracer.clone());
-        }
+    pub fn traced(mut self, tracer: &Tracer) -> Self {
+        self.router = self.router.layer(Extension(tracer.clone()));
         self
     }
 
@@ -131,12 +123,11 @@ impl Routes {
         let known: Arc<[String]> = parameter_names::<O::Params>().into();
         let body_len_max = self.body_len_max;
         let in_flight = Arc::clone(&self.in_flight);
-        let tracer = Arc::clone(&self.tracer);
         let route = move |path: RawPathParams, request: Request| {
             let (known, handler) = (Arc::clone(&known), handler.clone());
             let in_flight = Arc::clone(&in_flight);
-            let tracer = tracer.get().cloned();
             async move {
+                let tracer = request.extensions().get::<Tracer>().cloned();
                 let from = parent(&request);
                 let waits = waits(request.uri());
                 let asked = Asked::<O>::read(&path, request, &known, body_len_max).await;
@@ -176,8 +167,6 @@ impl Routes {
     pub fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.described.extend(other.described);
-        self.tracers.extend(other.tracers);
-        self.tracers.push(other.tracer);
         self
     }
 
