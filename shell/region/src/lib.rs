@@ -15,6 +15,7 @@ mod controller;
 pub mod engine;
 pub mod evacuate;
 pub mod events;
+mod fan;
 pub mod fleet;
 pub mod host_link;
 mod incidents;

@@ -34,12 +34,12 @@ use dwcp_api::{ApiError, Caller, Client, ErrorCode, NoParams, Routes};
 use dwcp_controller::placement::Explanation;
 use dwcp_runtime::tls::Identity;
 use dwcp_types::{Power, RegionId, VmId};
-use futures_util::future::join_all;
 
 use crate::bind::{bind, bind_by};
 use crate::capacity::CapacityPlanner;
 use crate::engine;
 use crate::evacuate::Evacuator;
+use crate::fan::ask_each;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, no_such_vm};
 use crate::local_guests::LocalGuests;
@@ -295,17 +295,10 @@ impl PublicApi {
             list.items = self.local.events(&params);
         }
         let peers = self.peers.iter().filter(|(region, _)| asked(region));
-        let replies = join_all(peers.map(|(region, peer)| async {
-            let call = peer.call::<GetPeerEvents>(&params, &());
-            (region.clone(), tokio::time::timeout(PEER_TIME_MAX, call).await)
-        }))
-        .await;
-        for (region, reply) in replies {
-            match reply {
-                Ok(Ok(reply)) => list.items.extend(reply.items),
-                _ => list.missing.push(region),
-            }
-        }
+        let (parts, missing) =
+            ask_each::<GetPeerEvents>(peers, &params, PEER_TIME_MAX).await;
+        list.items.extend(parts.into_iter().flat_map(|part| part.items));
+        list.missing = missing;
         list.items.sort();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         list.items.drain(..list.items.len().saturating_sub(limit));

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   own requests ─┐
-//!   own hosts ────┴▶ ship ─▶ home by hash of the trace ─▶ Tail (core/monitor) ─▶ Store
+//!   own hosts ────┴▶ ship ─▶ home by hash of the trace ─▶ Tail (core/monitor) ─▶ Shelf
 //!                                                                                  ▲
-//!   list, show: every region's store is asked, and what comes is put together ─────┘
+//!   list, show: every region's shelf is asked, and what comes is put together ─────┘
 //! ```
 //!
 //! No region is special: a home that does not answer is replaced by whoever wanted to send to it,
@@ -15,8 +15,10 @@
 mod door;
 mod export;
 mod home;
+mod index;
 mod saga;
 mod settings;
+mod shelf;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +40,8 @@ use tokio::sync::mpsc;
 use self::export::Export;
 pub(crate) use self::saga::{Saga, Whole};
 use self::settings::Settings;
-use self::store::{BYTES_MAX, Store, Stored};
+use self::shelf::{Lost, Order, Shelf, ToKeep};
+use self::store::BYTES_MAX;
 use crate::config::OtlpSpec;
 use crate::metrics::Metrics;
 use crate::world::World;
@@ -54,9 +57,6 @@ const JUDGE_EVERY: Duration = Duration::from_millis(500);
 /// In every so many of these rounds what is too old is thrown away: each minute.
 const SWEEP_ROUNDS: u64 = 120;
 
-/// Spans to be written: of which trace, why it is kept.
-type ToKeep = (TraceId, Option<Why>, Vec<Span>);
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Traces {
@@ -65,10 +65,10 @@ pub(crate) struct Traces {
     tail: Mutex<Tail>,
     /// What came after its trace was decided, until it is written.
     late: Mutex<BTreeMap<TraceId, Vec<Span>>>,
-    store: Arc<Mutex<Store>>,
+    shelf: Shelf,
     settings: Settings,
     export: Option<Export>,
-    counts: Mutex<Counts>,
+    counts: Arc<Mutex<Counts>>,
     peers: BTreeMap<RegionId, Client>,
     world: Arc<World>,
     metrics: Arc<Metrics>,
@@ -87,15 +87,16 @@ struct Counts {
 pub(crate) struct Beginnings {
     pub(crate) tracer: Tracer,
     ended: mpsc::Receiver<Span>,
-    store: Store,
+    shelf: Shelf,
+    counts: Arc<Mutex<Counts>>,
 }
 
 impl Beginnings {
-    /// A daemon's tracer, and its store.
+    /// A daemon's tracer, and its shelf, which begins to read what it has.
     ///
     /// # Errors
     ///
-    /// When the folder of traces cannot be used.
+    /// When there is no thread for it.
     pub(crate) fn new(
         region: &RegionId,
         data: &Path,
@@ -103,8 +104,11 @@ impl Beginnings {
     ) -> std::io::Result<Self> {
         let lane = Lane { region: region.clone(), process: PROCESS.to_owned() };
         let (tracer, ended) = Tracer::new(lane, clock.clone());
-        let store = Store::open(&data.join(FOLDER), BYTES_MAX)?;
-        Ok(Self { tracer, ended, store })
+        let counts: Arc<Mutex<Counts>> = Arc::default();
+        let shared = Arc::clone(&counts);
+        let lost: Lost = Arc::new(move |why, spans| dropped(&shared, why, spans));
+        let shelf = Shelf::start(&data.join(FOLDER), lost)?;
+        Ok(Self { tracer, ended, shelf, counts })
     }
 }
 
@@ -126,7 +130,7 @@ impl Traces {
         beginnings: Beginnings,
         around: Around,
     ) -> (Arc<Self>, mpsc::Receiver<Span>) {
-        let Beginnings { tracer, ended, store } = beginnings;
+        let Beginnings { tracer, ended, shelf, counts } = beginnings;
         let Around { region, file, otlp, engine, peers, world, metrics, clock } = around;
         let traces = Self {
             region,
@@ -134,9 +138,9 @@ impl Traces {
             tracer,
             tail: Mutex::default(),
             late: Mutex::default(),
-            store: Arc::new(Mutex::new(store)),
+            shelf,
             export: otlp.map(Export::new),
-            counts: Mutex::default(),
+            counts,
             peers,
             world,
             metrics,
@@ -207,10 +211,12 @@ impl Traces {
     /// Decides and writes what waits, because the daemon stops.
     pub(crate) fn finish(&self) {
         let to_keep = self.decided(Duration::MAX);
-        let lost = write(&mut self.store(), self.clock.now(), to_keep);
-        for (why, spans) in lost {
-            self.dropped(why, spans);
-        }
+        self.shelf.finish(self.order(to_keep));
+    }
+
+    fn order(&self, to_keep: Vec<ToKeep>) -> Order {
+        let (now, retention) = (self.clock.now(), self.settings.retention());
+        Order { to_keep, now, retention }
     }
 
     async fn judge(&self) {
@@ -218,20 +224,13 @@ impl Traces {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for round in 0_u64.. {
             tick.tick().await;
-            let to_keep = self.decided(self.clock.monotonic());
-            if to_keep.is_empty() && round % SWEEP_ROUNDS != 0 {
+            // What ends meanwhile waits in the tail, which is bounded and counts what it drops.
+            if self.shelf.is_reading() {
                 continue;
             }
-            let (store, now) = (self.store.clone(), self.clock.now());
-            let retention = self.settings.retention();
-            let written = tokio::task::spawn_blocking(move || {
-                let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                let lost = write(&mut store, now, to_keep);
-                store.sweep(now, retention);
-                lost
-            });
-            for (why, spans) in written.await.into_iter().flatten() {
-                self.dropped(why, spans);
+            let to_keep = self.decided(self.clock.monotonic());
+            if !to_keep.is_empty() || round % SWEEP_ROUNDS == 0 {
+                self.shelf.order(self.order(to_keep));
             }
         }
     }
@@ -302,16 +301,11 @@ impl Traces {
     }
 
     fn dropped(&self, why: &'static str, spans: usize) {
-        let spans = u64::try_from(spans).unwrap_or(u64::MAX);
-        *self.counts().dropped.entry(why).or_default() += spans;
+        dropped(&self.counts, why, spans);
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How tracing stands in this region.
@@ -328,13 +322,13 @@ impl Traces {
         if queue > 0 {
             dropped.insert("queue".to_owned(), queue);
         }
-        let store = self.store();
+        let (traces, disk_bytes) = self.shelf.size();
         TracingReply {
             answered_by: self.region.clone(),
             tracing,
             by_operator,
-            traces: u64::try_from(store.len()).unwrap_or(u64::MAX),
-            disk_bytes: store.bytes(),
+            traces: u64::try_from(traces).unwrap_or(u64::MAX),
+            disk_bytes,
             disk_bytes_max: BYTES_MAX,
             decided,
             dropped,
@@ -342,28 +336,8 @@ impl Traces {
     }
 }
 
-/// Writes what is kept; says how many spans were lost, and why.
-fn write(
-    store: &mut Store,
-    now: dwcp_types::Timestamp,
-    to_keep: Vec<ToKeep>,
-) -> Vec<(&'static str, usize)> {
-    let mut lost = Vec::new();
-    for (trace, why, spans) in to_keep {
-        let count = spans.len();
-        // What is late follows its trace; of one that is not there, only what failed is kept.
-        let failed = spans.iter().any(|span| span.failed.is_some());
-        let late = || store.why(trace).or_else(|| failed.then_some(Why::Failed));
-        let Some(why) = why.or_else(late) else {
-            lost.push(("no_room", count));
-            continue;
-        };
-        match store.keep(now, why, spans) {
-            Ok(Stored::Yes) => {}
-            Ok(Stored::NoRoom) => lost.push(("no_room", count)),
-            // The store has said why.
-            Err(_) => lost.push(("disk", count)),
-        }
-    }
-    lost
+fn dropped(counts: &Mutex<Counts>, why: &'static str, spans: usize) {
+    let spans = u64::try_from(spans).unwrap_or(u64::MAX);
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.dropped.entry(why).or_default() += spans;
 }

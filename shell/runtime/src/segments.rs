@@ -132,22 +132,10 @@ impl Segments {
         Ok(file)
     }
 
-    /// Reads a record.
-    ///
-    /// # Errors
-    ///
-    /// When its file is gone or damaged since.
-    pub fn read(&self, place: Place) -> io::Result<Vec<u8>> {
-        let file = File::open(self.path(place.segment))?;
-        let mut head = [0; 8];
-        file.read_exact_at(&mut head, place.at)?;
-        let mut packed = vec![0; usize::try_from(place.len).map_err(io::Error::other)?];
-        file.read_exact_at(&mut packed, place.at + HEAD_LEN)?;
-        unpack(head, &packed).ok_or_else(|| {
-            let what =
-                format!("the record at {} of {} is damaged", place.at, place.segment);
-            io::Error::new(io::ErrorKind::InvalidData, what)
-        })
+    /// Reads what was added, beside whoever adds.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.dir)
     }
 
     /// Throws a file away.
@@ -169,8 +157,44 @@ impl Segments {
     }
 
     fn path(&self, segment: u64) -> PathBuf {
-        self.dir.join(format!("{segment}.{SUFFIX}"))
+        path(&self.dir, segment)
     }
+}
+
+/// Reads records by their place; any number may, while one owner writes.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    dir: PathBuf,
+}
+
+impl Reader {
+    /// Of the files of a folder.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    ///
+    /// When its file is gone or damaged since.
+    pub fn read(&self, place: Place) -> io::Result<Vec<u8>> {
+        let file = File::open(path(&self.dir, place.segment))?;
+        let mut head = [0; 8];
+        file.read_exact_at(&mut head, place.at)?;
+        let mut packed = vec![0; usize::try_from(place.len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut packed, place.at + HEAD_LEN)?;
+        unpack(head, &packed).ok_or_else(|| {
+            let what =
+                format!("the record at {} of {} is damaged", place.at, place.segment);
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })
+    }
+}
+
+fn path(dir: &Path, segment: u64) -> PathBuf {
+    dir.join(format!("{segment}.{SUFFIX}"))
 }
 
 fn number(path: &Path) -> Option<u64> {
@@ -233,7 +257,7 @@ mod tests {
         let two = segments.add(8, b"two").unwrap();
         let three = segments.add(7, b"three").unwrap();
         for (place, record) in [(one, &b"one"[..]), (two, b"two"), (three, b"three")] {
-            assert_eq!(segments.read(place).unwrap(), record);
+            assert_eq!(segments.reader().read(place).unwrap(), record);
         }
         let bytes = segments.bytes();
         drop(segments);
@@ -244,8 +268,8 @@ mod tests {
         assert_eq!((segments.bytes(), segments.first()), (bytes, Some(7)));
         segments.remove(7).unwrap();
         segments.remove(7).unwrap();
-        assert!(segments.read(one).is_err());
-        assert_eq!(segments.read(two).unwrap(), b"two");
+        assert!(segments.reader().read(one).is_err());
+        assert_eq!(segments.reader().read(two).unwrap(), b"two");
         assert_eq!(segments.first(), Some(8));
     }
 

@@ -30,6 +30,7 @@ use super::policies::{self, Rules};
 use super::task::{Handle, Stopping};
 use super::{report, translate};
 use crate::bind::bind;
+use crate::fan::ask_each;
 use crate::metrics::Metrics;
 use crate::{peer_api, public_api};
 
@@ -326,21 +327,13 @@ impl StateApi {
     }
 
     async fn replicas(&self, _: NoParams, (): ()) -> Result<ReplicaReports, ApiError> {
-        let mut all = ReplicaReports::default();
-        all.items.push(self.report().await?);
-        let replies = join_all(self.peers.iter().map(|(region, peer)| async {
-            let call = peer.call::<GetReplica>(&NoParams {}, &());
-            (region.clone(), tokio::time::timeout(PEER_TIME_MAX, call).await)
-        }))
-        .await;
-        for (region, reply) in replies {
-            match reply {
-                Ok(Ok(report)) => all.items.push(report),
-                _ => all.missing.push(region),
-            }
-        }
-        all.items.sort_by(|a, b| a.region.cmp(&b.region));
-        Ok(all)
+        let own = self.report().await?;
+        let peers = self.peers.iter();
+        let asked = ask_each::<GetReplica>(peers, &NoParams {}, PEER_TIME_MAX);
+        let (mut items, missing) = asked.await;
+        items.push(own);
+        items.sort_by(|a, b| a.region.cmp(&b.region));
+        Ok(ReplicaReports { items, missing })
     }
 
     async fn evict(&self, params: RegionParams, (): ()) -> Result<Eviction, ApiError> {

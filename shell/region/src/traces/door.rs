@@ -11,15 +11,15 @@ use dwcp_api::trace::{
     GetTrace, GetTracing, ListTraces, PutTracing, TRACES_MAX, TraceFilter, TraceList,
     TraceParams, TraceReply, Tracing, TracingReply,
 };
-use dwcp_api::{ApiError, CallError, Caller, ErrorCode, NoParams, Operation, Routes};
+use dwcp_api::{ApiError, Caller, ErrorCode, NoParams, Operation, Routes};
 use dwcp_monitor::trace::{Span, Trace};
 use dwcp_runtime::tls::Identity;
 use dwcp_types::RegionId;
-use futures_util::future::join_all;
 
 use super::Traces;
-use super::store::together;
+use super::index::together;
 use crate::bind::bind;
+use crate::fan::ask_each;
 use crate::peer_api;
 use crate::public_api::admit;
 
@@ -78,16 +78,24 @@ const fn anybody(_: &Caller) -> Result<(), ApiError> {
 impl Traces {
     async fn list(&self, filter: TraceFilter, (): ()) -> Result<TraceList, ApiError> {
         let limit = limit_of(&filter)?;
-        let (parts, missing) = self.ask_all::<ListKept>(&filter).await;
-        let mut items = self.store().list(&filter, limit);
+        let (parts, mut missing) = self.ask_all::<ListKept>(&filter).await;
+        let own = self.shelf.list(&filter, limit);
+        if own.is_none() {
+            missing.push(self.region.clone());
+        }
+        let mut items = own.unwrap_or_default();
         items.extend(parts.into_iter().flat_map(|part| part.items));
         let (items, more) = together(items, limit);
         Ok(TraceList { answered_by: self.region.clone(), items, missing, more })
     }
 
     async fn show(&self, asked: TraceParams, (): ()) -> Result<TraceReply, ApiError> {
-        let (parts, missing) = self.ask_all::<GetKept>(&asked).await;
-        let mut all = self.kept(&asked);
+        let (parts, mut missing) = self.ask_all::<GetKept>(&asked).await;
+        let own = self.kept(&asked).await;
+        if own.is_none() {
+            missing.push(self.region.clone());
+        }
+        let mut all = own.unwrap_or_default();
         for part in parts {
             all.why = all.why.into_iter().chain(part.why).min();
             all.spans.extend(part.spans);
@@ -103,19 +111,7 @@ impl Traces {
     where
         O: Operation<Body = ()>,
     {
-        let asked = self.peers.iter().map(|(region, peer)| async move {
-            let peer = peer.clone().with_call_time_max(PART_TIME_MAX);
-            let reply: Result<O::Reply, CallError> = peer.call::<O>(params, &()).await;
-            reply.map_err(|_| region.clone())
-        });
-        let (mut parts, mut missing) = (Vec::new(), Vec::new());
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(part) => parts.push(part),
-                Err(region) => missing.push(region),
-            }
-        }
-        (parts, missing)
+        ask_each::<O>(self.peers.iter(), params, PART_TIME_MAX).await
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]
@@ -152,23 +148,29 @@ impl Traces {
         (): (),
     ) -> Result<TraceList, ApiError> {
         let limit = limit_of(&filter)?;
-        let items = self.store().list(&filter, limit);
+        let items = self.shelf.list(&filter, limit).ok_or_else(still_reading)?;
         let more = items.len() > limit;
         let answered_by = self.region.clone();
         Ok(TraceList { answered_by, items, missing: Vec::new(), more })
     }
 
-    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
     async fn get_kept(&self, asked: TraceParams, (): ()) -> Result<KeptTrace, ApiError> {
-        Ok(self.kept(&asked))
+        self.kept(&asked).await.ok_or_else(still_reading)
     }
 
-    /// What this region has of a trace, decided or not.
-    fn kept(&self, asked: &TraceParams) -> KeptTrace {
-        let mut kept = self.store().read(asked.trace);
+    /// What this region has of a trace, decided or not; nothing while its shelf is read.
+    async fn kept(&self, asked: &TraceParams) -> Option<KeptTrace> {
+        let mut kept = self.shelf.read(asked.trace).await?;
         kept.spans.extend(self.waiting(asked.trace));
-        kept
+        Some(kept)
     }
+}
+
+fn still_reading() -> ApiError {
+    let message =
+        "this region's traces cannot be had yet, or its folder of them is unusable";
+    ApiError::new(ErrorCode::Unavailable, message)
+        .with_remedy("ask again in a moment; its log says when they are read")
 }
 
 fn limit_of(filter: &TraceFilter) -> Result<usize, ApiError> {
