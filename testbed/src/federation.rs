@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_api::Client;
+use dwcp_api::failover::GetFailover;
 use dwcp_api::public::VmDetail;
-use dwcp_controller::liveness::RegionState;
+use dwcp_api::{Client, NoParams};
+use dwcp_controller::liveness::{LeaseSight, RegionState};
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::strong::etcd::command::{CLIENT_NAME, PEER_NAME};
 use dwcp_runtime::tls::{
@@ -273,6 +274,20 @@ impl Federation {
         }
     }
 
+    /// Waits until every region's daemon has seen all others hold their leases, where leases are
+    /// kept: a region that never did is none that falls silent.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come true.
+    pub async fn have_run(&self) {
+        for region in &self.plan.regions {
+            let door = self.at(&region.id);
+            until(&format!("{} sees all regions' leases", region.id), || all_hold(&door))
+                .await;
+        }
+    }
+
     /// Whether a region's daemon sees every region healthy, and the engine.
     ///
     /// # Errors
@@ -483,4 +498,15 @@ fn region_id(region: &str) -> RegionId {
 
 fn write_json(path: &Path, value: &Value) {
     fs::write(path, format!("{value:#}\n")).expect("the test's folder can be written");
+}
+
+/// Whether every region was seen to hold its lease.
+async fn all_hold(door: &Door) -> Result<(), String> {
+    let status = door.call::<GetFailover>(&NoParams {}, &()).await;
+    let status = status.map_err(|error| error.to_string())?;
+    let mut verdicts = status.regions.iter().map(|it| &it.verdict);
+    let lacks = verdicts
+        .find(|it| matches!(it.lease, LeaseSight::Never | LeaseSight::Unread))
+        .filter(|_| status.enabled);
+    lacks.map_or(Ok(()), |it| Err(format!("{it:?}")))
 }

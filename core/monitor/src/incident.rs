@@ -13,12 +13,14 @@
 //! within [`REOPENED_WITHIN`] is the same incident once more, so that flapping makes one incident
 //! with a count and no flood. While a region is silent its other incidents are children of that
 //! one, and nobody is told of them. Nor of what an operator silenced, for as long as that is so.
+//! What a receiver is told is the difference between what it was told last and what is so.
 //!
 //! Rejected: an incident for each alert with a grouping at the receiver. Then every receiver has
 //! to know which alerts are one trouble, and each has another answer.
 
 mod book;
 mod detect;
+mod name;
 mod notice;
 mod silence;
 #[cfg(test)]
@@ -26,17 +28,16 @@ mod tests;
 
 pub use book::{Book, Draft, KEPT_MAX, OPENED_PER_STEP, REOPENED_WITHIN, Refused, Step};
 pub use detect::{Detector, Finding, Reading, Signal};
+pub use name::{IncidentId, IncidentIdError, SilenceId, SilenceIdError};
 pub use notice::{
-    ATTEMPTS_MAX, Change, Delivery, Headline, Message, NOTICES_MAX, Notice, Outcome, Sink,
+    ATTEMPTS_MAX, Change, Delivery, Headline, Message, NOTICES_MAX, Notice, Outcome,
+    Sink, Told,
 };
 pub use silence::{
-    CauseKind, SILENCE_MAX, SILENCES_MAX, Silence, SilenceDraft, SilenceId,
-    SilenceIdError, SilenceKind,
+    CauseKind, SILENCE_MAX, SILENCES_MAX, Silence, SilenceDraft, SilenceKind,
 };
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::str::FromStr;
+use std::collections::{BTreeMap, VecDeque};
 
 use dwcp_types::{RegionId, Timestamp};
 use schemars::JsonSchema;
@@ -47,68 +48,6 @@ use serde::{Deserialize, Serialize};
 pub const TIMELINE_MAX: usize = 50;
 /// Longest text of an entry, title or evidence, in characters: some lines of a terminal.
 pub const TEXT_LEN_MAX: usize = 300;
-
-/// Names an incident, `INC-001` as in the source (M14). Numbers are given once in a federation,
-/// by whoever writes its record.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct IncidentId(u32);
-
-/// What is no incident's name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the name of an incident; write one such as INC-001")]
-pub struct IncidentIdError(String);
-
-impl IncidentId {
-    /// From its number.
-    #[must_use]
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// Its number.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        self.0
-    }
-}
-
-impl fmt::Display for IncidentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("INC-{:03}", self.0))
-    }
-}
-
-impl FromStr for IncidentId {
-    type Err = IncidentIdError;
-
-    fn from_str(text: &str) -> Result<Self, IncidentIdError> {
-        let refused = || IncidentIdError(text.chars().take(40).collect());
-        let digits = text.strip_prefix("INC-").unwrap_or(text);
-        // `u32` takes a sign, a name does not.
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(refused());
-        }
-        digits.parse().map(Self).map_err(|_| refused())
-    }
-}
-
-impl TryFrom<String> for IncidentId {
-    type Error = IncidentIdError;
-
-    fn try_from(text: String) -> Result<Self, IncidentIdError> {
-        text.parse()
-    }
-}
-
-impl From<IncidentId> for String {
-    fn from(id: IncidentId) -> Self {
-        id.to_string()
-    }
-}
 
 /// How bad it is (M15), the least first.
 #[derive(
@@ -346,8 +285,9 @@ pub struct Incident {
     pub given_up: u32,
     /// What receivers are still to be told, the oldest first.
     pub notices: VecDeque<Notice>,
-    /// Whether receivers were told that it stands.
-    pub announced: bool,
+    /// What each receiver was told last, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub told: BTreeMap<String, Told>,
     /// The silence for whose time nobody is told of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silenced: Option<SilenceId>,
@@ -362,6 +302,15 @@ impl Incident {
 
     fn is_of(&self, region: &RegionId, cause: &Cause) -> bool {
         self.region.as_ref() == Some(region) && self.cause == *cause
+    }
+
+    /// It is worse than it was. Who looks after what was mild has not said so of this.
+    fn raise(&mut self, severity: Severity, at: Timestamp) {
+        let what = format!("worse: {}, was {}", severity.word(), self.severity.word());
+        self.severity = severity;
+        self.status = Status::Open;
+        self.acknowledged = None;
+        self.note(at, what);
     }
 
     fn note(&mut self, at: Timestamp, what: impl AsRef<str>) {

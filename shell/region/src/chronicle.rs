@@ -15,7 +15,7 @@ mod archive;
 mod door;
 
 pub use archive::Archive;
-pub(crate) use door::{Measured, OVER, routes};
+pub(crate) use door::{Measured, OVER, from_disk, routes};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -271,11 +271,23 @@ impl Chronicle {
         }
         let minute = now.as_millis() / millis(Duration::from_mins(1));
         let key = (region.clone(), back);
+        let held = |found: &mut Long| found.get(&key).cloned();
+        if let Some(window) = self.long(minute, held) {
+            return window;
+        }
+        // Not under the lock: others are not to wait for a disk.
+        let window = self.window(region, &query);
+        self.long(minute, |found| found.insert(key, window.clone()));
+        window
+    }
+
+    /// What was read of long times in this minute.
+    fn long<T>(&self, minute: u64, act: impl FnOnce(&mut Long) -> T) -> T {
         let mut long = self.long.lock().unwrap_or_else(PoisonError::into_inner);
         if long.0 != minute || long.1.len() >= LONG_MAX {
             *long = (minute, BTreeMap::new());
         }
-        long.1.entry(key).or_insert_with(|| self.window(region, &query)).clone()
+        act(&mut long.1)
     }
 
     /// Reads a disk for times that began before what is in memory.

@@ -127,6 +127,7 @@ async fn a_lost_region_is_one_incident_that_all_show_and_the_receiver_hears_of_o
     let receiver = Receiver::start(Answers::Status(204)).await;
     let (plan, _folder) = telling(plan(), &receiver);
     let mut federation = Federation::start(plan).await;
+    federation.have_run().await;
     let door = federation.at("one");
     let duty = on_duty(&door, &[]).await;
     let lost = *REGIONS.iter().rev().find(|it| **it != duty).unwrap();
@@ -182,6 +183,7 @@ async fn who_looks_after_incidents_dies_and_another_goes_on_with_the_same() {
     let receiver = Receiver::start(Answers::Status(204)).await;
     let (plan, _folder) = telling(plan().on_etcd(), &receiver);
     let mut federation = Federation::start(plan).await;
+    federation.have_run().await;
     let duty = on_duty(&federation.at("one"), &[]).await;
     let others: Vec<_> = REGIONS.into_iter().filter(|it| *it != duty).collect();
     let (first, left) = (others[0], others[1]);

@@ -188,6 +188,7 @@ async fn a_broken_service_level_is_told_and_a_dead_region_is_a_gap_that_swallows
     std::fs::write(&secret, "s").unwrap();
     let plan = plan("three").telling(&receiver.url(), &secret);
     let mut federation = Federation::start(plan).await;
+    federation.have_run().await;
     let door = federation.at("two");
 
     let fast = Cause::Sla { sla: "fast".to_owned() };
@@ -221,6 +222,7 @@ async fn whoever_is_on_duty_next_goes_on_with_the_same_ledger() {
         return;
     }
     let mut federation = Federation::start(plan("one").on_etcd()).await;
+    federation.have_run().await;
     let door = federation.at("one");
     let ([_, bad, _], _) = stands(&door, "fast", "one").await;
     let first = windows(&door, "fast", "one").await.unwrap().runs[0];

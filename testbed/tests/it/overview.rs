@@ -120,6 +120,7 @@ impl Console {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_region_is_told_within_the_stream_and_so_is_its_return() {
     let mut federation = Federation::start(plan()).await;
+    federation.have_run().await;
     let lost = id("three");
     let state = |of: &Overview| of.regions[&lost].health.state;
     let mut console = Console::open(&federation.at("one")).await.unwrap();
@@ -140,6 +141,7 @@ async fn a_lost_region_is_told_within_the_stream_and_so_is_its_return() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tool_prints_each_change_into_a_pipe() {
     let mut federation = Federation::start(plan()).await;
+    federation.have_run().await;
     let endpoint = format!("https://{}", federation.socket("one"));
     let mut tool = Command::new(program("dwcp-cli"))
         .args(["federation", "status", "--watch", "-o", "json"])

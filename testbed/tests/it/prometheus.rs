@@ -52,6 +52,7 @@ async fn a_region_that_falls_silent_is_an_alert_by_the_word_of_the_others() {
     let regions = ["one", "two", "three"];
     let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(4)));
     let mut federation = Federation::start(Plan::simulated(regions.to_vec())).await;
+    federation.have_run().await;
     federation.healthy().await;
     let Some(prometheus) = Prometheus::start(&federation).await else {
         federation.end();
@@ -106,6 +107,7 @@ async fn an_incident_is_an_alert_of_an_alertmanager_until_it_is_over() {
     let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(1)));
     let plan = Plan::simulated(regions.to_vec()).alerting(&alertmanager);
     let mut federation = Federation::start(plan).await;
+    federation.have_run().await;
     federation.healthy().await;
     federation.lose("two");
     let alerts = stands(&alertmanager, 1).await;
@@ -145,6 +147,7 @@ async fn what_stands_is_said_again_to_alertmanagers_until_it_is_over() {
     let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(1)));
     let plan = Plan::simulated(regions.to_vec()).alerting_at(&receiver.url());
     let mut federation = Federation::start(plan).await;
+    federation.have_run().await;
     federation.healthy().await;
     assert!(said(&receiver).is_empty(), "nothing stands");
     federation.lose("two");

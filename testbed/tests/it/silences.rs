@@ -121,6 +121,7 @@ async fn a_silenced_incident_is_shown_and_told_once_when_the_silence_is_over() {
     let of_all = REGIONS.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(2)));
     let plan = Plan::simulated(of_all.to_vec()).telling(&receiver.url(), &secret);
     let mut federation = Federation::start(plan).await;
+    federation.have_run().await;
     federation.healthy().await;
     let (one, two) = (federation.at("one"), federation.at("two"));
     refuses(&one).await;

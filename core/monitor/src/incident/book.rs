@@ -11,8 +11,8 @@ use dwcp_types::{RegionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Category, Cause, Change, Finding, Incident, IncidentId, Mark, Notice, Outcome,
-    SILENCES_MAX, Severity, Silence, SilenceId, Sink, Status, short,
+    Category, Cause, Finding, Incident, IncidentId, Mark, Notice, Outcome, SILENCES_MAX,
+    Severity, Silence, SilenceId, Sink, Status, short,
 };
 
 /// What comes back within so long after it was over is the same incident (MONITORING 6.4).
@@ -126,7 +126,6 @@ impl Book {
         for incident in self.incidents.values_mut() {
             incident.forget_sinks(sinks, now);
         }
-        self.mark(now);
         let mut changed = 0;
         for finding in findings {
             if changed == OPENED_PER_STEP {
@@ -136,7 +135,7 @@ impl Book {
             match (finding.stands, standing) {
                 (true, None) => {
                     changed += 1;
-                    match self.begin(finding, sinks, now) {
+                    match self.begin(finding, now) {
                         Some((id, true)) => step.opened.push(id),
                         Some((_, false)) => {}
                         None => step.unopened += 1,
@@ -146,11 +145,12 @@ impl Book {
                 (false, Some(id)) => {
                     changed += 1;
                     let what = format!("it is over: {}", finding.evidence);
-                    self.end(id, &what, sinks, now);
+                    self.end(id, &what, now);
                 }
                 (false, None) => {}
             }
         }
+        self.mark(now);
         self.catch_up(sinks, now);
         self.forget_old();
         step
@@ -168,12 +168,7 @@ impl Book {
     }
 
     /// Opens an incident, or reopens the one that was over lately; says whether it is new.
-    fn begin(
-        &mut self,
-        finding: &Finding,
-        sinks: &[Sink],
-        now: Timestamp,
-    ) -> Option<(IncidentId, bool)> {
+    fn begin(&mut self, finding: &Finding, now: Timestamp) -> Option<(IncidentId, bool)> {
         let Finding { region, cause, .. } = finding;
         let back = self.incidents.values().rev().find(|incident| {
             let ended = incident.resolved_at.map(|at| now.since(at));
@@ -211,13 +206,6 @@ impl Book {
         if let Some(parent) = parent {
             incident.note(now, format!("part of {parent}: nobody is told"));
         }
-        self.mark(now);
-        let incident = self.incidents.get_mut(&id)?;
-        // Who was told that it stands, and not that it was over, knows.
-        if parent.is_none() && incident.silenced.is_none() && !incident.announced {
-            let change = if is_new { Change::Opened } else { Change::Reopened };
-            incident.tell(change, sinks, now);
-        }
         if *cause == Cause::Silent {
             self.adopt(id, region, now);
         }
@@ -252,6 +240,9 @@ impl Book {
     /// What stands is seen once more.
     fn see(&mut self, id: IncidentId, finding: &Finding, now: Timestamp) {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
+        if finding.severity > incident.severity {
+            incident.raise(finding.severity, now);
+        }
         let last = incident.timeline.back().map(|it| it.at).unwrap_or_default();
         let same = incident.description == finding.evidence;
         if same || now.since(last) < SEEN_EVERY {
@@ -262,22 +253,27 @@ impl Book {
     }
 
     /// Ends an incident, and lets go what was part of it.
-    fn end(&mut self, id: IncidentId, what: &str, sinks: &[Sink], now: Timestamp) {
+    fn end(&mut self, id: IncidentId, what: &str, now: Timestamp) {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         incident.status = Status::Resolved;
         incident.resolved_at = Some(now);
         incident.parent = None;
         incident.note(now, what);
-        // Who never heard that it stands need not hear that it is over.
-        if incident.announced && incident.silenced.is_none() {
-            incident.tell(Change::Resolved, sinks, now);
-        }
         for child in self.incidents.values_mut().filter(|it| it.parent == Some(id)) {
             child.parent = None;
             child.note(now, format!("{id} is over and this one is not"));
-            if !child.announced && child.silenced.is_none() {
-                child.tell(Change::Opened, sinks, now);
+        }
+    }
+
+    /// Has receivers told where what they were told is not so any more.
+    fn catch_up(&mut self, sinks: &[Sink], now: Timestamp) {
+        let mut told = 0;
+        for incident in self.incidents.values_mut() {
+            if told == OPENED_PER_STEP {
+                // The rest is told in the next round.
+                return;
             }
+            told += usize::from(incident.catch_up(sinks, now));
         }
     }
 
@@ -294,7 +290,6 @@ impl Book {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let by = said(by, "who acknowledges it")?;
-        self.mark(now);
         let incident = self.open_one(id)?;
         if let Some(mark) = &incident.acknowledged {
             return Err(Refused::Acknowledged { id, by: mark.by.clone() });
@@ -302,9 +297,7 @@ impl Book {
         incident.status = Status::Acknowledged;
         incident.note(now, format!("acknowledged by {by}"));
         incident.acknowledged = Some(Mark { by, at: now });
-        if incident.announced && incident.silenced.is_none() {
-            incident.tell(Change::Acknowledged, sinks, now);
-        }
+        self.catch_up(sinks, now);
         Ok(())
     }
 
@@ -341,12 +334,12 @@ impl Book {
     ) -> Result<(), Refused> {
         let root_cause = said(root_cause, "the root cause")?;
         let resolution = said(resolution, "the resolution")?;
-        self.mark(now);
         let incident = self.open_one(id)?;
         let what = format!("resolved by {by}: {resolution} (because: {root_cause})");
         incident.root_cause = Some(root_cause);
         incident.resolution = Some(resolution);
-        self.end(id, &what, sinks, now);
+        self.end(id, &what, now);
+        self.catch_up(sinks, now);
         Ok(())
     }
 
@@ -373,11 +366,8 @@ impl Book {
         };
         incident.note(now, format!("reported by {by}"));
         self.incidents.insert(id, incident);
-        self.mark(now);
-        let incident = self.incidents.get_mut(&id).filter(|it| it.silenced.is_none());
-        if let Some(incident) = incident {
-            incident.tell(Change::Opened, sinks, now);
-        }
+        self.mark_new(id, now);
+        self.catch_up(sinks, now);
         self.forget_old();
         Ok(id)
     }
@@ -422,7 +412,7 @@ impl Book {
         }
         let over = self.incidents.values().filter(|incident| !incident.stands());
         let mut over: Vec<_> = over
-            .map(|it| (!it.notices.is_empty() || it.announced, it.resolved_at, it.id))
+            .map(|it| (!it.notices.is_empty() || it.is_believed(), it.resolved_at, it.id))
             .collect();
         over.sort();
         for (_, _, id) in over.into_iter().take(surplus) {
@@ -455,7 +445,7 @@ fn blank(id: IncidentId, cause: Cause, severity: Severity, now: Timestamp) -> In
         delivered: 0,
         given_up: 0,
         notices: std::collections::VecDeque::new(),
-        announced: false,
+        told: BTreeMap::new(),
         silenced: None,
     }
 }

@@ -38,8 +38,10 @@ pub enum Change {
     Acknowledged,
     /// It is over.
     Resolved,
-    /// It is back.
+    /// It is back, or nobody looks after it any more.
     Reopened,
+    /// It is worse than what was told.
+    Raised,
 }
 
 impl Change {
@@ -51,6 +53,7 @@ impl Change {
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
             Self::Reopened => "reopened",
+            Self::Raised => "raised",
         }
     }
 
@@ -58,7 +61,7 @@ impl Change {
     #[must_use]
     pub const fn status(self) -> Status {
         match self {
-            Self::Opened | Self::Reopened => Status::Open,
+            Self::Opened | Self::Reopened | Self::Raised => Status::Open,
             Self::Acknowledged => Status::Acknowledged,
             Self::Resolved => Status::Resolved,
         }
@@ -83,6 +86,15 @@ pub struct Notice {
     pub flaps: u32,
     /// Who is to be told, by name.
     pub to: BTreeMap<String, Delivery>,
+}
+
+/// What a receiver was told last. What is on its way to it, or was given up, counts as told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Told {
+    /// What changed.
+    pub change: Change,
+    /// How bad it was.
+    pub severity: Severity,
 }
 
 /// How far one delivery is.
@@ -193,25 +205,74 @@ impl Incident {
     /// Whether a receiver was told that it stands, it does, and nothing newer waits for it. A
     /// silence changes nothing of that: what it knows is so.
     pub(super) fn is_known_to(&self, sink: &Sink) -> bool {
-        self.stands()
-            && self.announced
-            && self.severity >= sink.min_severity
-            && self.waiting(&sink.name).is_none()
+        self.stands() && self.knows(sink).is_some() && self.waiting(&sink.name).is_none()
     }
 
-    /// Has every receiver told that takes this severity.
-    pub(super) fn tell(&mut self, change: Change, sinks: &[Sink], at: Timestamp) {
-        self.changes = self.changes.saturating_add(1);
-        self.announced = change != Change::Resolved;
-        let takes = |sink: &&Sink| self.severity >= sink.min_severity;
-        let to: BTreeMap<_, _> = sinks
-            .iter()
-            .filter(takes)
-            .map(|sink| (sink.name.clone(), Delivery::default()))
-            .collect();
-        if to.is_empty() {
-            return;
+    /// Whether anybody was last told that it stands.
+    pub(super) fn is_believed(&self) -> bool {
+        self.told.values().any(|told| told.change != Change::Resolved)
+    }
+
+    /// What a receiver was told last, if that was not that it is over.
+    fn knows(&self, sink: &Sink) -> Option<Told> {
+        self.told.get(&sink.name).copied().filter(|it| it.change != Change::Resolved)
+    }
+
+    /// What a receiver is to be told: the difference between what it was told and what is so. What
+    /// it knows of it is told on, also when it takes nothing so mild any more.
+    fn news_for(&self, sink: &Sink) -> Option<Change> {
+        match (self.stands(), self.knows(sink)) {
+            (false, knows) => knows.map(|_| Change::Resolved),
+            (true, None) => {
+                let wanted = self.parent.is_none() && self.severity >= sink.min_severity;
+                let was_told = self.told.contains_key(&sink.name);
+                let news = if was_told { Change::Reopened } else { Change::Opened };
+                wanted.then_some(news)
+            }
+            (true, Some(Told { change, severity })) => {
+                if self.severity > severity && self.parent.is_none() {
+                    return Some(Change::Raised);
+                }
+                match (change.status(), self.status) {
+                    (Status::Open, Status::Acknowledged) => Some(Change::Acknowledged),
+                    (Status::Acknowledged, Status::Open) => Some(Change::Reopened),
+                    (Status::Open | Status::Acknowledged | Status::Resolved, _) => None,
+                }
+            }
         }
+    }
+
+    /// Has every receiver told what is news to it, unless nobody is to be told; says whether
+    /// there was anything.
+    pub(super) fn catch_up(&mut self, sinks: &[Sink], at: Timestamp) -> bool {
+        if self.silenced.is_some() {
+            return false;
+        }
+        let mut any = false;
+        // Whoever is told that it stands may then be told that somebody looks after it.
+        loop {
+            let mut news: BTreeMap<Change, Vec<String>> = BTreeMap::new();
+            for sink in sinks {
+                if let Some(change) = self.news_for(sink) {
+                    news.entry(change).or_default().push(sink.name.clone());
+                }
+            }
+            if news.is_empty() {
+                return any;
+            }
+            any = true;
+            for (change, to) in news {
+                self.tell(change, to, at);
+            }
+        }
+    }
+
+    /// Has these receivers told.
+    fn tell(&mut self, change: Change, to: Vec<String>, at: Timestamp) {
+        self.changes = self.changes.saturating_add(1);
+        let told = Told { change, severity: self.severity };
+        self.told.extend(to.iter().map(|name| (name.clone(), told)));
+        let to = to.into_iter().map(|name| (name, Delivery::default())).collect();
         if self.notices.len() == NOTICES_MAX
             && let Some(oldest) = self.notices.pop_front()
         {
@@ -266,6 +327,7 @@ impl Incident {
     /// Gives up what receivers were to be told that are none any more.
     pub(super) fn forget_sinks(&mut self, sinks: &[Sink], at: Timestamp) {
         let is_one = |name: &String| sinks.iter().any(|sink| sink.name == *name);
+        self.told.retain(|name, _| is_one(name));
         if self.notices.iter().all(|notice| notice.to.keys().all(is_one)) {
             return;
         }

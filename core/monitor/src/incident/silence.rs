@@ -1,15 +1,14 @@
 //! Silences: of what nobody is told for a while, who wanted that, and why.
 //!
 //! A silenced incident is opened, judged and shown as ever. Only the telling waits: what receivers
-//! believe (`announced`) is held against what is so when the silence is over, and they are told of
-//! the difference once. So an incident that came and went meanwhile is told to nobody, one that
-//! stands is told then, and one of which they knew and that is over is told to be over. Changes of
-//! before a silence, which still wait for a receiver that does not answer, are told.
+//! were told last is held against what is so when the silence is over, and they are told of the
+//! difference once. So an incident that came and went meanwhile is told to nobody, one that stands
+//! is told then, and one of which they knew and that is over is told to be over. Changes of before
+//! a silence, which still wait for a receiver that does not answer, are told.
 //!
-//! Moments are by the clock of whoever changes the book: the daemon on duty in its rounds.
+//! Only the steps of who is on duty let silences end, by one clock. An operator's daemon whose
+//! clock is ahead so ends none: what it does, and what it makes, only ever silences more.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use dwcp_types::{RegionId, Timestamp};
@@ -17,72 +16,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::book::said;
-use super::{Book, Cause, Change, Incident, OPENED_PER_STEP, Refused, Severity, Sink};
+use super::{Book, Cause, Incident, IncidentId, Refused, Severity, SilenceId};
 
 /// Silences that are kept: more than people can have in mind.
 pub const SILENCES_MAX: usize = 100;
 /// Longest: what is silent for longer should be judged otherwise.
 pub const SILENCE_MAX: Duration = Duration::from_hours(30 * 24);
-
-/// Names a silence, `SIL-001`. Numbers are given once, as those of incidents are.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct SilenceId(u32);
-
-/// What is no silence's name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the name of a silence; write one such as SIL-001")]
-pub struct SilenceIdError(String);
-
-impl SilenceId {
-    /// From its number.
-    #[must_use]
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// Its number.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        self.0
-    }
-}
-
-impl fmt::Display for SilenceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("SIL-{:03}", self.0))
-    }
-}
-
-impl FromStr for SilenceId {
-    type Err = SilenceIdError;
-
-    fn from_str(text: &str) -> Result<Self, SilenceIdError> {
-        let refused = || SilenceIdError(text.chars().take(40).collect());
-        let digits = text.strip_prefix("SIL-").unwrap_or(text);
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(refused());
-        }
-        digits.parse().map(Self).map_err(|_| refused())
-    }
-}
-
-impl TryFrom<String> for SilenceId {
-    type Error = SilenceIdError;
-
-    fn try_from(text: String) -> Result<Self, SilenceIdError> {
-        text.parse()
-    }
-}
-
-impl From<SilenceId> for String {
-    fn from(id: SilenceId) -> Self {
-        id.to_string()
-    }
-}
 
 /// Why there is a silence.
 #[derive(
@@ -202,10 +141,16 @@ impl Silence {
 
     fn covers(&self, incident: &Incident, now: Timestamp) -> bool {
         let SilenceDraft { region, cause, severity_below, from, until, .. } = &self.of;
-        incident.region.as_ref() == Some(region)
+        (incident.stands() || incident.is_believed())
+            && incident.region.as_ref() == Some(region)
             && cause.is_none_or(|cause| incident.cause.kind() == cause)
             && severity_below.is_none_or(|below| incident.severity < below)
             && (*from..*until).contains(&now)
+    }
+
+    /// What it does, for the timeline of an incident.
+    fn said(&self) -> String {
+        format!("{} of {}: nobody is told ({})", self.id, self.by, self.of.reason)
     }
 }
 
@@ -234,7 +179,6 @@ impl Book {
         } else if *severity_below == Some(Severity::Low) {
             return Err(Refused::Covers);
         }
-        self.forget_silences(now);
         if self.silences.len() >= SILENCES_MAX {
             return Err(Refused::SilencesFull);
         }
@@ -242,12 +186,19 @@ impl Book {
             self.last_silence.checked_add(1).ok_or(Refused::SilencesFull)?;
         let id = SilenceId::new(self.last_silence);
         let of = SilenceDraft { reason, ..draft.clone() };
-        self.silences.insert(id, Silence { id, of, by, made_at: now });
-        self.mark(now);
+        let silence = Silence { id, of, by, made_at: now };
+        for incident in self.incidents.values_mut() {
+            if incident.silenced.is_none() && silence.covers(incident, now) {
+                incident.silenced = Some(id);
+                incident.note(now, silence.said());
+            }
+        }
+        self.silences.insert(id, silence);
         Ok(id)
     }
 
-    /// Ends a silence before its time, and has told what waited for that.
+    /// Ends a silence before its time. What it covered is told in the next step, unless another
+    /// one covers it.
     ///
     /// # Errors
     ///
@@ -255,62 +206,42 @@ impl Book {
     pub fn end_silence(
         &mut self,
         id: SilenceId,
-        sinks: &[Sink],
+        by: &str,
         now: Timestamp,
     ) -> Result<Silence, Refused> {
+        let by = said(by, "who ends it")?;
         let gone = self.silences.remove(&id).ok_or(Refused::NoSuchSilence { id })?;
-        self.mark(now);
-        self.catch_up(sinks, now);
+        let silenced = self.incidents.values_mut();
+        for incident in silenced.filter(|it| it.silenced == Some(id)) {
+            incident.note(now, format!("{id} was ended by {by}"));
+        }
         Ok(gone)
     }
 
     /// Forgets silences that are over and marks what the others cover.
     pub(super) fn mark(&mut self, now: Timestamp) {
-        self.forget_silences(now);
+        self.silences.retain(|_, silence| now < silence.of.until);
         for incident in self.incidents.values_mut() {
-            let by = if incident.stands() || incident.announced {
-                self.silences.values().find(|silence| silence.covers(incident, now))
-            } else {
-                None
-            };
+            let by = self.silences.values().find(|it| it.covers(incident, now));
             let id = by.map(|silence| silence.id);
             if incident.silenced == id {
                 continue;
             }
             incident.silenced = id;
             match by {
-                Some(Silence { id, by, of, .. }) => {
-                    let what = format!("{id} of {by}: nobody is told ({})", of.reason);
-                    incident.note(now, what);
-                }
+                Some(silence) => incident.note(now, silence.said()),
                 None if incident.stands() => incident.note(now, "silenced no more"),
                 None => {}
             }
         }
     }
 
-    fn forget_silences(&mut self, now: Timestamp) {
-        self.silences.retain(|_, silence| now < silence.of.until);
-    }
-
-    /// Has receivers told where what they believe is not so any more and nothing silences it.
-    pub(super) fn catch_up(&mut self, sinks: &[Sink], now: Timestamp) {
-        let differs = |it: &&mut Incident| {
-            it.silenced.is_none()
-                && match it.stands() {
-                    true => it.parent.is_none() && !it.announced,
-                    false => it.announced,
-                }
-        };
-        // The rest is told in the next round.
-        for incident in self.incidents.values_mut().filter(differs).take(OPENED_PER_STEP)
-        {
-            let stands = incident.stands();
-            incident.tell(
-                if stands { Change::Opened } else { Change::Resolved },
-                sinks,
-                now,
-            );
+    /// Marks an incident that is new, without ending any silence.
+    pub(super) fn mark_new(&mut self, id: IncidentId, now: Timestamp) {
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        if let Some(by) = self.silences.values().find(|it| it.covers(incident, now)) {
+            incident.silenced = Some(by.id);
+            incident.note(now, by.said());
         }
     }
 }

@@ -220,9 +220,42 @@ struct Row {
     key: (usize, bool),
     over_since: Option<u64>,
     told: Vec<Change>,
-    /// Whether somebody was told that it stands.
-    known: bool,
     acknowledged: bool,
+    /// As of the last step, or since a silence was made.
+    quiet: bool,
+}
+
+impl Row {
+    /// Whether somebody was told that it stands, and that somebody looks after it.
+    fn believed(&self) -> (bool, bool) {
+        match self.told.last() {
+            None | Some(Change::Resolved) => (false, false),
+            Some(Change::Acknowledged) => (true, true),
+            Some(Change::Opened | Change::Reopened | Change::Raised) => (true, false),
+        }
+    }
+
+    /// Says everything until what was said is so.
+    fn catch_up(&mut self, hidden: bool) {
+        if self.quiet {
+            return;
+        }
+        if self.over_since.is_some() {
+            if self.believed().0 {
+                self.told.push(Change::Resolved);
+            }
+            return;
+        }
+        if !self.believed().0 && !hidden {
+            let first = self.told.is_empty();
+            self.told.push(if first { Change::Opened } else { Change::Reopened });
+        }
+        match (self.believed(), self.acknowledged) {
+            ((true, false), true) => self.told.push(Change::Acknowledged),
+            ((true, true), false) => self.told.push(Change::Reopened),
+            ((true | false, _), _) => {}
+        }
+    }
 }
 
 /// A silence of a region, of one of its causes or of both, until a moment.
@@ -233,32 +266,26 @@ type Quiet = (usize, Option<bool>, u64);
 struct Model(Vec<Row>, Vec<Option<Quiet>>);
 
 impl Model {
-    fn quiet(&self, key: (usize, bool), now: u64) -> bool {
+    fn is_quiet(&self, key: (usize, bool), now: u64) -> bool {
         self.1.iter().flatten().any(|(region, silent, until)| {
             *region == key.0 && silent.is_none_or(|it| it == key.1) && now < *until
         })
     }
 
-    /// Everybody is told of the difference between what they know and what is.
-    fn catch_up(&mut self, now: u64) {
+    /// What a step does besides: silences begin and end, and everybody is told.
+    fn step(&mut self, now: u64) {
         for place in 0..self.0.len() {
-            let Row { key, over_since, known, .. } = self.0[place];
-            if self.quiet(key, now) {
-                continue;
-            }
+            self.0[place].quiet = self.is_quiet(self.0[place].key, now);
+        }
+        self.catch_up();
+    }
+
+    /// Everybody is told of the difference between what they know and what is.
+    fn catch_up(&mut self) {
+        for place in 0..self.0.len() {
+            let key = self.0[place].key;
             let hidden = !key.1 && self.silent(key.0);
-            let row = &mut self.0[place];
-            match (over_since, known) {
-                (None, false) if !hidden => {
-                    row.told.push(Change::Opened);
-                    row.known = true;
-                }
-                (Some(_), true) => {
-                    row.told.push(Change::Resolved);
-                    row.known = false;
-                }
-                (None | Some(_), _) => {}
-            }
+            self.0[place].catch_up(hidden);
         }
     }
 
@@ -270,60 +297,45 @@ impl Model {
         if self.0.iter().any(|row| row.key == key && row.over_since.is_none()) {
             return;
         }
-        let hidden = (!key.1 && self.silent(key.0)) || self.quiet(key, now);
         let lately = |row: &Row| {
             row.key == key && row.over_since.is_some_and(|over| now - over <= 1_800)
         };
-        let what = match self.0.iter().rposition(lately) {
+        match self.0.iter().rposition(lately) {
             Some(place) => {
                 let row = &mut self.0[place];
                 (row.over_since, row.acknowledged) = (None, false);
-                (place, Change::Reopened)
             }
-            None => {
-                let (told, over_since) = (Vec::new(), None);
-                let row =
-                    Row { key, over_since, told, known: false, acknowledged: false };
-                self.0.push(row);
-                (self.0.len() - 1, Change::Opened)
-            }
-        };
-        let row = &mut self.0[what.0];
-        if !hidden && !row.known {
-            row.told.push(what.1);
-            row.known = true;
+            None => self.0.push(Row {
+                key,
+                over_since: None,
+                told: Vec::new(),
+                acknowledged: false,
+                quiet: false,
+            }),
         }
     }
 
     fn over(&mut self, key: (usize, bool), now: u64) {
-        let quiet = self.quiet(key, now);
         let standing = |row: &&mut Row| row.key == key && row.over_since.is_none();
-        let Some(row) = self.0.iter_mut().find(standing) else { return };
-        row.over_since = Some(now);
-        if row.known && !quiet {
-            row.told.push(Change::Resolved);
-            row.known = false;
-        }
-        if key.1 && !self.quiet((key.0, false), now) {
-            let theirs = self.0.iter_mut().filter(|row| {
-                row.key == (key.0, false) && row.over_since.is_none() && !row.known
-            });
-            for row in theirs {
-                row.told.push(Change::Opened);
-                row.known = true;
-            }
+        if let Some(row) = self.0.iter_mut().find(standing) {
+            row.over_since = Some(now);
         }
     }
 
-    fn acknowledge(&mut self, place: usize, now: u64) {
-        let Some(Row { key, .. }) = self.0.get(place) else { return };
-        let quiet = self.quiet(*key, now);
-        let row = &mut self.0[place];
-        if row.over_since.is_none() && !row.acknowledged {
+    fn acknowledge(&mut self, place: usize) {
+        if let Some(row) = self.0.get_mut(place)
+            && row.over_since.is_none()
+        {
             row.acknowledged = true;
-            if row.known && !quiet {
-                row.told.push(Change::Acknowledged);
-            }
+        }
+        self.catch_up();
+    }
+
+    fn silence(&mut self, (region, silent, until): Quiet, now: u64) {
+        self.1.push(Some((region, silent, until)));
+        for place in 0..self.0.len() {
+            // Nothing that is silenced is let go before the next step.
+            self.0[place].quiet |= self.is_quiet(self.0[place].key, now);
         }
     }
 }
@@ -441,6 +453,81 @@ fn a_silence_covers_its_cause_and_what_is_less_severe_in_its_time() {
 }
 
 #[test]
+fn an_operator_s_clock_that_is_ahead_ends_no_silence() {
+    let mut book = Book::default();
+    book.silence(&draft("a", 0, 100), "alice", at(0)).unwrap();
+    let down = [found("a", &Cause::Silent, true), found("a", &Cause::Unhealthy, true)];
+    book.step(&down, &sinks(), at(1));
+    let [first, second] = [1, 2].map(IncidentId::new);
+    book.acknowledge(first, "bob", &sinks(), at(5_000)).unwrap();
+    book.resolve(second, ("a", "b"), "bob", (&sinks(), at(5_000))).unwrap();
+    book.silence(&draft("b", 5_000, 6_000), "bob", at(5_000)).unwrap();
+    assert_eq!(drain(&mut book, "pager", at(2)), []);
+    assert_eq!(book.silences.len(), 2);
+    book.step(&down[..1], &sinks(), at(100));
+    let told = drain(&mut book, "pager", at(100));
+    assert_eq!(told, [(first, 1, Change::Opened), (first, 2, Change::Acknowledged)]);
+}
+
+#[test]
+fn who_ended_a_silence_is_noted_and_the_next_step_tells_what_it_covered() {
+    let mut book = Book::default();
+    let silence = book.silence(&draft("a", 0, 100), "alice", at(0)).unwrap();
+    book.step(&[found("a", &Cause::Silent, true)], &sinks(), at(1));
+    book.end_silence(silence, "bob", at(2)).unwrap();
+    assert_eq!(drain(&mut book, "pager", at(2)), []);
+    book.step(&[], &sinks(), at(3));
+    let id = IncidentId::new(1);
+    assert_eq!(drain(&mut book, "pager", at(3)), [(id, 1, Change::Opened)]);
+    let timeline = &book.incidents[&id].timeline;
+    assert!(timeline.iter().any(|it| it.what == "SIL-001 was ended by bob"));
+}
+
+#[test]
+fn what_began_mild_and_is_worse_now_is_told_again_also_to_who_wants_only_the_worst() {
+    let strict = Sink { name: "mail".to_owned(), min_severity: Severity::Critical };
+    let all = [sinks(), vec![strict]].concat();
+    let of = |severity| Finding { severity, ..found("a", &Cause::Silent, true) };
+    let mut book = Book::default();
+    book.step(&[of(Severity::Low)], &all, at(0));
+    let id = IncidentId::new(1);
+    assert_eq!(drain(&mut book, "pager", at(0)), [(id, 1, Change::Opened)]);
+    book.acknowledge(id, "alice", &all, at(1)).unwrap();
+    assert_eq!(drain(&mut book, "pager", at(1)), [(id, 2, Change::Acknowledged)]);
+    // The maintenance is over, and the region still silent.
+    book.step(&[of(Severity::Critical)], &all, at(2));
+    let incident = &book.incidents[&id];
+    assert_eq!((incident.severity, incident.status), (Severity::Critical, Status::Open));
+    assert!(incident.timeline.iter().any(|it| it.what == "worse: critical, was low"));
+    let mut heard = |sink| -> Vec<_> {
+        drain(&mut book, sink, at(2)).into_iter().map(|(_, _, what)| what).collect()
+    };
+    assert_eq!(
+        (heard("pager"), heard("mail")),
+        (vec![Change::Raised], vec![Change::Opened])
+    );
+    // What is mild again while it stands is not told, and its end is told to all.
+    book.step(&[of(Severity::Low)], &all, at(3));
+    book.step(&[found("a", &Cause::Silent, false)], &all, at(4));
+    for sink in ["pager", "mail"] {
+        let told = drain(&mut book, sink, at(4));
+        assert_eq!(told.iter().map(|it| it.2).collect::<Vec<_>>(), [Change::Resolved]);
+    }
+}
+
+#[test]
+fn a_receiver_that_is_new_is_told_what_stands_and_nobody_else_is_told_again() {
+    let mut book = Book::default();
+    book.step(&[found("a", &Cause::Silent, true)], &sinks(), at(0));
+    drain(&mut book, "pager", at(0));
+    let new = Sink { name: "chat".to_owned(), min_severity: Severity::Low };
+    let all = [sinks(), vec![new]].concat();
+    book.step(&[], &all, at(1));
+    assert_eq!(drain(&mut book, "pager", at(1)), []);
+    assert_eq!(drain(&mut book, "chat", at(1)).len(), 1);
+}
+
+#[test]
 fn silences_that_make_no_sense_are_refused_with_the_reason() {
     let mut book = Book::default();
     let day = 24 * 3_600;
@@ -460,12 +547,13 @@ fn silences_that_make_no_sense_are_refused_with_the_reason() {
         book.silence(&draft("a", 10, 20), "alice", at(5)).unwrap();
     }
     assert_eq!(book.silence(&draft("a", 10, 20), "x", at(5)), Err(Refused::SilencesFull));
-    // Those that are over make room, and no number is given twice.
+    // Those that are over make room in the next step, and no number is given twice.
+    book.step(&[], &[], at(20));
     let after = book.silence(&draft("a", 20, 30), "x", at(20)).unwrap();
     assert_eq!((after.to_string().as_str(), book.silences.len()), ("SIL-101", 1));
     let none = SilenceId::new(7);
     assert_eq!(
-        book.end_silence(none, &[], at(20)),
+        book.end_silence(none, "bob", at(20)),
         Err(Refused::NoSuchSilence { id: none })
     );
 }
@@ -488,12 +576,12 @@ proptest! {
                     } else {
                         model.over((region, silent), now);
                     }
-                    model.catch_up(now);
+                    model.step(now);
                 }
                 Act::Acknowledge(place) => {
                     let id = IncidentId::new(u32::try_from(place + 1).unwrap());
                     let _said = book.acknowledge(id, "alice", &sinks(), at(now));
-                    model.acknowledge(place, now);
+                    model.acknowledge(place);
                 }
                 Act::Resolve(place) => {
                     let id = IncidentId::new(u32::try_from(place + 1).unwrap());
@@ -501,6 +589,7 @@ proptest! {
                     let done = book.resolve(id, why, "alice", (&sinks(), at(now)));
                     if done.is_ok() {
                         model.over(model.0[place].key, now);
+                        model.catch_up();
                     }
                 }
                 Act::Wait(seconds) => now += seconds,
@@ -510,7 +599,7 @@ proptest! {
                         ..draft(NAMES[region], now, now + seconds)
                     };
                     let made = book.silence(&of, "alice", at(now)).unwrap();
-                    model.1.push(Some((region, silent, now + seconds)));
+                    model.silence((region, silent, now + seconds), now);
                     prop_assert_eq!(usize::try_from(made.number()).unwrap(), model.1.len());
                 }
                 Act::EndSilence(place) => {
@@ -519,11 +608,10 @@ proptest! {
                     let lasts = lasts.is_some_and(|(_, _, until)| {
                         until > now || book.silences.contains_key(&id)
                     });
-                    let ended = book.end_silence(id, &sinks(), at(now));
+                    let ended = book.end_silence(id, "alice", at(now));
                     prop_assert_eq!(ended.is_ok(), lasts);
                     if lasts {
                         model.1[place] = None;
-                        model.catch_up(now);
                     }
                 }
                 Act::Deliver => told.extend(drain(&mut book, "pager", at(now))),
@@ -545,7 +633,7 @@ proptest! {
         // When all silences are over everybody knows what is so.
         now += 10_000;
         book.step(&[], &sinks(), at(now));
-        model.catch_up(now);
+        model.step(now);
         prop_assert!(book.silences.is_empty());
         told.extend(drain(&mut book, "pager", at(now)));
         for (place, row) in model.0.iter().enumerate() {
@@ -649,8 +737,8 @@ fn a_receiver_that_forgets_is_reminded_of_what_stands_and_it_was_told() {
     assert_eq!(known(&book), [2, 3, 4]);
     let said = book.incidents[&IncidentId::new(2)].as_it_stands();
     assert_eq!((said.event, said.at), (Change::Acknowledged, at(0)));
-    let strict = Sink { name: "mail".to_owned(), min_severity: Severity::Critical };
-    assert_eq!(book.known_to(&strict).count(), 3);
+    let untold = Sink { name: "mail".to_owned(), min_severity: Severity::Critical };
+    assert_eq!(book.known_to(&untold).count(), 0, "who was told nothing knows nothing");
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Measured {
 }
 
 /// Waits for what reads a disk.
-async fn from_disk<T: Send + 'static>(
+pub(crate) async fn from_disk<T: Send + 'static>(
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let failed = |_| ApiError::new(ErrorCode::Internal, "the history was not read");

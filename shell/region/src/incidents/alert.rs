@@ -3,7 +3,8 @@
 //! Its API expects to be told again and again of what stands: an Alertmanager that was started anew
 //! knows nothing. So an alert that stands ends some repetitions from when it is sent, and one that
 //! is over ends when it was. What an alert is known again by are its labels: none of them changes
-//! from opening to end.
+//! from opening to end, but for the severity of what gets worse, which is another alert from then
+//! on while the milder one ends by itself.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ fn alert(message: &Message, repeat: Duration, now: Timestamp) -> Value {
     let incident = &message.incident;
     let (begun, ended) = match message.event {
         Change::Resolved => (incident.detected_at.min(message.at), message.at),
-        Change::Opened | Change::Acknowledged | Change::Reopened => {
+        Change::Opened | Change::Acknowledged | Change::Reopened | Change::Raised => {
             (message.at, now.max(message.at).plus(repeat * MISSED_MAX))
         }
     };

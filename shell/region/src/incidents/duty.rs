@@ -1,24 +1,34 @@
 //! Being on duty: one daemon of the federation evaluates, writes and tells.
 //!
 //! ```text
-//!   nobody is on duty ─▶ grant a lease, put the key with it if absent ─▶ on duty
+//!   nobody is on duty, or a region that is silent ─▶ grant a lease, put the key with it ─▶ on duty
 //!   each second: keep the lease alive ─▶ read the senses ─▶ step ─▶ write ─▶ tell
 //!   the lease is gone, or the key is another's ─▶ off duty; what is under way is dropped
 //! ```
+//!
+//! A region that a majority does not hear is not waited for until its lease ends: the key is put in
+//! place of the one that was seen, and every write of a round compares it, so that whoever was on
+//! duty changes nothing any more, dead or not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_monitor::incident::{Detector, IncidentId, Message, Outcome, Step};
+use dwcp_monitor::incident::{
+    Cause, Detector, IncidentId, Message, Outcome, Reading, Signal, Step,
+};
 use dwcp_runtime::strong::{Compare, LeaseId, Op, OpId, StrongError, Txn, TxnOutcome};
+use dwcp_types::RegionId;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::board::{DUTY_KEY, OnDuty};
 use super::notifier::pause;
+use super::promises::Look;
 use super::remind::Reminded;
 use super::{Incidents, NotChanged};
 use crate::commit::stored;
@@ -32,6 +42,10 @@ const DUTY_TTL: Duration = Duration::from_secs(5);
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// Time for one round with the engine: as long as the duty lasts without it.
 const ROUND_TIME_MAX: Duration = DUTY_TTL;
+
+/// How long a round waits for its look at promises: it takes some milliseconds of CPU, and what is
+/// not there by then, because a disk hangs, is taken by a later round.
+const LOOK_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Rounds after which a daemon that can judge nobody leaves the duty to another, and for which it
 /// leaves it when nobody takes it: what operators do is to be told also where only one is left.
@@ -48,6 +62,8 @@ struct Duty {
     detector: Detector,
     /// When health and replication were read last, by the monotonic clock.
     read_at: Option<Duration>,
+    /// The look at promises that is under way.
+    look: Option<JoinHandle<Look>>,
     sending: FuturesUnordered<BoxFuture<'static, Sent>>,
     reminding: FuturesUnordered<BoxFuture<'static, Reminded>>,
     lines: BTreeMap<String, Line>,
@@ -62,13 +78,21 @@ struct Duty {
 pub(super) struct Line {
     /// A message is under way, or came there and is not noted yet.
     pub(super) busy: bool,
-    pub(super) failures: u32,
-    /// Nothing is sent before this.
-    pub(super) not_before: Duration,
-    /// What stands is not said again before this.
-    pub(super) remind_at: Duration,
+    /// Of what is new.
+    telling: Pace,
+    /// Of what stands and is said again: a receiver that refuses that is told what is new.
+    pub(super) reminding: Pace,
     /// What came of a message and could not be noted.
     unnoted: Option<Sent>,
+}
+
+/// How soon the next attempt may be.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Attempts that failed, in a row.
+    failures: u32,
+    /// By the monotonic clock.
+    pub(super) not_before: Duration,
 }
 
 impl Duty {
@@ -78,12 +102,20 @@ impl Duty {
             revision,
             detector: Detector::default(),
             read_at: None,
+            look: None,
             sending: FuturesUnordered::new(),
             reminding: FuturesUnordered::new(),
             lines: BTreeMap::new(),
             full: false,
             deaf: 0,
         }
+    }
+
+    /// The look at promises, once it is there.
+    async fn looked(&mut self) -> Option<Look> {
+        let look = timeout(LOOK_TIME_MAX, self.look.as_mut()?).await.ok()?;
+        self.look = None;
+        look.ok()
     }
 
     fn fence(&self) -> Compare {
@@ -102,14 +134,24 @@ impl Incidents {
         loop {
             round.tick().await;
             vacant = if self.board.is_vacant() { vacant + 1 } else { 0 };
-            if vacant == 0 || (!self.senses.judges() && vacant < VACANT_MAX) {
+            let judges = self.senses.judges();
+            let free = vacant > 0 && (judges || vacant >= VACANT_MAX);
+            // Where only this daemon's own ears say so, two might take it from each other for ever.
+            let by_majority = judges && self.senses.seen.is_some();
+            let silent = self.board.duty().filter(|duty| {
+                by_majority
+                    && duty.region != self.region
+                    && is_silent(&duty.region, &self.senses.silence())
+            });
+            if !free && silent.is_none() {
                 continue;
             }
             vacant = 0;
-            let begun = tokio::time::timeout(ROUND_TIME_MAX, self.begin()).await;
+            let begun = timeout(ROUND_TIME_MAX, self.begin(silent.as_ref())).await;
             match begun {
                 Ok(Ok(Some(duty))) => {
                     info!(region = %self.region, "looks after incidents");
+                    round.reset_immediately();
                     let why = self.serve(duty, &mut round).await;
                     warn!(reason = %why, "looks after incidents no more");
                 }
@@ -119,12 +161,17 @@ impl Incidents {
         }
     }
 
-    async fn begin(&self) -> Result<Option<Duty>, StrongError> {
+    /// Takes the duty, from nobody or from whom it was seen with.
+    async fn begin(&self, from: Option<&OnDuty>) -> Result<Option<Duty>, StrongError> {
         let lease = self.engine.lease_grant(DUTY_TTL).await?;
         let key = DUTY_KEY.to_owned();
         let value = stored(&self.region)?;
+        let seen = from.map_or_else(
+            || Compare::absent(DUTY_KEY),
+            |duty| Compare::Revision { key: key.clone(), mod_revision: duty.revision },
+        );
         let txn = Txn {
-            compare: vec![Compare::absent(DUTY_KEY)],
+            compare: vec![seen],
             then: vec![Op::Put { key, value, lease: Some(lease) }],
             op_id: Some(OpId::random()),
         };
@@ -150,7 +197,7 @@ impl Incidents {
                     if duty.deaf > DEAF_MAX {
                         return self.resign(duty.lease).await;
                     }
-                    let done = tokio::time::timeout(ROUND_TIME_MAX, self.round(&mut duty));
+                    let done = timeout(ROUND_TIME_MAX, self.round(&mut duty));
                     match done.await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) if self.is_lost(&duty, &error) => return error,
@@ -173,7 +220,7 @@ impl Incidents {
     /// Leaves the duty to another.
     async fn resign(&self, lease: LeaseId) -> NotChanged {
         let revoked = self.engine.lease_revoke(lease);
-        match tokio::time::timeout(ROUND_TIME_MAX, revoked).await {
+        match timeout(ROUND_TIME_MAX, revoked).await {
             Ok(Ok(())) | Err(_) => NotChanged::Deaf,
             Ok(Err(error)) => NotChanged::Engine(error),
         }
@@ -188,7 +235,7 @@ impl Incidents {
         gone || revision > duty.revision
     }
 
-    async fn round(&self, duty: &mut Duty) -> Result<(), NotChanged> {
+    async fn round(self: &Arc<Self>, duty: &mut Duty) -> Result<(), NotChanged> {
         self.engine.lease_keep_alive(duty.lease).await?;
         let mut signals = self.senses.silence();
         let now = self.clock.monotonic();
@@ -196,8 +243,14 @@ impl Incidents {
         if due && !signals.is_empty() {
             duty.read_at = Some(now);
             signals.extend(self.senses.slow(&signals).await);
-            signals.extend(self.broken_promises());
-            self.keep_ledgers(&duty.fence()).await?;
+            let this = Arc::clone(self);
+            duty.look.get_or_insert_with(|| {
+                tokio::task::spawn_blocking(move || this.look_at_promises())
+            });
+        }
+        if let Some(look) = duty.looked().await {
+            self.keep_ledgers(look.ledgers, &duty.fence()).await?;
+            signals.extend(look.signals);
         }
         let findings = duty.detector.observe(signals);
         let at = self.clock.now();
@@ -233,7 +286,7 @@ impl Incidents {
         let now = self.clock.monotonic();
         for sink in &self.notifier.sinks {
             let line = duty.lines.entry(sink.name.clone()).or_default();
-            if line.busy || now < line.not_before {
+            if line.busy || now < line.telling.not_before {
                 continue;
             }
             let next = self.board.look(|book| {
@@ -271,27 +324,52 @@ impl Incidents {
             book.settle(*id, (*seq, name), outcome.clone(), at);
             Ok(())
         });
-        let noted = tokio::time::timeout(ROUND_TIME_MAX, noting).await;
+        let noted = timeout(ROUND_TIME_MAX, noting).await;
         let line = duty.lines.entry(name.clone()).or_default();
         if !matches!(noted, Ok(Ok(()))) {
             line.unnoted = Some(sent);
             return;
         }
         line.busy = false;
+        if let Some(again) = self.settle(&mut line.telling, outcome) {
+            let Again { reason, after } = again;
+            warn!(%id, receiver = name, reason, ?after, "is told again later");
+        }
+    }
+
+    /// Counts what came of an attempt; says when it is made again if it failed.
+    pub(super) fn settle<'a>(
+        &self,
+        pace: &mut Pace,
+        outcome: &'a Outcome,
+    ) -> Option<Again<'a>> {
         match outcome {
             Outcome::Told => {
-                line.failures = 0;
+                pace.failures = 0;
                 self.metrics.notified("told");
+                None
             }
             Outcome::Failed { reason } => {
-                line.failures = line.failures.saturating_add(1);
-                let after = pause(line.failures);
-                line.not_before = self.clock.monotonic().saturating_add(after);
+                pace.failures = pace.failures.saturating_add(1);
+                let after = pause(pace.failures);
+                pace.not_before = self.clock.monotonic().saturating_add(after);
                 self.metrics.notified("failed");
-                warn!(%id, receiver = name, %reason, ?after, "is told again later");
+                Some(Again { reason, after })
             }
         }
     }
+}
+
+/// Why an attempt failed, and when the next one is.
+pub(super) struct Again<'a> {
+    pub(super) reason: &'a str,
+    pub(super) after: Duration,
+}
+
+/// Whether a region is not heard.
+fn is_silent(region: &RegionId, silence: &[Signal]) -> bool {
+    let of = |it: &&Signal| it.region == *region && it.cause == Cause::Silent;
+    silence.iter().find(of).is_some_and(|it| it.reading == Reading::Bad)
 }
 
 fn warn_when_full(duty: &mut Duty, step: &Step) {

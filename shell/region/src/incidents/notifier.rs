@@ -1,9 +1,10 @@
 //! Tells receivers: one message at a time to each, in order, again after a pause that grows.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use dwcp_monitor::incident::{Message, Outcome, Severity, Sink};
 use dwcp_runtime::webhook::Webhook;
@@ -67,7 +68,17 @@ impl Notifier {
             name: hook.spec.name.clone(),
             min_severity: hook.spec.min_severity,
         });
-        let sinks = sinks.chain(mailboxes.iter().map(|it| it.sink.clone())).collect();
+        let sinks: Vec<Sink> =
+            sinks.chain(mailboxes.iter().map(|it| it.sink.clone())).collect();
+        let mut names = BTreeSet::new();
+        // Each is told by its name, so that two of one name would share what they are told.
+        if let Some(twice) = sinks.iter().find(|sink| !names.insert(sink.name.as_str())) {
+            bail!(
+                "two receivers are named \"{}\": rename one in `monitoring.webhooks`, \
+                 or name an address once in `monitoring.mail`",
+                twice.name
+            );
+        }
         Ok(Self { hooks, mailboxes, sinks })
     }
 
@@ -82,7 +93,7 @@ impl Notifier {
         let mailbox = self.mailboxes.iter().find(|it| it.sink.name == sink);
         let sent = match (hook, mailbox) {
             (Some(hook), _) => hook.send(message, now).await,
-            (None, Some(mailbox)) => mailbox.send(message, SEND_TIME_MAX).await,
+            (None, Some(mailbox)) => mailbox.send(message).await,
             (None, None) => Err("there is no such receiver".to_owned()),
         };
         sent.map_or_else(|reason| Outcome::Failed { reason }, |()| Outcome::Told)

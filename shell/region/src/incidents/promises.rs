@@ -27,6 +27,15 @@ const CAUGHT_UP: Duration = Duration::from_hours(2);
 /// page, 3 d does not).
 const PAGING_MAX: Duration = Duration::from_hours(6);
 
+/// What one look at all promises found.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// For the detector.
+    pub(super) signals: Vec<Signal>,
+    /// With the windows that are over since, by key.
+    pub(super) ledgers: Vec<(String, Kept)>,
+}
+
 impl Incidents {
     /// What is promised: by the file, then by operators. An id of the file wins.
     pub(super) fn promised(&self) -> Vec<Definition> {
@@ -62,7 +71,7 @@ impl Incidents {
     }
 
     /// What the detector is told of promises in this look.
-    pub(super) fn broken_promises(&self) -> Vec<Signal> {
+    fn broken_promises(&self) -> Vec<Signal> {
         let mut signals = Vec::new();
         // Most share a window of a region, and merging its sketches is most of the work.
         let mut windows: BTreeMap<(RegionId, Duration), Window> = BTreeMap::new();
@@ -121,20 +130,31 @@ impl Incidents {
         signal
     }
 
+    /// Looks at all promises. Reads a disk where windows are long.
+    pub(super) fn look_at_promises(&self) -> Look {
+        let mut ledgers = Vec::new();
+        for of in self.promised() {
+            for region in self.regions_of(&of) {
+                let kept = self.caught_up(&of, &region);
+                ledgers.extend(kept.map(|kept| (ledger_key(&of.id, &region), kept)));
+            }
+        }
+        Look { signals: self.broken_promises(), ledgers }
+    }
+
     /// Writes down every window that is over.
     ///
     /// # Errors
     ///
     /// When the engine does not do it, or another is on duty.
-    pub(super) async fn keep_ledgers(&self, fence: &Compare) -> Result<(), NotChanged> {
+    pub(super) async fn keep_ledgers(
+        &self,
+        ledgers: Vec<(String, Kept)>,
+        fence: &Compare,
+    ) -> Result<(), NotChanged> {
         let mut ops = Vec::new();
-        for of in self.promised() {
-            for region in self.regions_of(&of) {
-                if let Some(kept) = self.caught_up(&of, &region) {
-                    let key = ledger_key(&of.id, &region);
-                    ops.push(Op::Put { key, value: stored(&kept)?, lease: None });
-                }
-            }
+        for (key, kept) in ledgers {
+            ops.push(Op::Put { key, value: stored(&kept)?, lease: None });
         }
         while !ops.is_empty() {
             let rest = ops.split_off(fitting(&ops));

@@ -11,8 +11,7 @@ use futures_util::future::BoxFuture;
 use tracing::warn;
 
 use super::Incidents;
-use super::duty::Line;
-use super::notifier::pause;
+use super::duty::{Again, Line};
 
 /// To whom something was said again, and what came of it.
 pub(super) type Reminded = (String, Outcome);
@@ -26,13 +25,13 @@ impl Incidents {
         now: Duration,
     ) -> Option<BoxFuture<'static, Reminded>> {
         let repeat = self.notifier.repeats(&sink.name)?;
-        if now < line.remind_at {
+        if now < line.reminding.not_before {
             return None;
         }
         let known: Vec<Message> = self.board.look(|book| {
             book.known_to(sink).map(|incident| incident.as_it_stands()).collect()
         });
-        line.remind_at = now.saturating_add(repeat);
+        line.reminding.not_before = now.saturating_add(repeat);
         if known.is_empty() {
             return None;
         }
@@ -47,19 +46,9 @@ impl Incidents {
     /// Notes what came of it.
     pub(super) fn reminded(&self, line: &mut Line, (name, outcome): Reminded) {
         line.busy = false;
-        match outcome {
-            Outcome::Told => {
-                line.failures = 0;
-                self.metrics.notified("told");
-            }
-            Outcome::Failed { reason } => {
-                line.failures = line.failures.saturating_add(1);
-                let after = pause(line.failures);
-                line.not_before = self.clock.monotonic().saturating_add(after);
-                line.remind_at = line.not_before;
-                self.metrics.notified("failed");
-                warn!(receiver = name, %reason, ?after, "is reminded again later");
-            }
+        if let Some(Again { reason, after }) = self.settle(&mut line.reminding, &outcome)
+        {
+            warn!(receiver = name, reason, ?after, "is reminded again later");
         }
     }
 }

@@ -19,8 +19,12 @@ pub(super) fn routes(api: &Arc<Incidents>) -> Routes {
     let routes = bind! { api, admit,
         ListSilences => silences;
         GetSilence => show_silence;
-        EndSilence => end_silence;
     };
+    let routes = bind_by::<EndSilence, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, of, body| async move { api.end_silence(&by, of, body).await },
+    );
     bind_by::<CreateSilence, _, _, _>(
         routes,
         (api, admit),
@@ -100,15 +104,16 @@ impl Incidents {
 
     async fn end_silence(
         &self,
+        by: &str,
         of: SilenceParams,
         body: SilenceEnd,
     ) -> Result<SilenceReply, ApiError> {
         let id: SilenceId = of.silence;
-        let (sinks, now) = (&self.notifier.sinks, self.clock.now());
+        let now = self.clock.now();
         let ended = |book: &mut Book| -> Result<_, Refused> {
             let silence = book.silences.get(&id).ok_or(Refused::NoSuchSilence { id })?;
             let ended = item(book, silence);
-            book.end_silence(id, sinks, now)?;
+            book.end_silence(id, by, now)?;
             Ok(ended)
         };
         let ended =

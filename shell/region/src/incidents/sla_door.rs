@@ -15,6 +15,7 @@ use dwcp_types::RegionId;
 use super::Incidents;
 use super::board::sla_key;
 use crate::bind::bind;
+use crate::chronicle::from_disk;
 use crate::commit::stored;
 use crate::config::SLAS_MAX;
 use crate::public_api::admit;
@@ -30,7 +31,6 @@ pub(super) fn routes(api: &Arc<Incidents>) -> Routes {
 }
 
 impl Incidents {
-    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
     async fn slas(&self, asked: SlaFilter, (): ()) -> Result<SlaList, ApiError> {
         self.known(asked.region.as_ref())?;
         if let Some(id) = &asked.sla {
@@ -39,21 +39,46 @@ impl Incidents {
         let mut all = self.promised();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all.retain(|of| asked.sla.as_ref().is_none_or(|id| of.id == *id));
-        let item = |of: &Definition| {
-            let mut regions = self.regions_of(of);
+        let mut wanted = Vec::new();
+        for of in all {
+            let mut regions = self.regions_of(&of);
             regions.retain(|it| asked.region.as_ref().is_none_or(|region| it == region));
+            wanted.push((of, regions));
+        }
+        let items = self.measured(wanted).await?.into_iter().map(|(of, regions)| {
+            let of_region = |(region, value)| self.standing(&of, region, value);
             SlaItem {
-                promised: promised(of),
+                promised: promised(&of),
                 from_file: self.in_file(&of.id).is_some(),
-                regions: regions.iter().map(|region| self.standing(of, region)).collect(),
+                regions: regions.into_iter().map(of_region).collect(),
             }
-        };
+        });
         Ok(SlaList {
-            items: all.iter().map(item).collect(),
+            items: items.collect(),
             answered_by: self.region.clone(),
             evaluated_by: self.board.duty().map(|duty| duty.region),
             age_ms: self.age_ms(),
         })
+    }
+
+    /// What is measured now of each promise in its regions.
+    async fn measured(
+        &self,
+        wanted: Vec<(Definition, Vec<RegionId>)>,
+    ) -> Result<Vec<(Definition, Vec<(RegionId, Option<u64>)>)>, ApiError> {
+        let chronicle = Arc::clone(&self.chronicle);
+        from_disk(move || {
+            let each = wanted.into_iter().map(|(of, regions)| {
+                let values = regions.into_iter().map(|region| {
+                    let value = chronicle.value(&region, of.metric, of.window);
+                    (region, value)
+                });
+                let values = values.collect();
+                (of, values)
+            });
+            each.collect()
+        })
+        .await
     }
 
     async fn create_sla(
@@ -152,16 +177,20 @@ impl Incidents {
         })
     }
 
-    fn standing(&self, of: &Definition, region: &RegionId) -> SlaStanding {
-        let report = self.report(of, region);
-        let value = self.chronicle.value(region, of.metric, of.window);
+    fn standing(
+        &self,
+        of: &Definition,
+        region: RegionId,
+        value: Option<u64>,
+    ) -> SlaStanding {
+        let report = self.report(of, &region);
         let mut explained = report.explain(of);
         explained.push(value.map_or_else(
             || "now: nothing is measured".to_owned(),
             |value| format!("now: {}", of.held(value)),
         ));
         SlaStanding {
-            region: region.clone(),
+            region,
             value_milli: value,
             holds: value.map(|value| of.holds(value)),
             standing: report.standing,
