@@ -150,6 +150,7 @@ pub struct Plan {
     receiver: Option<(String, std::path::PathBuf)>,
     /// An Alertmanager that is told of them.
     alertmanager: Option<String>,
+    looked_at_every_s: Option<u64>,
     mail: Option<Value>,
     /// What is promised of regions, looked at each second.
     slas: Vec<Value>,
@@ -196,6 +197,7 @@ impl Plan {
             lease_s: None,
             receiver: None,
             alertmanager: None,
+            looked_at_every_s: None,
             mail: None,
             slas: Vec::new(),
             qemu: None,
@@ -288,6 +290,13 @@ impl Plan {
     #[must_use]
     pub fn telling(mut self, url: &str, secret_file: &std::path::Path) -> Self {
         self.receiver = Some((url.to_owned(), secret_file.to_owned()));
+        self
+    }
+
+    /// How often health and service levels are looked at.
+    #[must_use]
+    pub const fn looked_at_every(mut self, seconds: u64) -> Self {
+        self.looked_at_every_s = Some(seconds);
         self
     }
 
@@ -401,6 +410,9 @@ impl Plan {
         if !self.slas.is_empty() {
             monitoring["sla_definitions"] = Value::Array(self.slas.clone());
             monitoring["interval"] = json!("1s");
+        }
+        if let Some(seconds) = self.looked_at_every_s {
+            monitoring["interval"] = json!(format!("{seconds}s"));
         }
         monitoring
     }

@@ -2,18 +2,24 @@
 //! the same losses, by a Prometheus with an Alertmanager that are tuned to be quick.
 //!
 //! Real daemons on etcd. Each region but the first is lost in turn, so that in some rounds it is
-//! the one on duty that dies.
+//! the one on duty that dies. Then from a service level that is broken, and stays so, until a
+//! receiver was told: it is promised in that moment, of what is measured already.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use dwcp_api::NoParams;
 use dwcp_api::monitoring::{IncidentFilter, ListIncidents};
-use dwcp_monitor::incident::{Category, Change, Message};
+use dwcp_api::sla::{CreateSla, NewSla};
+use dwcp_monitor::Metric;
+use dwcp_monitor::incident::{Category, Cause, Change, Message, Severity};
+use dwcp_monitor::sla::Operator;
 use dwcp_testbed::{
     Alertmanager, Answers, Federation, HostPlan, Plan, Prometheus, Receiver, RegionPlan,
     etcd_program,
 };
+use dwcp_types::RegionId;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,6 +31,11 @@ const REGIONS: [&str; 5] = ["one", "two", "three", "four", "five"];
 /// Losses that are timed; each region that may be lost comes as often.
 const LOSSES: usize = 20;
 const LOSSES_QUICK: usize = 4;
+/// Service levels that are broken, one after another.
+const BREACHES: usize = 10;
+const BREACHES_QUICK: usize = 2;
+/// How often levels are looked at: the 5 s of the promise (M13, three looks).
+const LOOKED_AT_EVERY_S: u64 = 5;
 /// How often receivers are looked at: the error of every time.
 const LOOK: Duration = Duration::from_millis(5);
 /// When somebody who tells nothing is given up.
@@ -38,10 +49,14 @@ pub(super) fn measure(quick: bool) -> anyhow::Result<Vec<Measurement>> {
     federation::build()?;
     ensure!(etcd_program().is_some(), "etcd is missing: run `./dwcp test` once");
     let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
-    runtime.block_on(run(if quick { LOSSES_QUICK } else { LOSSES }))
+    runtime.block_on(if quick {
+        run(LOSSES_QUICK, BREACHES_QUICK)
+    } else {
+        run(LOSSES, BREACHES)
+    })
 }
 
-async fn run(losses: usize) -> anyhow::Result<Vec<Measurement>> {
+async fn run(losses: usize, breaches: usize) -> anyhow::Result<Vec<Measurement>> {
     let (ours, theirs) = (
         Receiver::start(Answers::Status(204)).await,
         Receiver::start(Answers::Status(200)).await,
@@ -54,6 +69,7 @@ async fn run(losses: usize) -> anyhow::Result<Vec<Measurement>> {
     std::fs::write(&rules, RULE)?;
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(2));
     let plan = Plan::simulated(REGIONS.map(region).to_vec()).on_etcd();
+    let plan = plan.looked_at_every(LOOKED_AT_EVERY_S);
     let mut federation = Federation::start(plan.telling(&ours.url(), &secret)).await;
     federation.healthy().await;
     let alertmanager = Alertmanager::start(&folder, &theirs.url());
@@ -74,6 +90,9 @@ async fn run(losses: usize) -> anyhow::Result<Vec<Measurement>> {
         .with_context(|| format!("loss {round}, of {lost}"))?;
     }
     drop((prometheus, alertmanager));
+    for number in 0..breaches {
+        seen.breaches.add(one_breach(&federation, number, &ours).await?);
+    }
     federation.end();
     Ok(seen.told(losses))
 }
@@ -116,6 +135,39 @@ async fn one_loss(
         .context("it is not over")?;
     federation.healthy().await;
     Ok(())
+}
+
+/// Promises what is not so, and waits until somebody was told.
+async fn one_breach(
+    federation: &Federation,
+    number: usize,
+    ours: &Receiver,
+) -> anyhow::Result<Duration> {
+    let id = format!("throughput-{number}");
+    let region = RegionId::new(REGIONS[1])?;
+    let new = NewSla {
+        id: Some(id.clone()),
+        name: "a million requests a second".to_owned(),
+        metric: Metric::Throughput,
+        target_milli: 1_000_000_000,
+        operator: Operator::GreaterThan,
+        compliance_ppm: 999_000,
+        severity: Severity::High,
+        window_s: 10,
+        period_s: 600,
+        region: Some(region),
+    };
+    let cause = Cause::Sla { sla: id };
+    let start = Instant::now();
+    let made = federation.at(REGIONS[0]).call::<CreateSla>(&NoParams {}, &new).await;
+    made.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let told = || {
+        let all = ours.received();
+        let read = |body: &[u8]| serde_json::from_slice::<Message>(body).ok();
+        let all = all.iter().filter_map(|it| read(&it.body));
+        all.filter(|it| it.incident.cause == cause).count()
+    };
+    more(told, 0, start).await.context("nobody was told of a broken service level")
 }
 
 /// How long until there are more than there were.
@@ -174,6 +226,7 @@ struct Seen {
     others: Latencies,
     on_duty: Latencies,
     peer: Latencies,
+    breaches: Latencies,
 }
 
 impl Seen {
@@ -216,6 +269,20 @@ impl Seen {
                 value: kept.percentile_ms(100) / 1e3,
                 unit: "s",
                 method: of(what, kept.len()),
+                peer: None,
+            });
+        }
+        for (short, percent) in [("p50", 50), ("max", 100)] {
+            measured.push(Measurement {
+                name: format!("monitor.breach_to_webhook.{short}"),
+                value: self.breaches.percentile_ms(percent) / 1e3,
+                unit: "s",
+                method: format!(
+                    "from a service level that is broken in the moment in which it is promised \
+                     until a receiver was told; {} of them, looked at each {LOOKED_AT_EVERY_S} s, \
+                     three times",
+                    self.breaches.len()
+                ),
                 peer: None,
             });
         }
