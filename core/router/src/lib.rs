@@ -13,6 +13,7 @@
 //! that changes (F56), and scores from the extremes of what stands.
 
 mod age;
+pub mod anycast;
 mod budget;
 mod build;
 mod client;

@@ -14,8 +14,9 @@ use crate::host::{
     Acknowledged, CopyPlace, InstanceReport, MachineReport, MoveOrder, MoveReport,
     MoveStage, StandbyBody,
 };
-use crate::operations;
 use crate::public::{ConsoleParams, ConsoleReply, EventList, EventParams, HostItem};
+use crate::routing::AnycastReply;
+use crate::{NoParams, operations};
 
 /// Longest that a report may be waited for.
 pub const REPORT_WAIT_MAX_MS: u64 = 10_000;
@@ -260,11 +261,11 @@ operations! {
     /// F5, F19.
     Heartbeat = Get "/peer/v1/heartbeat" "heartbeat"
         "Whether a region's daemon lives, and which regions it hears.",
-        crate::NoParams, () => HeartbeatReply;
+        NoParams, () => HeartbeatReply;
     /// F21.
     Reserve = Post "/peer/v1/reservations" "reserve"
         "Hold capacity for a VM until it is committed or lapses.",
-        crate::NoParams, ReserveBody => HeldReply;
+        NoParams, ReserveBody => HeldReply;
     /// F4.
     Commit = Post "/peer/v1/reservations/{reservation}/commit" "commit_reservation"
         "Own the VM that capacity is held for.",
@@ -272,7 +273,7 @@ operations! {
     /// F1, F4.
     TakeOver = Post "/peer/v1/recoveries" "take_over"
         "Own a VM of a region that is lost, and start it.",
-        crate::NoParams, TakeOverBody => CommitReply;
+        NoParams, TakeOverBody => CommitReply;
     /// F21.
     Release = Delete "/peer/v1/reservations/{reservation}" "release_reservation"
         "Give back held capacity.", ReservationParams, () => ();
@@ -307,4 +308,8 @@ operations! {
     /// DETAILS 2.4.
     GetPeerEvents = Get "/peer/v1/events" "peer_events" "Events that this region saw.",
         EventParams, () => EventList;
+    /// R11.
+    GetPeerAnycast = Get "/peer/v1/routing/anycast" "peer_anycast"
+        "How the addresses that this region shares stand here.",
+        NoParams, () => AnycastReply;
 }

@@ -40,6 +40,10 @@ operations! {
     GetRoutingLatency = Get "/v1/routing/latency" "routing_latency"
         "The ways from regions and user zones to regions, with what they are known by.",
         NoParams, () => RoutingLatency;
+    /// R11, DETAILS 2.3.
+    GetAnycast = Get "/v1/routing/anycast" "routing_anycast"
+        "Addresses that regions share, and who announces them to which router.",
+        NoParams, () => AnycastReply;
     /// What recorded requests would have met under another algorithm.
     ReplayRouting = Post "/v1/routing/replay" "replay_routing"
         "Recorded requests as they are routed now, and as another algorithm would route them.",
@@ -207,6 +211,43 @@ pub struct RoutingLatency {
     pub rows: Vec<LatencyRow>,
     /// What to know about them.
     pub notes: Vec<String>,
+}
+
+/// Shared addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AnycastReply {
+    /// Which daemon answers.
+    pub answered_by: RegionId,
+    /// Each group in each of its regions.
+    pub items: Vec<AnycastItem>,
+    /// Regions that did not say how theirs stand.
+    pub missing: Vec<RegionId>,
+}
+
+/// How an address that regions share stands in one of them (R11).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AnycastItem {
+    /// The group.
+    pub group: String,
+    /// What answers at the address.
+    pub service: ServiceId,
+    /// The address.
+    pub address: IpAddr,
+    /// The region.
+    pub region: RegionId,
+    /// Whether its router was told that the address is here.
+    pub announced: bool,
+    /// Whether it should be.
+    pub wanted: bool,
+    /// Why.
+    pub why: String,
+    /// The router that is told.
+    pub router: String,
+    /// Whether it listens.
+    pub established: bool,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// From one place to every region.

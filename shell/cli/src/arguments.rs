@@ -39,9 +39,9 @@ pub(crate) use request::{
     StrategyArg, TierArg, TypeArg,
 };
 pub(crate) use routing::{
-    AlgorithmCommand, ConfigCommand, EndpointArgs, EndpointCommand, LatencyCommand,
-    LimitsArgs, QuestionArgs, ReplayArgs, RoutingCommand, ScoresArgs, SetAlgorithmArgs,
-    SimulateArgs,
+    AlgorithmCommand, AnycastCommand, ConfigCommand, EndpointArgs, EndpointCommand,
+    LatencyCommand, LimitsArgs, QuestionArgs, ReplayArgs, RoutingCommand, ScoresArgs,
+    SetAlgorithmArgs, SimulateArgs,
 };
 pub(crate) use silence::{MaintenanceArgs, SilenceCommand, WindowArgs};
 pub(crate) use state::{

@@ -34,8 +34,8 @@ pub(crate) use overview::{left, overview};
 pub(crate) use place::{explanation, placed, refusal, still_there};
 pub(crate) use region::{capacity, region, regions};
 pub(crate) use routing::{
-    routing_config, routing_decision, routing_endpoints, routing_explained,
-    routing_factors, routing_latency, routing_replay, routing_scores,
+    routing_anycast, routing_config, routing_decision, routing_endpoints,
+    routing_explained, routing_factors, routing_latency, routing_replay, routing_scores,
 };
 pub(crate) use series::series;
 pub(crate) use silence::{silence, silence_ended, silence_made, silences};

@@ -4,6 +4,7 @@
 //! it for the next whole. It knows no region's daemon, no engine and no disk: when all of them
 //! are gone it answers as before, by the last value that it had (static stability).
 
+pub mod anycast;
 mod clients;
 pub mod dns;
 mod newest;

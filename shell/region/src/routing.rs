@@ -6,6 +6,7 @@
 //! an operator chose while the federation runs is a record in the strong engine, followed by
 //! every daemon; without the engine the last that was read counts.
 
+mod announce;
 mod answers;
 mod inputs;
 mod memory;
@@ -30,6 +31,7 @@ use crate::config::{Federation, RoutingConfig, UserZoneSpec};
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 
+pub(crate) use self::announce::{AnnounceDoor, AnnouncePlane, AnycastApi};
 use self::inputs::{Maker, Places};
 use self::memory::{Known, Memory};
 pub(crate) use self::names::NamePlane;

@@ -171,6 +171,11 @@ impl Bed {
         self.place(region).name()
     }
 
+    /// Runs commands of `ip` in a region, one a line.
+    pub(super) fn configure(&self, region: &str, commands: &str) -> io::Result<()> {
+        self.place(region).ip_batch(commands)
+    }
+
     /// Starts a program in a region. Whoever asks ends it.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod namespace;
 mod order;
 mod packet;
 mod route;
+mod router;
 mod shape;
 mod socket;
 
@@ -24,5 +25,6 @@ pub use lateness::LatenessReport;
 pub use line::LineReport;
 pub use links::Links;
 pub use order::{NamedLine, Order, OrderError, Report};
+pub use router::{REGIONS_AS, ROUTER_AS, Router};
 pub use shape::Shape;
 pub use socket::{Door, ask};

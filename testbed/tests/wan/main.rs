@@ -3,6 +3,7 @@
 //! A binary of its own, so that few of these run at once: each has a thread that must be on time.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
+mod anycast;
 mod bed;
 mod drills;
 mod federations;

@@ -6,8 +6,9 @@ use std::io::BufReader;
 use dwcp_api::NoParams;
 use dwcp_api::public::RegionParams;
 use dwcp_api::routing::{
-    ConfigureRouting, Endpoint, ExplainRouting, GetRouting, GetRoutingLatency,
-    PutRouting, PutRoutingEndpoint, ReplayRequest, ReplayRouting, RoutingQuestion,
+    ConfigureRouting, Endpoint, ExplainRouting, GetAnycast, GetRouting,
+    GetRoutingLatency, PutRouting, PutRoutingEndpoint, ReplayRequest, ReplayRouting,
+    RoutingQuestion,
 };
 use dwcp_router::Requirement;
 use dwcp_types::{Mbps, Micros};
@@ -15,9 +16,9 @@ use dwcp_types::{Mbps, Micros};
 use super::{show, show_or_watch};
 use crate::app::Run;
 use crate::arguments::{
-    AlgorithmCommand, ConfigCommand, EndpointArgs, EndpointCommand, LatencyCommand,
-    LimitsArgs, QuestionArgs, ReplayArgs, RoutingCommand, ScoresArgs, SetAlgorithmArgs,
-    SimulateArgs,
+    AlgorithmCommand, AnycastCommand, ConfigCommand, EndpointArgs, EndpointCommand,
+    LatencyCommand, LimitsArgs, QuestionArgs, ReplayArgs, RoutingCommand, ScoresArgs,
+    SetAlgorithmArgs, SimulateArgs,
 };
 use crate::failure::Failure;
 use crate::{traffic, view};
@@ -51,6 +52,12 @@ pub(super) async fn routing(
                 session.call::<GetRoutingLatency>(&NoParams {}, &()).await
             };
             show_or_watch(run, watch, ask, view::routing_latency).await
+        }
+        RoutingCommand::Anycast(AnycastCommand::List(watch)) => {
+            let session = run.session()?;
+            let ask =
+                async |_: &Run<'_>| session.call::<GetAnycast>(&NoParams {}, &()).await;
+            show_or_watch(run, watch, ask, view::routing_anycast).await
         }
         RoutingCommand::Config(ConfigCommand::Show) => {
             let session = run.session()?;

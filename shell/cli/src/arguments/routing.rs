@@ -33,9 +33,19 @@ pub(crate) enum RoutingCommand {
     /// Show the ways between places
     #[command(subcommand)]
     Latency(LatencyCommand),
+    /// Show addresses that regions share, and who announces them
+    #[command(subcommand)]
+    Anycast(AnycastCommand),
     /// Show the settings in use
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What is done with shared addresses.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AnycastCommand {
+    /// List them, each in each of its regions
+    List(WatchArgs),
 }
 
 /// What is done with the algorithm.

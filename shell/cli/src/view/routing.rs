@@ -1,8 +1,10 @@
 //! Routing for people: where a request goes, every region's score, the ways, the settings.
 
-use dwcp_api::routing::{ReplayReply, RoutingAnswer, RoutingLatency, RoutingReply};
+use dwcp_api::routing::{
+    AnycastItem, AnycastReply, ReplayReply, RoutingAnswer, RoutingLatency, RoutingReply,
+};
 use dwcp_router::{Candidate, Chosen, LegView, Outcome, Weights};
-use dwcp_types::MicroUsd;
+use dwcp_types::{MicroUsd, RegionId};
 
 use super::Look;
 use crate::table::{Cell, Sheet, Table, row};
@@ -162,6 +164,43 @@ pub(crate) fn routing_latency(reply: &RoutingLatency, look: Look) -> String {
         table.push(row);
     }
     format!("{}{}", table.render(look.colored), notes(&reply.notes))
+}
+
+/// Shared addresses.
+pub(crate) fn routing_anycast(reply: &AnycastReply, look: Look) -> String {
+    let mut table =
+        Table::new(&["GROUP", "ADDRESS", "REGION", "ANNOUNCED", "ROUTER", "WHY"]);
+    for item in &reply.items {
+        table.push(row![
+            item.group.as_str(),
+            item.address.to_string(),
+            item.region.as_str(),
+            announced(item),
+            item.router.as_str(),
+            item.why.as_str(),
+        ]);
+    }
+    let mut shown = if reply.items.is_empty() {
+        "no region shares an address: see `routing.anycast` of federation.yaml\n"
+            .to_owned()
+    } else {
+        table.render(look.colored)
+    };
+    let regions: Vec<&str> = reply.missing.iter().map(RegionId::as_str).collect();
+    if !regions.is_empty() {
+        shown += &format!("not told by {}\n", regions.join(", "));
+    }
+    shown
+}
+
+fn announced(item: &AnycastItem) -> Cell {
+    match (&item.reason, item.announced, item.wanted) {
+        (_, true, true) => Cell::toned("yes", Tone::Good),
+        (_, true, false) => Cell::toned("leaving", Tone::Warn),
+        (Some(reason), false, _) => Cell::toned(format!("no: {reason}"), Tone::Bad),
+        (None, false, true) => Cell::toned("not yet", Tone::Warn),
+        (None, false, false) => Cell::from("no"),
+    }
 }
 
 /// A round trip, with how it is known where it is not simply measured.

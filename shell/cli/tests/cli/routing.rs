@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dwcp_api::routing::{
-    Endpoint, EndpointItem, LatencyRow, ReplayReply, RoutingAnswer, RoutingLatency,
-    RoutingReply, ServiceItem, TableItem,
+    AnycastItem, AnycastReply, Endpoint, EndpointItem, LatencyRow, ReplayReply,
+    RoutingAnswer, RoutingLatency, RoutingReply, ServiceItem, TableItem,
 };
 use dwcp_router::{
     Algorithm, Candidate, Chosen, Class, Explanation, Factor, FactorView, FailMode,
@@ -177,6 +177,31 @@ fn ways() -> RoutingLatency {
     }
 }
 
+fn shared() -> AnycastReply {
+    let item =
+        |of: &str, announced, wanted, reason: Option<&str>, why: &str| AnycastItem {
+            group: "api".to_owned(),
+            service: ServiceId::new("api.example.com").unwrap(),
+            address: "203.0.113.10".parse().unwrap(),
+            region: region(of),
+            announced,
+            wanted,
+            why: why.to_owned(),
+            router: "10.0.0.1:179".to_owned(),
+            established: reason.is_none(),
+            reason: reason.map(str::to_owned),
+        };
+    AnycastReply {
+        answered_by: region("eu-west-1"),
+        items: vec![
+            item("ap-south-1", true, false, None, "draining; others answer"),
+            item("eu-west-1", true, true, None, "it answers"),
+            item("us-east-1", false, true, Some("connection refused"), "it answers"),
+        ],
+        missing: vec![region("sa-east-1")],
+    }
+}
+
 fn answers() -> Vec<(&'static str, Answer)> {
     vec![
         ("explain_routing", reply(&answer())),
@@ -184,6 +209,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("configure_routing", reply(&settings())),
         ("set_routing_endpoint", reply(&settings())),
         ("routing_latency", reply(&ways())),
+        ("routing_anycast", reply(&shared())),
     ]
 }
 
@@ -207,6 +233,7 @@ async fn every_table_of_it_is_as_written() {
             ],
         ),
         ("latency", &["routing", "latency", "matrix"]),
+        ("anycast", &["routing", "anycast", "list"]),
         ("config", &["federation", "routing", "config", "show"]),
         ("endpoint-list", &["routing", "endpoint", "list"]),
     ] {

@@ -28,8 +28,8 @@ use dwcp_api::public::{
     PutVmPower,
 };
 use dwcp_api::routing::{
-    ExplainRouting, GetRouting, GetRoutingLatency, PutRouting, PutRoutingEndpoint,
-    ReplayRouting,
+    ExplainRouting, GetAnycast, GetRouting, GetRoutingLatency, PutRouting,
+    PutRoutingEndpoint, ReplayRouting,
 };
 use dwcp_api::silence::{CreateSilence, EndSilence, GetSilence, ListSilences};
 use dwcp_api::sla::{CreateSla, GetSlaHistory, ListSlas};
@@ -389,6 +389,7 @@ fn routing_routes(
     let routes = bind::<PutRoutingEndpoint>(routes, script, count);
     let routes = bind::<ExplainRouting>(routes, script, count);
     let routes = bind::<ReplayRouting>(routes, script, count);
+    let routes = bind::<GetAnycast>(routes, script, count);
     bind::<GetRoutingLatency>(routes, script, count)
 }
 

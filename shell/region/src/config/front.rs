@@ -8,6 +8,7 @@ use dwcp_router::{Algorithm, Protocols, Service, Spot, Weights};
 use dwcp_types::{Mbps, RegionId, ServiceId, UserZoneId};
 use serde::Serialize;
 
+use super::anycast::AnycastConfig;
 use super::prefix::Prefix;
 use super::proxy::{ProxyConfig, Reach};
 
@@ -35,6 +36,8 @@ pub struct RoutingConfig {
     pub dns: Option<DnsConfig>,
     /// How proxies behave.
     pub proxy: ProxyConfig,
+    /// Which addresses regions share.
+    pub anycast: AnycastConfig,
 }
 
 /// Where round trips between regions come from.
@@ -77,6 +80,7 @@ impl Default for RoutingConfig {
             clients: Vec::new(),
             dns: None,
             proxy: ProxyConfig::default(),
+            anycast: AnycastConfig::default(),
         };
         config.services = vec![config.usual_service()];
         config

@@ -9,7 +9,9 @@
 //! Deriving `Deserialize` on the values was rejected: it stops at the first mistake, and its
 //! messages speak of types where an operator thinks in regions.
 
+mod anycast;
 mod capacity;
+mod clients;
 mod controller;
 mod dns;
 mod duration;
@@ -43,6 +45,7 @@ use std::path::Path;
 
 use dwcp_types::RegionId;
 
+pub use anycast::{AnycastConfig, GroupSpec, RouterSpec};
 pub use endpoint::{Endpoint, EndpointError};
 pub use federation::{
     ControllerConfig, EngineChoice, EngineConfig, EngineKind, EtcdConfig, FailoverConfig,

@@ -8,24 +8,23 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dwcp_router::{
-    Algorithm, Class, FailMode, Protocol, Protocols, Requirement, Service, Spot, Weights,
+    Algorithm, Class, FailMode, Protocol, Protocols, Requirement, Service, Weights,
 };
-use dwcp_types::{ComplianceZone, Mbps, Micros, RegionId, ServiceId, UserZoneId};
+use dwcp_types::{ComplianceZone, Mbps, Micros, RegionId, ServiceId};
 
+use super::anycast::{self, AnycastConfig, Beside};
 use super::capacity::all_or_none;
+use super::clients;
 use super::dns;
 use super::duration::display;
 use super::federation::UserZoneSpec;
 use super::field::Field;
-use super::front::{
-    ClientPlace, ClientSpec, FrontSpec, RoundTrips, RoutingConfig, ServiceSpec,
-};
+use super::front::{FrontSpec, RoundTrips, RoutingConfig, ServiceSpec};
 use super::names::Names;
-use super::prefix::Prefix;
 use super::problem::{Related, Report};
 use super::proxy;
 use super::quantity::Unit;
-use super::section::Section;
+use super::section::{Section, each};
 
 const KEYS: &[&str] = &[
     "algorithm",
@@ -46,6 +45,7 @@ const KEYS: &[&str] = &[
     "enable_traffic_shaping",
     "enable_qos",
     "enable_anycast",
+    "anycast",
 ];
 /// Keys of the source that nothing obeys yet.
 const WITHOUT_EFFECT: [(&str, &str); 7] = [
@@ -64,7 +64,7 @@ const WITHOUT_EFFECT: [(&str, &str); 7] = [
     ("ddos_protection", "nothing is limited or blocked yet"),
     ("enable_ddos_protection", "nothing is limited or blocked yet"),
     ("enable_traffic_shaping", "nothing is shaped yet"),
-    ("enable_anycast", "nothing is announced yet"),
+    ("enable_anycast", "what `anycast` says is announced, and nothing without it"),
 ];
 const WEIGHT_KEYS: &[&str] =
     &["latency", "cost", "load", "capacity", "health", "distance"];
@@ -92,7 +92,6 @@ const SERVICE_KEYS: &[&str] = &[
 const QOS_KEYS: &[&str] = &["realtime", "interactive", "bulk"];
 const CLASS_KEYS: &[&str] =
     &["max_latency", "min_bandwidth_mbps", "max_packet_loss", "require_encryption"];
-const CLIENT_KEYS: &[&str] = &["cidr", "user_zone", "region", "latitude", "longitude"];
 
 /// Algorithms by their names; the long ones are the source's constants (R3 to R7).
 const ALGORITHMS: [(&str, Algorithm); 9] = [
@@ -116,9 +115,8 @@ const FAIL_MODES: [(&str, FailMode); 3] = [
     ("closed", FailMode::Closed),
 ];
 
-/// Most services, clients' networks and regions of a service.
+/// Most services, and regions of a service.
 const SERVICES_MAX: usize = 256;
-const CLIENTS_MAX: usize = 4_096;
 const LISTED_MAX: usize = 64;
 /// 100 Tbit/s: more is a mistyped unit.
 const CAPACITY_MBPS_MAX: u64 = 100_000_000;
@@ -159,7 +157,7 @@ pub(super) fn routing(
         .map_or(Some(default.round_trips), |field| field.choice(&ROUND_TRIPS, report));
     let interval = interval(&section, default.table_interval, report);
     let fronts = fronts(&section, names, report);
-    let clients = clients(&section, zones, names, report);
+    let clients = clients::clients(&section, zones, names, report);
     let dns = dns::dns(&section, report);
     let proxy = proxy::proxy(&section, report);
     let mut config = RoutingConfig {
@@ -172,8 +170,11 @@ pub(super) fn routing(
         clients: clients?,
         dns: dns?,
         proxy: proxy?,
+        anycast: AnycastConfig::default(),
     };
     config.services = services(&section, &config, names, report)?;
+    let beside = Beside { services: &config.services, fronts: &config.fronts };
+    config.anycast = anycast::anycast(&section, &beside, names, report)?;
     Some(config)
 }
 
@@ -262,21 +263,11 @@ fn fronts(
 ) -> Option<Vec<FrontSpec>> {
     let Some(field) = section.get("region_endpoints") else { return Some(Vec::new()) };
     let items = field.list(0..=super::REGIONS_MAX, report)?;
-    let mut fronts: Vec<FrontSpec> = Vec::new();
-    let mut right = true;
-    for item in items {
-        match front(&item, names, report) {
-            Some(front) if fronts.iter().any(|other| other.region == front.region) => {
-                let reason =
-                    format!("two endpoints are of the region `{}`", front.region);
-                report.error(item.at(), reason, "keep one of the two");
-                right = false;
-            }
-            Some(front) => fronts.push(front),
-            None => right = false,
-        }
-    }
-    right.then_some(fronts)
+    let twice = |one: &FrontSpec, other: &FrontSpec| {
+        let of = &one.region;
+        (of == &other.region).then(|| format!("two endpoints are of the region `{of}`"))
+    };
+    each(&items, |item, report| front(item, names, report), report, twice)
 }
 
 fn front(
@@ -513,86 +504,4 @@ fn requirement(field: Field<'_>, report: &mut Report<'_>) -> Option<Requirement>
 )]
 pub(super) fn ppm(percent: f64) -> u32 {
     (percent * 10_000.0).round() as u32
-}
-
-fn clients(
-    section: &Section<'_>,
-    zones: Option<&[UserZoneSpec]>,
-    names: &mut Names,
-    report: &mut Report<'_>,
-) -> Option<Vec<ClientSpec>> {
-    let Some(field) = section.get("clients") else { return Some(Vec::new()) };
-    let items = field.list(0..=CLIENTS_MAX, report)?;
-    let mut clients: Vec<ClientSpec> = Vec::new();
-    let mut right = true;
-    for item in items {
-        match client(&item, zones, names, report) {
-            Some(client) if clients.iter().any(|other| other.cidr == client.cidr) => {
-                let reason = format!("the network `{}` is there twice", client.cidr);
-                report.error(item.at(), reason, "keep one of the two");
-                right = false;
-            }
-            Some(client) => clients.push(client),
-            None => right = false,
-        }
-    }
-    right.then_some(clients)
-}
-
-fn client(
-    item: &Field<'_>,
-    zones: Option<&[UserZoneSpec]>,
-    names: &mut Names,
-    report: &mut Report<'_>,
-) -> Option<ClientSpec> {
-    let section = Section::open(item.node, "a network of clients", CLIENT_KEYS, report)?;
-    let cidr = section.need("cidr", "203.0.113.0/24", report);
-    let cidr: Option<Prefix> = cidr.and_then(|field| field.parsed(report));
-    let places = [
-        section.get("user_zone").is_some(),
-        section.get("region").is_some(),
-        section.get("latitude").is_some() || section.get("longitude").is_some(),
-    ];
-    if places.iter().filter(|there| **there).count() != 1 {
-        let reason = "a network of clients is in one place, and this one is not";
-        let help = "write one of `user_zone`, `region`, or `latitude` and `longitude`";
-        report.error(item.at(), reason, help);
-        return None;
-    }
-    let place = if let Some(field) = section.get("user_zone") {
-        ClientPlace::UserZone(user_zone(field, zones, report)?)
-    } else if let Some(field) = section.get("region") {
-        let region: RegionId = field.parsed(report)?;
-        names.refer(&region, field.at(), "routing.clients.region");
-        ClientPlace::Region(region)
-    } else {
-        let latitude = section.need("latitude", "51.5", report);
-        let latitude = latitude.and_then(|field| {
-            field.decimal("degrees north of the equator", -90.0..=90.0, report)
-        });
-        let longitude = section.need("longitude", "-0.1", report);
-        let longitude = longitude.and_then(|field| {
-            field.decimal("degrees east of Greenwich", -180.0..=180.0, report)
-        });
-        ClientPlace::Spot(Spot { latitude: latitude?, longitude: longitude? })
-    };
-    Some(ClientSpec { cidr: cidr?, place })
-}
-
-fn user_zone(
-    field: Field<'_>,
-    zones: Option<&[UserZoneSpec]>,
-    report: &mut Report<'_>,
-) -> Option<UserZoneId> {
-    let zone: UserZoneId = field.parsed(report)?;
-    // When the zones themselves are wrong, that is told once and not for each client.
-    let Some(zones) = zones else { return Some(zone) };
-    if zones.iter().all(|known| known.view.id != zone) {
-        let known = zones.iter().map(|zone| zone.view.id.as_str());
-        let help = super::suggest::advice(zone.as_str(), "user zones", known);
-        let reason = format!("`{zone}` is no user zone of this federation");
-        report.error(field.at(), reason, help);
-        return None;
-    }
-    Some(zone)
 }

@@ -93,3 +93,28 @@ fn unknown_key(key: &Key, what: &str, keys: &[&str], report: &mut Report<'_>) {
     };
     report.error(key.at, format!("{what} has no key {}", quote(&key.name)), advice);
 }
+
+/// Reads every item and refuses what clashes with one before.
+pub(super) fn each<T>(
+    items: &[Field<'_>],
+    mut read: impl FnMut(&Field<'_>, &mut Report<'_>) -> Option<T>,
+    report: &mut Report<'_>,
+    clash: impl Fn(&T, &T) -> Option<String>,
+) -> Option<Vec<T>> {
+    let mut all: Vec<T> = Vec::new();
+    let mut right = true;
+    for item in items {
+        let Some(one) = read(item, report) else {
+            right = false;
+            continue;
+        };
+        match all.iter().find_map(|other| clash(&one, other)) {
+            Some(reason) => {
+                report.error(item.at(), reason, "keep one of the two");
+                right = false;
+            }
+            None => all.push(one),
+        }
+    }
+    right.then_some(all)
+}

@@ -27,17 +27,13 @@ const NOTE_STATED: &str = "round trips are those of `network_latency` and `user_
 pub(super) const NOTE_LOAD: &str = "a region's load is the share of its CPU or bandwidth that is reserved \
      by VMs: what requests take is not counted yet";
 const NOTE_NAMES: &str = "the name server of this region tells clients the same, by the `hosts` of \
-     services in federation.yaml; it has no proxy (`proxy_endpoint`), and there is no announcement \
-     yet";
+     services in federation.yaml; it has no proxy (`proxy_endpoint`)";
 const NOTE_PROXY: &str = "the proxy of this region brings clients there, by the `hosts` and `domains` \
-     of services in federation.yaml; it has no name server (`dns_endpoint`), and there is no \
-     announcement yet";
+     of services in federation.yaml; it has no name server (`dns_endpoint`)";
 const NOTE_BOTH: &str = "the name server of this region tells clients the same, and its proxy brings \
-     them there, by the `hosts` and `domains` of services in federation.yaml; there is no \
-     announcement yet";
+     them there, by the `hosts` and `domains` of services in federation.yaml";
 const NOTE_PLANES: &str = "nothing answers clients here: this region has no name server (`routing.dns` \
-     and its `dns_endpoint` in federation.yaml) and no proxy (`proxy_endpoint`), and there is no \
-     announcement yet";
+     and its `dns_endpoint` in federation.yaml) and no proxy (`proxy_endpoint`)";
 
 /// A client, as a decision knows it.
 struct Client {

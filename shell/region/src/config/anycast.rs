@@ -1,0 +1,271 @@
+//! Reads the block `routing.anycast`: addresses that several regions share, and the router next to
+//! each region (R11, R12).
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use dwcp_edge::anycast::Neighbor;
+use dwcp_types::{RegionId, ServiceId};
+use serde::Serialize;
+
+use super::field::Field;
+use super::front::{FrontSpec, ServiceSpec};
+use super::names::Names;
+use super::problem::Report;
+use super::section::{Section, each};
+
+const KEYS: &[&str] = &["groups", "routers"];
+const GROUP_KEYS: &[&str] = &["id", "service", "virtual_ip", "regions"];
+const ROUTER_KEYS: &[&str] =
+    &["region", "address", "as", "own_as", "router_id", "next_hop", "hold_time"];
+
+/// Most groups: each is an announcement for all of the world to keep.
+const GROUPS_MAX: usize = 64;
+/// Most characters of a group's id.
+const ID_LEN_MAX: usize = 64;
+/// Where routers listen.
+const BGP_PORT: u16 = 179;
+/// Silence after which a router takes another way: the shortest that BGP has, because its promise
+/// is 5 s (R12).
+const HOLD: Duration = Duration::from_secs(3);
+const HOLD_MAX: Duration = Duration::from_mins(4);
+
+/// What is announced, where and to whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AnycastConfig {
+    /// The shared addresses.
+    pub groups: Vec<GroupSpec>,
+    /// The router next to each region that announces.
+    pub routers: Vec<RouterSpec>,
+}
+
+/// Regions that share an address (R11).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupSpec {
+    /// Its name.
+    pub id: String,
+    /// What answers there.
+    pub service: ServiceId,
+    /// The address.
+    pub virtual_ip: IpAddr,
+    /// Who announces it.
+    pub regions: BTreeSet<RegionId>,
+}
+
+/// The router next to a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouterSpec {
+    /// The region.
+    pub region: RegionId,
+    /// The router, and who the region is to it.
+    #[serde(skip)]
+    pub neighbor: Neighbor,
+}
+
+/// What a group's members are checked against.
+pub(super) struct Beside<'a> {
+    pub(super) services: &'a [ServiceSpec],
+    pub(super) fronts: &'a [FrontSpec],
+}
+
+/// Reads the block; nothing is announced without it.
+pub(super) fn anycast(
+    routing: &Section<'_>,
+    beside: &Beside<'_>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<AnycastConfig> {
+    let Some(field) = routing.get("anycast") else {
+        return Some(AnycastConfig::default());
+    };
+    let section = Section::open(field.node, "`anycast`", KEYS, report)?;
+    let example = "[{ region: us-east-1, address: 10.0.0.1, as: 64500, own_as: 64512 }]";
+    let routers = section.need("routers", example, report);
+    let routers = routers.and_then(|field| {
+        let items = field.list(1..=super::REGIONS_MAX, report)?;
+        each(
+            &items,
+            |item, report| router(item, names, report),
+            report,
+            |one: &RouterSpec, other| {
+                (one.region == other.region)
+                    .then(|| format!("two routers are of the region `{}`", one.region))
+            },
+        )
+    });
+    let example = "[{ id: api, service: api.example.com, virtual_ip: 203.0.113.10, regions: [us-east-1] }]";
+    let groups = section.need("groups", example, report);
+    let groups = groups.and_then(|field| {
+        let items = field.list(1..=GROUPS_MAX, report)?;
+        let known = routers.as_deref();
+        each(
+            &items,
+            |item, report| group(item, beside, known, names, report),
+            report,
+            |one: &GroupSpec, other| {
+                if one.id == other.id {
+                    Some(format!("two groups are named `{}`", one.id))
+                } else {
+                    (one.virtual_ip == other.virtual_ip).then(|| {
+                        format!(
+                            "the groups `{}` and `{}` share {}",
+                            other.id, one.id, one.virtual_ip
+                        )
+                    })
+                }
+            },
+        )
+    });
+    Some(AnycastConfig { groups: groups?, routers: routers? })
+}
+
+fn router(
+    item: &Field<'_>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<RouterSpec> {
+    let section = Section::open(item.node, "a router", ROUTER_KEYS, report)?;
+    let region = section.need("region", "us-east-1", report);
+    let region = region.and_then(|field| {
+        let region: RegionId = field.parsed(report)?;
+        names.refer(&region, field.at(), "routing.anycast.routers.region");
+        Some(region)
+    });
+    let address = section.need("address", "10.0.0.1", report);
+    let address = address.and_then(|field| socket(&field, report));
+    let mut number = |key: &'static str, example: &str| {
+        let field = section.need(key, example, report)?;
+        u32::try_from(field.count(1..=u64::from(u32::MAX - 1), report)?).ok()
+    };
+    let (asn, own_asn) = (number("as", "64500"), number("own_as", "64512"));
+    let router_id = section.get("router_id").map(|field| {
+        let text = field.text(report)?;
+        let id = text.parse::<Ipv4Addr>().ok().filter(|id| !id.is_unspecified());
+        id.or_else(|| field.refuse("an address of IPv4", "such as 10.0.0.2", report))
+    });
+    let next_hop = section.get("next_hop").map(|field| unicast(&field, report));
+    let hold = section
+        .get("hold_time")
+        .map_or(Some(HOLD), |field| field.duration(HOLD..=HOLD_MAX, report));
+    let (address, router_id) =
+        (address?, router_id.map_or(Some(None), |id| id.map(Some))?);
+    if address.is_ipv6() && router_id.is_none() {
+        let reason = "a router that is spoken to by IPv6 needs a `router_id`";
+        report.error(
+            item.at(),
+            reason,
+            "add any IPv4 address of the region, such as 10.0.0.2",
+        );
+        return None;
+    }
+    let neighbor = Neighbor {
+        address,
+        asn: asn?,
+        own_asn: own_asn?,
+        router_id,
+        next_hop: next_hop.map_or(Some(None), |hop| hop.map(Some))?,
+        hold: Duration::from_secs(hold?.as_secs()),
+    };
+    Some(RouterSpec { region: region?, neighbor })
+}
+
+fn socket(field: &Field<'_>, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let text = field.text(report)?;
+    let alone = || text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, BGP_PORT));
+    let found = text.parse::<SocketAddr>().ok().or_else(alone);
+    found.filter(|it| !it.ip().is_unspecified() && it.port() > 0).or_else(|| {
+        field.refuse("an address", "write one such as 10.0.0.1 or 10.0.0.1:179", report)
+    })
+}
+
+fn unicast(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpAddr> {
+    let text = field.text(report)?;
+    let ip = text.parse::<IpAddr>().ok();
+    let ip =
+        ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback());
+    ip.or_else(|| {
+        let help = "write one such as 203.0.113.10";
+        field.refuse("an address that others can reach", help, report)
+    })
+}
+
+fn group(
+    item: &Field<'_>,
+    beside: &Beside<'_>,
+    routers: Option<&[RouterSpec]>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<GroupSpec> {
+    let section = Section::open(item.node, "a group", GROUP_KEYS, report)?;
+    let id = section.need("id", "api", report);
+    let id = id.and_then(|field| {
+        let text = field.text(report)?;
+        let fits = (1..=ID_LEN_MAX).contains(&text.chars().count());
+        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if fits && plain {
+            return Some(text.to_owned());
+        }
+        field.refuse("a name", "use letters, digits and `-`, such as api", report)
+    });
+    let service = section.need("service", "api.example.com", report);
+    let service = service.and_then(|field| service_of(&field, beside, report));
+    let address = section.need("virtual_ip", "203.0.113.10", report);
+    let address = address.and_then(|field| virtual_ip(&field, beside, report));
+    let regions = section.need("regions", "[us-east-1, eu-west-1]", report);
+    let regions = regions.and_then(|field| {
+        let mut regions = BTreeSet::new();
+        for item in field.list(1..=super::REGIONS_MAX, report)? {
+            let region: RegionId = item.parsed(report)?;
+            names.refer(&region, item.at(), "routing.anycast.groups.regions");
+            let lacks =
+                routers.is_some_and(|all| all.iter().all(|it| it.region != region));
+            if lacks {
+                let reason =
+                    format!("the region `{region}` has no router to announce to");
+                report.error(item.at(), reason, "add it to `routing.anycast.routers`");
+                return None;
+            }
+            regions.insert(region);
+        }
+        Some(regions)
+    });
+    Some(GroupSpec {
+        id: id?,
+        service: service?,
+        virtual_ip: address?,
+        regions: regions?,
+    })
+}
+
+fn service_of(
+    field: &Field<'_>,
+    beside: &Beside<'_>,
+    report: &mut Report<'_>,
+) -> Option<ServiceId> {
+    let id: ServiceId = field.parsed(report)?;
+    if beside.services.iter().any(|spec| spec.service.id == id) {
+        return Some(id);
+    }
+    let known: Vec<&str> =
+        beside.services.iter().map(|spec| spec.service.id.as_str()).collect();
+    let reason = format!("there is no service `{id}` in `routing.services`");
+    report.error(field.at(), reason, format!("services are: {}", known.join(", ")));
+    None
+}
+
+/// An address that is shared is nobody's own (F55): who asked a region for itself would be answered
+/// by another.
+fn virtual_ip(
+    field: &Field<'_>,
+    beside: &Beside<'_>,
+    report: &mut Report<'_>,
+) -> Option<IpAddr> {
+    let ip = unicast(field, report)?;
+    let owner =
+        beside.fronts.iter().find(|front| front.ip == ip || front.ipv6 == Some(ip));
+    let Some(owner) = owner else { return Some(ip) };
+    let reason = format!("{ip} is the region `{}`'s own address", owner.region);
+    report.error(field.at(), reason, "share an address that no `region_endpoints` has");
+    None
+}

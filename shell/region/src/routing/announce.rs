@@ -1,0 +1,283 @@
+//! Announces shared addresses to the router next to this region, as long as it is fit to answer,
+//! and says how that stands in all regions (R11 to R13).
+//!
+//! The verdict is the core's (`dwcp_router::anycast`), of what this daemon knows; the session is the
+//! edge's. Fit is a region that is enabled, is not drained or emptied, and can bring a request for
+//! the service anywhere. While the daemon stops the addresses go first, and the proxy answers on
+//! until they are gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dwcp_api::peer::GetPeerAnycast;
+use dwcp_api::routing::{AnycastItem, AnycastReply, GetAnycast};
+use dwcp_api::{ApiError, Client, NoParams, Routes};
+use dwcp_edge::anycast::{Neighbor, Spoken, speak};
+use dwcp_router::anycast::{Fitness, Gate, Why};
+use dwcp_router::{Class, Key, decide};
+use dwcp_types::{HealthState, RegionId, ServiceId};
+use tokio::sync::watch;
+use tracing::info;
+
+use super::Router;
+use crate::bind::bind;
+use crate::config::{Federation, GroupSpec};
+use crate::fan::ask_each;
+use crate::{peer_api, public_api};
+
+/// How often is looked: what is known of regions changes as often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Time for another region to say how its announcements stand.
+const PEER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What this region announces, to whom, and how that stands.
+#[derive(Debug)]
+pub(crate) struct AnnouncePlane {
+    neighbor: Neighbor,
+    groups: Vec<GroupSpec>,
+    standing: Arc<Announced>,
+}
+
+/// How announcements stand in this region.
+#[derive(Debug, Default)]
+pub(crate) struct Announced {
+    verdicts: Mutex<BTreeMap<String, Why>>,
+    spoken: watch::Sender<Spoken>,
+}
+
+impl AnnouncePlane {
+    /// What the file wants of a region; nothing when it shares no address.
+    pub(crate) fn of(federation: &Federation, region: &RegionId) -> Option<Self> {
+        let anycast = &federation.routing.anycast;
+        let router = anycast.routers.iter().find(|router| router.region == *region)?;
+        let shared = |group: &&GroupSpec| group.regions.contains(region);
+        let groups: Vec<_> = anycast.groups.iter().filter(shared).cloned().collect();
+        let (neighbor, standing) = (router.neighbor.clone(), Arc::default());
+        (!groups.is_empty()).then_some(Self { neighbor, groups, standing })
+    }
+
+    /// Where requests are taken in a region that shares addresses: at all that it has, because the
+    /// shared ones may come and go.
+    pub(crate) fn listens(&self) -> IpAddr {
+        if self.groups.iter().any(|group| group.virtual_ip.is_ipv6()) {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        }
+    }
+
+    /// How it stands, for whoever asks.
+    pub(crate) fn door(&self, region: &RegionId) -> AnnounceDoor {
+        AnnounceDoor {
+            region: region.clone(),
+            router: self.neighbor.address.to_string(),
+            groups: self.groups.clone(),
+            standing: self.standing.clone(),
+        }
+    }
+}
+
+impl Announced {
+    fn verdicts(&self) -> MutexGuard<'_, BTreeMap<String, Why>> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Router {
+    /// Announces until `stop` completes, and then until all is taken back.
+    pub(crate) async fn announce(
+        self: Arc<Self>,
+        plane: AnnouncePlane,
+        stop: impl Future<Output = ()> + Send,
+    ) {
+        let AnnouncePlane { neighbor, groups, standing } = plane;
+        let (want, wanted) = watch::channel(Arc::default());
+        let session = speak(neighbor, wanted, standing.spoken.clone());
+        let looks = async {
+            tokio::select! {
+                () = self.look(&groups, &standing, &want) => {}
+                () = stop => {}
+            }
+            // Nobody wants anything any more: the session takes all back, and ends.
+            drop(want);
+        };
+        tokio::join!(session, looks);
+    }
+
+    async fn look(
+        &self,
+        groups: &[GroupSpec],
+        standing: &Announced,
+        want: &watch::Sender<Arc<BTreeSet<IpAddr>>>,
+    ) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gates: Vec<Gate> = vec![Gate::default(); groups.len()];
+        loop {
+            tick.tick().await;
+            // Before there is a table nothing is known, and nothing is announced.
+            if self.made.borrow().is_none() {
+                continue;
+            }
+            let mut addresses = BTreeSet::new();
+            for (group, gate) in groups.iter().zip(&mut gates) {
+                let why = self.verdict(group, gate);
+                if why.announces() {
+                    addresses.insert(group.virtual_ip);
+                }
+                let before = standing.verdicts().insert(group.id.clone(), why);
+                if before.map(Why::announces) != Some(why.announces()) {
+                    let (announced, why) = (why.announces(), said(why));
+                    info!(group = group.id, address = %group.virtual_ip, announced, why, "a shared address");
+                }
+            }
+            want.send_if_modified(|before| {
+                let changed = **before != addresses;
+                if changed {
+                    *before = Arc::new(addresses);
+                }
+                changed
+            });
+        }
+    }
+
+    fn verdict(&self, group: &GroupSpec, gate: &mut Gate) -> Why {
+        let own = &self.parts.region;
+        let others: Vec<Fitness> = group
+            .regions
+            .iter()
+            .filter(|region| *region != own)
+            .map(|region| self.fitness(region))
+            .collect();
+        let mut fitness = self.fitness(own);
+        if fitness == Fitness::Fit && !self.reaches(&group.service) {
+            fitness = Fitness::Unreachable;
+        }
+        gate.look(fitness, &others, self.clock().monotonic())
+    }
+
+    /// How fit a region is, as far as this daemon knows.
+    fn fitness(&self, region: &RegionId) -> Fitness {
+        let Some(record) = self.parts.inventory.mirror.region(region) else {
+            return Fitness::Unknown;
+        };
+        let drained = self.endpoint(region).is_some_and(|front| front.weight == 0);
+        if !record.record.region.enabled {
+            return Fitness::Disabled;
+        } else if drained || record.record.evacuation.is_some() {
+            return Fitness::Draining;
+        }
+        match self.parts.inventory.fleet.health(region).state {
+            HealthState::Healthy | HealthState::Degraded => Fitness::Fit,
+            HealthState::Maintenance => Fitness::Disabled,
+            HealthState::Unknown | HealthState::Unhealthy => Fitness::Unknown,
+        }
+    }
+
+    /// Whether a request that comes in here for a service can be brought anywhere.
+    fn reaches(&self, service: &ServiceId) -> bool {
+        let Some(made) = self.made.borrow().clone() else { return false };
+        let table = &made.table;
+        let cell = made.places.regions.iter().find(|(id, _)| **id == self.parts.region);
+        let (Some((_, cell)), Some(service)) = (cell, table.service(service)) else {
+            return false;
+        };
+        let key =
+            Key { cell: *cell, service, class: Class::default(), client: 0, request: 0 };
+        decide(table, self.standing_now(table), &key).region_id(table).is_some()
+    }
+}
+
+fn said(why: Why) -> String {
+    match why {
+        Why::Fit => "it answers".to_owned(),
+        Why::LastResort(fitness) => {
+            format!("{}, and so are all others of the group", fitness.as_str())
+        }
+        Why::Elsewhere(fitness) => format!("{}; others answer", fitness.as_str()),
+        Why::HeldDown => {
+            "it answers again, and waits because it came and went".to_owned()
+        }
+    }
+}
+
+/// How announcements stand here.
+#[derive(Debug)]
+pub(crate) struct AnnounceDoor {
+    region: RegionId,
+    router: String,
+    groups: Vec<GroupSpec>,
+    standing: Arc<Announced>,
+}
+
+impl AnnounceDoor {
+    fn items(&self) -> Vec<AnycastItem> {
+        let spoken = self.standing.spoken.borrow().clone();
+        let verdicts = self.standing.verdicts();
+        let item = |group: &GroupSpec| {
+            let verdict = verdicts.get(&group.id).copied();
+            AnycastItem {
+                group: group.id.clone(),
+                service: group.service.clone(),
+                address: group.virtual_ip,
+                region: self.region.clone(),
+                announced: spoken.announced.contains(&group.virtual_ip),
+                wanted: verdict.is_some_and(Why::announces),
+                why: verdict.map_or_else(|| "nothing is known yet".to_owned(), said),
+                router: self.router.clone(),
+                established: spoken.established,
+                reason: spoken.reason.clone(),
+            }
+        };
+        self.groups.iter().map(item).collect()
+    }
+}
+
+/// Answers who asks how announcements stand, here and in other regions.
+#[derive(Debug)]
+pub(crate) struct AnycastApi {
+    region: RegionId,
+    own: Option<AnnounceDoor>,
+    peers: BTreeMap<RegionId, Client>,
+}
+
+impl AnycastApi {
+    /// `own` where this region announces; `peers` are the daemons of all other regions.
+    pub(crate) fn routes(
+        region: &RegionId,
+        own: Option<AnnounceDoor>,
+        peers: &BTreeMap<RegionId, Client>,
+    ) -> Routes {
+        let peers = peers.clone();
+        let api = Arc::new(Self { region: region.clone(), own, peers });
+        let operators = bind! { &api, public_api::admit,
+            GetAnycast => anycast;
+        };
+        let others = bind! { &api, peer_api::admit,
+            GetPeerAnycast => own_anycast;
+        };
+        operators.merge(others)
+    }
+
+    fn items(&self) -> Vec<AnycastItem> {
+        self.own.as_ref().map(AnnounceDoor::items).unwrap_or_default()
+    }
+
+    async fn anycast(&self, _: NoParams, (): ()) -> Result<AnycastReply, ApiError> {
+        let peers = self.peers.iter();
+        let asked = ask_each::<GetPeerAnycast>(peers, &NoParams {}, PEER_TIME_MAX);
+        let (parts, missing) = asked.await;
+        let mut items = self.items();
+        items.extend(parts.into_iter().flat_map(|part| part.items));
+        items.sort_by(|a, b| (&a.group, &a.region).cmp(&(&b.group, &b.region)));
+        Ok(AnycastReply { answered_by: self.region.clone(), items, missing })
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn own_anycast(&self, _: NoParams, (): ()) -> Result<AnycastReply, ApiError> {
+        let (answered_by, items) = (self.region.clone(), self.items());
+        Ok(AnycastReply { answered_by, items, missing: Vec::new() })
+    }
+}
