@@ -266,8 +266,9 @@ async fn batches(
         });
         let batch = Batch { items: items.collect() };
         let reply = client.call::<PostStateBatch>(&NoParams {}, &batch).await?;
-        let written = |item: &BatchResult| matches!(item, BatchResult::Written(_));
-        ensure!(reply.items.iter().all(written), "a write of the batch failed");
+        let written = |item: &&BatchResult| matches!(item, BatchResult::Written(_));
+        let other = reply.items.iter().find(|item| !written(item));
+        ensure!(other.is_none(), "a write of the batch failed: {other:?}");
         Ok(())
     };
     let clients = &clients[..10];

@@ -130,7 +130,9 @@ impl Default for Limits {
             connect_time_max: Duration::from_secs(4),
             quic_time_max: Duration::from_secs(2),
             pause_min: Duration::from_millis(100),
-            pause_max: Duration::from_secs(2),
+            // A way that is healed is noticed in less than an attempt takes; an attempt at a peer
+            // that is not there is a packet or two.
+            pause_max: Duration::from_millis(500),
             refused_pause: Duration::from_secs(10),
             handshakes_max: 64,
         }
