@@ -106,7 +106,12 @@ impl Federation {
         let folder = tempfile::Builder::new().prefix("dwcp-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
         let layout = Layout::new(folder.path());
+        let mut taken: BTreeMap<String, u16> = BTreeMap::new();
         let socket = |((region, name), n): ((String, String), u16)| {
+            let own = taken.entry(region.clone()).or_default();
+            // Regions with addresses of their own have the same ports.
+            let n = if ground.is_apart() { *own } else { n };
+            *own += 1;
             (name, ground.socket(&region, n))
         };
         let sockets = plan.sockets().into_iter().zip(0..).map(socket).collect();

@@ -25,7 +25,12 @@ impl Ground {
         }
     }
 
-    /// The `n`-th socket of the federation, in this region.
+    /// Whether each region has an address of its own.
+    pub(crate) const fn is_apart(&self) -> bool {
+        matches!(self, Self::Wan(_))
+    }
+
+    /// The `n`-th socket of the federation, or of this region where it has an address of its own.
     pub(crate) fn socket(&self, region: &str, n: u16) -> SocketAddr {
         SocketAddr::new(self.address(region), FIRST_PORT + n)
     }

@@ -19,6 +19,7 @@ mod layout;
 mod mailbox;
 pub mod nemesis;
 mod plan;
+pub mod pops;
 mod process;
 mod prometheus;
 mod receiver;

@@ -3,6 +3,7 @@
 //! A benchmark is a function in `bench/`, listed in [`BENCHMARKS`]. They are always run in
 //! the release profile: started from a debug build, this re-runs itself.
 
+mod anycast;
 mod boot;
 mod claims;
 mod dns;
@@ -37,6 +38,7 @@ type Measure = fn(&Options) -> anyhow::Result<Vec<Measurement>>;
 
 /// Every benchmark, by name.
 const BENCHMARKS: &[(&str, Measure)] = &[
+    ("anycast", anycast::measure),
     ("boot", boot::measure),
     ("claims", claims::measure),
     ("dns", dns::measure),

@@ -1,0 +1,142 @@
+//! Two regions that share an address, behind a real router, and a client of that router.
+//!
+//! Each has a server that answers with the region's name. A client that comes by a region is told to
+//! stay there (`routing.clients` by the router's end of the wire), so that an answer says which way
+//! its packets took.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::wan::{Bed, Links, REGIONS_AS, ROUTER_AS, Router};
+use crate::{Federation, HostPlan, Plan, RegionPlan};
+
+/// The address.
+pub const SHARED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// Who shares it, the one first that the router prefers.
+pub const POPS: [&str; 2] = ["one", "two"];
+/// Keeps the engine, and shares nothing.
+pub const HOME: &str = "home";
+/// What is asked for.
+const HOST: &str = "www.example.com";
+/// Where a region's server listens, in its own namespace.
+const ORIGIN: &str = "127.0.0.1:9000";
+
+/// The ground: a bed, and a router joined to two of its regions.
+#[derive(Debug)]
+pub struct Pops {
+    /// The regions' bed.
+    pub bed: Arc<Bed>,
+    router: Router,
+}
+
+impl Pops {
+    /// Makes it, with the regions' servers; nothing where there is no bed or no BIRD.
+    ///
+    /// # Panics
+    ///
+    /// When a server cannot be started.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let bed = Arc::new(Bed::new(&[HOME, POPS[0], POPS[1]], &Links::wires())?);
+        let router = Router::join(&bed, &POPS, SHARED)?;
+        for pop in POPS {
+            let listener = bed.inside(pop, || TcpListener::bind(ORIGIN));
+            serve(listener.expect("a server can listen"), pop);
+        }
+        Some(Self { bed, router })
+    }
+
+    /// Starts the federation.
+    pub async fn federation(&self) -> Federation {
+        let region = |id: &str| RegionPlan::new(id).host(HostPlan::of_slots(1));
+        let plan = Plan::simulated([HOME, POPS[0], POPS[1]].map(region).to_vec());
+        Federation::start_on(&self.bed, plan.taking_requests(self.routing())).await
+    }
+
+    fn routing(&self) -> Value {
+        let upstreams = POPS.map(|pop| json!({ "region": pop, "servers": [ORIGIN] }));
+        let clients = POPS.map(|pop| {
+            json!({ "cidr": format!("{}/32", self.router.address(pop)), "region": pop })
+        });
+        let routers = POPS.map(|pop| {
+            let address = self.router.address(pop).to_string();
+            json!({ "region": pop, "address": address, "as": ROUTER_AS, "own_as": REGIONS_AS })
+        });
+        let front =
+            |pop: &str| json!({ "region": pop, "ip": self.bed.address(pop).to_string() });
+        json!({
+            "algorithm": "latency",
+            "region_endpoints": POPS.map(front),
+            "services": [{ "id": "web", "domains": [HOST], "upstreams": upstreams }],
+            "clients": clients,
+            "anycast": {
+                "groups": [{
+                    "id": "web", "service": "web", "virtual_ip": SHARED.to_string(),
+                    "regions": POPS,
+                }],
+                "routers": routers,
+            },
+        })
+    }
+
+    /// Asks the shared address beside the router, on a connection of its own: the name of the
+    /// region that answers.
+    ///
+    /// # Errors
+    ///
+    /// When nobody does within `time_max`, or not with a name.
+    pub fn ask(&self, federation: &Federation, time_max: Duration) -> io::Result<String> {
+        let port = federation.socket(&format!("{}/proxy", POPS[0])).port();
+        self.router.inside(|| asked(SocketAddr::from((SHARED, port)), time_max))
+    }
+
+    /// What the router said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.router.log()
+    }
+}
+
+fn asked(at: SocketAddr, time_max: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&at, time_max)?;
+    stream.set_read_timeout(Some(time_max))?;
+    let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        Some(_) | None => Err(io::Error::other(answer)),
+    }
+}
+
+/// Answers every request with a name, for ever.
+fn serve(listener: TcpListener, name: &'static str) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            std::thread::spawn(move || answer(stream, name));
+        }
+    });
+}
+
+fn answer(mut stream: TcpStream, name: &str) -> io::Result<()> {
+    let (mut asked, mut part) = (Vec::new(), [0; 1_024]);
+    let answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+    loop {
+        let len = stream.read(&mut part)?;
+        if len == 0 {
+            return Ok(());
+        }
+        asked.extend(part.iter().take(len));
+        if asked.ends_with(b"\r\n\r\n") {
+            asked.clear();
+            stream.write_all(answer.as_bytes())?;
+        }
+    }
+}
