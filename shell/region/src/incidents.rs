@@ -101,6 +101,9 @@ pub(crate) enum NotChanged {
     /// Others change it all the time, or another is on duty.
     #[error("others change incidents at the same time")]
     Contended,
+    /// Another took the duty.
+    #[error("another daemon looks after incidents")]
+    Taken,
     /// This daemon hears too few to judge anybody.
     #[error("it hears too few regions to judge any")]
     Deaf,
@@ -301,7 +304,7 @@ impl NotChanged {
                 dwcp_api::ApiError::new(code, message).with_remedy(remedy)
             }
             Self::Engine(error) => crate::engine::failed(error),
-            Self::Contended | Self::Unread | Self::Deaf => {
+            Self::Contended | Self::Taken | Self::Unread | Self::Deaf => {
                 dwcp_api::ApiError::new(ErrorCode::Unavailable, message)
                     .with_remedy("ask again in a moment")
             }

@@ -216,6 +216,47 @@ async fn who_looks_after_incidents_dies_and_another_goes_on_with_the_same() {
     federation.end();
 }
 
+/// Its old lease outlives the key that another has put in place of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stalls_leaves_the_duty_to_who_took_it_and_nothing_is_told_by_both() {
+    if etcd_program().is_none() {
+        return;
+    }
+    let receiver = Receiver::start(Answers::Status(204)).await;
+    let (plan, _folder) = telling(plan().on_etcd(), &receiver);
+    let mut federation = Federation::start(plan).await;
+    federation.have_run().await;
+    let duty = on_duty(&federation.at("one"), &[]).await;
+    let left = REGIONS.into_iter().find(|it| *it != duty).unwrap();
+    let door = federation.at(left);
+    federation.process(&duty).freeze();
+    on_duty(&door, &[&duty]).await;
+    federation.process(&duty).thaw();
+    let silence = stands_so(&door, &duty, Status::Resolved).await;
+    heard(&receiver, silence.id, &[Change::Opened, Change::Resolved]).await;
+
+    let body = ReportIncident {
+        title: "a drill".to_owned(),
+        description: String::new(),
+        severity: Severity::High,
+        category: Category::Security,
+        region: None,
+    };
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        let made = door.call::<CreateIncident>(&NoParams {}, &body).await.unwrap();
+        let of = IncidentParams { incident: made.incident.id };
+        expected.push((of.incident, vec![Change::Opened, Change::Acknowledged]));
+        let by = Acknowledge { by: None };
+        door.call::<AcknowledgeIncident>(&of, &by).await.unwrap();
+    }
+    // Each message of each, and none twice.
+    for (id, changes) in expected {
+        heard(&receiver, id, &changes).await;
+    }
+    federation.end();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_fails_is_told_again_under_the_same_key_until_it_is_well() {
     let receiver = Receiver::start(Answers::Status(500)).await;

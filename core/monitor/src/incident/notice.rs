@@ -181,25 +181,20 @@ impl Incident {
         }
     }
 
-    /// What a receiver is told of it that is to be reminded: how it stands now, as if its last
-    /// change were told.
+    /// What a receiver is told again that is to be reminded: what it was told last, which may be
+    /// less than what is so, because of that nobody may be told now.
     #[must_use]
-    pub fn as_it_stands(&self) -> Message {
-        let change = match self.status {
-            Status::Open if self.flaps == 0 => Change::Opened,
-            Status::Open => Change::Reopened,
-            Status::Acknowledged => Change::Acknowledged,
-            Status::Resolved => Change::Resolved,
-        };
-        self.message(&Notice {
+    pub fn as_told(&self, sink: &Sink) -> Option<Message> {
+        let Told { change, severity } = self.told.get(&sink.name).copied()?;
+        Some(self.message(&Notice {
             seq: self.changes,
             change,
             at: self.detected_at,
-            severity: self.severity,
+            severity,
             description: self.description.clone(),
             flaps: self.flaps,
             to: BTreeMap::new(),
-        })
+        }))
     }
 
     /// Whether a receiver was told that it stands, it does, and nothing newer waits for it. A
@@ -326,8 +321,8 @@ impl Incident {
 
     /// Gives up what receivers were to be told that are none any more.
     pub(super) fn forget_sinks(&mut self, sinks: &[Sink], at: Timestamp) {
+        // What it was told is kept: another daemon's file may name it still.
         let is_one = |name: &String| sinks.iter().any(|sink| sink.name == *name);
-        self.told.retain(|name, _| is_one(name));
         if self.notices.iter().all(|notice| notice.to.keys().all(is_one)) {
             return;
         }

@@ -735,8 +735,17 @@ fn a_receiver_that_forgets_is_reminded_of_what_stands_and_it_was_told() {
     );
     drain(&mut book, "pager", at(2));
     assert_eq!(known(&book), [2, 3, 4]);
-    let said = book.incidents[&IncidentId::new(2)].as_it_stands();
+    let said = book.incidents[&IncidentId::new(2)].as_told(sink).unwrap();
     assert_eq!((said.event, said.at), (Change::Acknowledged, at(0)));
+    // What got worse in a silence is said again as it was told.
+    let mild = Finding { severity: Severity::Low, ..found("e", &Cause::Silent, true) };
+    book.step(&[mild], &sinks(), at(3));
+    drain(&mut book, "pager", at(3));
+    book.silence(&draft("e", 3, 9), "alice", at(3)).unwrap();
+    book.step(&[found("e", &Cause::Silent, true)], &sinks(), at(4));
+    let worse = book.incidents.values().last().unwrap();
+    let said = worse.as_told(sink).unwrap().incident.severity;
+    assert_eq!((worse.severity, said), (Severity::Critical, Severity::Low));
     let untold = Sink { name: "mail".to_owned(), min_severity: Severity::Critical };
     assert_eq!(book.known_to(&untold).count(), 0, "who was told nothing knows nothing");
 }

@@ -115,7 +115,8 @@ impl Duty {
     async fn looked(&mut self) -> Option<Look> {
         let look = timeout(LOOK_TIME_MAX, self.look.as_mut()?).await.ok()?;
         self.look = None;
-        look.ok()
+        look.inspect_err(|reason| warn!(%reason, "service levels were not looked at"))
+            .ok()
     }
 
     fn fence(&self) -> Compare {
@@ -130,19 +131,13 @@ impl Incidents {
         tokio::time::sleep(SETTLED_AFTER).await;
         let mut round = tokio::time::interval(ROUND_EVERY);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut vacant = 0;
+        let (mut vacant, mut waits) = (0, false);
         loop {
             round.tick().await;
             vacant = if self.board.is_vacant() { vacant + 1 } else { 0 };
             let judges = self.senses.judges();
             let free = vacant > 0 && (judges || vacant >= VACANT_MAX);
-            // Where only this daemon's own ears say so, two might take it from each other for ever.
-            let by_majority = judges && self.senses.seen.is_some();
-            let silent = self.board.duty().filter(|duty| {
-                by_majority
-                    && duty.region != self.region
-                    && is_silent(&duty.region, &self.senses.silence())
-            });
+            let silent = self.silent_duty();
             if !free && silent.is_none() {
                 continue;
             }
@@ -150,15 +145,34 @@ impl Incidents {
             let begun = timeout(ROUND_TIME_MAX, self.begin(silent.as_ref())).await;
             match begun {
                 Ok(Ok(Some(duty))) => {
+                    waits = false;
                     info!(region = %self.region, "looks after incidents");
                     round.reset_immediately();
                     let why = self.serve(duty, &mut round).await;
                     warn!(reason = %why, "looks after incidents no more");
                 }
                 Ok(Ok(None)) | Err(_) => {}
-                Ok(Err(reason)) => info!(%reason, "incidents wait for the engine"),
+                Ok(Err(reason)) => {
+                    if !waits {
+                        info!(%reason, "incidents wait for the engine");
+                    }
+                    waits = true;
+                }
             }
         }
+    }
+
+    /// Who is on duty and not heard. Nobody where only this daemon's own ears say so, or where it is
+    /// not heard itself: two might take it from each other for ever.
+    fn silent_duty(&self) -> Option<OnDuty> {
+        let duty = self.board.duty()?;
+        if !self.senses.judges() || self.senses.seen.is_none() {
+            return None;
+        }
+        let silence = self.senses.silence();
+        let takes =
+            is_silent(&duty.region, &silence) && !is_silent(&self.region, &silence);
+        (takes && duty.region != self.region).then_some(duty)
     }
 
     /// Takes the duty, from nobody or from whom it was seen with.
@@ -195,7 +209,7 @@ impl Incidents {
                 _ = round.tick() => {
                     duty.deaf = if self.senses.judges() { 0 } else { duty.deaf + 1 };
                     if duty.deaf > DEAF_MAX {
-                        return self.resign(duty.lease).await;
+                        return self.resign(duty.lease, NotChanged::Deaf).await;
                     }
                     let done = timeout(ROUND_TIME_MAX, self.round(&mut duty));
                     match done.await {
@@ -213,33 +227,43 @@ impl Incidents {
                     self.reminded(duty.lines.entry(it.0.clone()).or_default(), it);
                 }
             }
+            // A lease may outlive the key that it kept, and a round that changes nothing compares
+            // nothing: whoever goes on then tells everything beside the other.
+            if self.is_taken(&duty) {
+                return self.resign(duty.lease, NotChanged::Taken).await;
+            }
             self.tell(&mut duty);
         }
     }
 
     /// Leaves the duty to another.
-    async fn resign(&self, lease: LeaseId) -> NotChanged {
+    async fn resign(&self, lease: LeaseId, why: NotChanged) -> NotChanged {
         let revoked = self.engine.lease_revoke(lease);
         match timeout(ROUND_TIME_MAX, revoked).await {
-            Ok(Ok(())) | Err(_) => NotChanged::Deaf,
+            Ok(Ok(())) | Err(_) => why,
             Ok(Err(error)) => NotChanged::Engine(error),
         }
+    }
+
+    /// Whether another took the duty.
+    fn is_taken(&self, duty: &Duty) -> bool {
+        self.board.duty().is_some_and(|it| it.revision > duty.revision)
     }
 
     /// Whether another is on duty, or nobody.
     fn is_lost(&self, duty: &Duty, error: &NotChanged) -> bool {
         let gone = matches!(error, NotChanged::Engine(StrongError::LeaseNotFound { .. }));
-        let Some(OnDuty { revision, .. }) = self.board.duty() else {
-            return gone || matches!(error, NotChanged::Contended);
-        };
-        gone || revision > duty.revision
+        let nobody = self.board.duty().is_none();
+        gone || self.is_taken(duty) || (nobody && matches!(error, NotChanged::Contended))
     }
 
     async fn round(self: &Arc<Self>, duty: &mut Duty) -> Result<(), NotChanged> {
         self.engine.lease_keep_alive(duty.lease).await?;
         let mut signals = self.senses.silence();
         let now = self.clock.monotonic();
-        let due = duty.read_at.is_none_or(|at| now.saturating_sub(at) >= self.interval);
+        // To the nearest round: one that comes a moment early is not to wait for the next.
+        let interval = self.interval.saturating_sub(ROUND_EVERY / 2);
+        let due = duty.read_at.is_none_or(|at| now.saturating_sub(at) >= interval);
         if due && !signals.is_empty() {
             duty.read_at = Some(now);
             signals.extend(self.senses.slow(&signals).await);

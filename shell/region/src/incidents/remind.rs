@@ -29,7 +29,7 @@ impl Incidents {
             return None;
         }
         let known: Vec<Message> = self.board.look(|book| {
-            book.known_to(sink).map(|incident| incident.as_it_stands()).collect()
+            book.known_to(sink).filter_map(|incident| incident.as_told(sink)).collect()
         });
         line.reminding.not_before = now.saturating_add(repeat);
         if known.is_empty() {
