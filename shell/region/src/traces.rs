@@ -54,6 +54,8 @@ const PROCESS: &str = "dwcpd";
 const OPERATIONS_MAX: usize = 100;
 /// How often traces that are over are decided.
 const JUDGE_EVERY: Duration = Duration::from_millis(500);
+/// Traces that are held until the shelf is read: as many as may wait to be decided.
+const HELD_MAX: usize = 10_000;
 /// In every so many of these rounds what is too old is thrown away: each minute.
 const SWEEP_ROUNDS: u64 = 120;
 
@@ -222,16 +224,24 @@ impl Traces {
     async fn judge(&self) {
         let mut tick = tokio::time::interval(JUDGE_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut to_keep = Vec::new();
         for round in 0_u64.. {
             tick.tick().await;
-            // What ends meanwhile waits in the tail, which is bounded and counts what it drops.
+            to_keep.extend(self.decided(self.clock.monotonic()));
             if self.shelf.is_reading() {
-                continue;
+                self.hold(&mut to_keep);
+            } else if !to_keep.is_empty() || round % SWEEP_ROUNDS == 0 {
+                self.shelf.order(self.order(std::mem::take(&mut to_keep)));
             }
-            let to_keep = self.decided(self.clock.monotonic());
-            if !to_keep.is_empty() || round % SWEEP_ROUNDS == 0 {
-                self.shelf.order(self.order(to_keep));
-            }
+        }
+    }
+
+    /// Holds what is decided until the shelf is read, within a bound.
+    fn hold(&self, to_keep: &mut Vec<ToKeep>) {
+        let surplus = to_keep.len().saturating_sub(HELD_MAX);
+        let lost = to_keep.drain(..surplus).map(|(_, _, spans)| spans.len()).sum();
+        if surplus > 0 {
+            self.dropped("disk_busy", lost);
         }
     }
 

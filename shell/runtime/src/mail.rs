@@ -36,6 +36,8 @@ use crate::outside::trusting;
 const ANSWER_LEN_MAX: usize = 8_192;
 /// Longest reason that is told, in characters.
 const REASON_LEN_MAX: usize = 200;
+/// Addresses of a server that are tried.
+const ADDRESSES_MAX: usize = 4;
 /// Longest address (RFC 5321 has 254).
 const ADDRESS_LEN_MAX: usize = 254;
 
@@ -44,9 +46,9 @@ const ADDRESS_LEN_MAX: usize = 254;
 struct Limits {
     /// To connect to one address of the server.
     connect: Duration,
-    /// Until the server has heard all of the letter: what the receivers of webhooks have too.
+    /// Until the server wants the letter: what the receivers of webhooks have too.
     hand_over: Duration,
-    /// Until it says that it has it (RFC 5321, 4.5.3.2.6).
+    /// To hear it and say that it has it (RFC 5321, 4.5.3.2.6).
     taken: Duration,
 }
 
@@ -168,31 +170,32 @@ impl Mailer {
         (from, to): (&Address, &Address),
         login: Option<Login<'_>>,
     ) -> Result<(), String> {
-        let Limits { hand_over, taken, .. } = self.limits;
-        let said = timeout(hand_over, self.hand_over(letter, (from, to), login));
-        let mut talk =
-            said.await.map_err(|_| format!("no answer within {hand_over:?}"))??;
-        let said = timeout(taken, talk.answer(2)).await;
+        let Limits { connect: each, hand_over, taken } = self.limits;
+        let place = (self.server.host.as_str(), self.server.port);
+        let all = timeout(hand_over, lookup_host(place)).await;
+        let all = all.map_err(|_| "its name is not found in time".to_owned())?;
+        let all = all.map_err(|error| error.to_string())?.take(ADDRESSES_MAX);
+        let stream = connect(all, each).await?;
+        let own = stream.local_addr().map_err(|error| error.to_string())?;
+        let handed = Handed { letter: letter.encode(from, to), from, to, login, own };
+        let said = timeout(hand_over, self.ready(stream, &handed)).await;
+        let mut talk = said.map_err(|_| format!("no answer within {hand_over:?}"))??;
+        // From here on it may have all of the letter, whatever this side knows of that.
+        let said = timeout(taken, talk.ask(&handed.end(), 2)).await;
         said.map_err(|_| format!("it has the letter and says nothing for {taken:?}"))??;
         // It has the letter: what it says to the farewell changes nothing.
         drop(timeout(hand_over, talk.say("QUIT")).await);
         Ok(())
     }
 
-    /// Says all of a letter, whose answer is still to come.
-    async fn hand_over(
+    /// Comes as far as to the letter itself.
+    async fn ready(
         &self,
-        letter: &Letter,
-        (from, to): (&Address, &Address),
-        login: Option<Login<'_>>,
+        stream: TcpStream,
+        handed: &Handed<'_>,
     ) -> Result<Talk<Box<dyn Wire>>, String> {
-        let place = (self.server.host.as_str(), self.server.port);
-        let all = lookup_host(place).await.map_err(|error| error.to_string())?;
-        let stream = connect(all, self.limits.connect).await?;
-        let own = stream.local_addr().map_err(|error| error.to_string())?;
-        let mut talk = self.greeted(stream, own).await?;
-        let handed = Handed { letter: letter.encode(from, to), from, to, login, own };
-        handed.over(&mut talk).await?;
+        let mut talk = self.greeted(stream, handed.own).await?;
+        handed.announced(&mut talk).await?;
         Ok(talk)
     }
 
@@ -263,9 +266,9 @@ struct Handed<'a> {
 }
 
 impl Handed<'_> {
-    /// From the greeting to the end of the letter.
-    async fn over<S: AsyncRead + AsyncWrite + Unpin>(
-        self,
+    /// From the greeting to where the letter is wanted.
+    async fn announced<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
         talk: &mut Talk<S>,
     ) -> Result<(), String> {
         talk.ask(&format!("EHLO {}", literal(self.own)), 2).await?;
@@ -276,9 +279,12 @@ impl Handed<'_> {
         }
         talk.ask(&format!("MAIL FROM:<{}>", self.from.as_str()), 2).await?;
         talk.ask(&format!("RCPT TO:<{}>", self.to.as_str()), 2).await?;
-        talk.ask("DATA", 3).await?;
-        // The letter's last line has its end.
-        talk.say(&format!("{}.", self.letter)).await
+        talk.ask("DATA", 3).await.map(drop)
+    }
+
+    /// The letter with its end; its last line has one.
+    fn end(&self) -> String {
+        format!("{}.", self.letter)
     }
 }
 

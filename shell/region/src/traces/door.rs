@@ -158,9 +158,10 @@ impl Traces {
         self.kept(&asked).await.ok_or_else(still_reading)
     }
 
-    /// What this region has of a trace, decided or not; nothing while its shelf is read.
+    /// What this region has of a trace, decided or not; nothing while its shelf is read, or hangs.
     async fn kept(&self, asked: &TraceParams) -> Option<KeptTrace> {
-        let mut kept = self.shelf.read(asked.trace).await?;
+        let read = self.shelf.read(asked.trace);
+        let mut kept = tokio::time::timeout(PART_TIME_MAX, read).await.ok()??;
         kept.spans.extend(self.waiting(asked.trace));
         Some(kept)
     }

@@ -28,6 +28,8 @@ use super::store::{BYTES_MAX, Store, Stored, look, read};
 const ORDERS_MAX: usize = 4;
 /// How long a daemon that stops waits for its last traces to be written.
 const LAST_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often it looks for room for them in that time.
+const LAST_TRIES: u32 = 50;
 
 /// Spans to be written: of which trace, why it is kept.
 pub(super) type ToKeep = (TraceId, Option<Why>, Vec<Span>);
@@ -63,6 +65,15 @@ impl std::fmt::Debug for Shelf {
     }
 }
 
+/// Says that nobody writes any more, however that came to be.
+struct Closes(Arc<AtomicU8>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.store(CLOSED, Ordering::Release);
+    }
+}
+
 enum Work {
     Order(Order),
     /// Says when all of before is done.
@@ -88,6 +99,7 @@ impl Shelf {
         };
         let folder = folder.to_owned();
         thread::Builder::new().name("traces".to_owned()).spawn(move || {
+            let closes = Closes(Arc::clone(&stage));
             match Store::open(&folder, BYTES_MAX, Arc::clone(&index)) {
                 Ok(store) => {
                     info!(traces = look(&index).len(), "the traces on disk are read");
@@ -99,7 +111,7 @@ impl Shelf {
                     error!(%folder, %reason, "no traces are kept: mend the folder and start again");
                 }
             }
-            stage.store(CLOSED, Ordering::Release);
+            drop(closes);
         })?;
         Ok(shelf)
     }
@@ -123,11 +135,20 @@ impl Shelf {
 
     /// Has the last things written, and waits for that a while.
     pub(super) fn finish(&self, order: Order) {
+        let spans = order.to_keep.iter().map(|it| it.2.len()).sum();
         let (done, is_done) = sync_channel(1);
-        if self.orders.try_send(Work::Last(order, done)).is_err()
-            || is_done.recv_timeout(LAST_TIME_MAX).is_err()
-        {
-            info!("the last traces are not on disk");
+        let mut work = Some((Work::Last(order, done), LAST_TRIES));
+        while let Some((now, tries)) = work.take() {
+            if let Err(TrySendError::Full(back)) = self.orders.try_send(now)
+                && tries > 0
+            {
+                thread::sleep(LAST_TIME_MAX / LAST_TRIES);
+                work = Some((back, tries - 1));
+            }
+        }
+        if is_done.recv_timeout(LAST_TIME_MAX).is_err() {
+            (self.lost)("disk_busy", spans);
+            info!(spans, "the last traces are not on disk");
         }
     }
 
