@@ -157,7 +157,9 @@ impl Drill<'_> {
         let count = u32::try_from(before.len()).unwrap_or(u32::MAX);
         let patience = PATIENCE + PATIENCE_EACH.saturating_mul(count);
         while seen.vms.values().any(|vm| vm.ready.is_none()) {
-            assert!(lost.elapsed() < patience, "not all VMs are up: {seen:?}");
+            if lost.elapsed() >= patience {
+                self.give_up(door, &seen).await;
+            }
             if seen.dead.is_none() && self.is(door, RegionState::Dead).await.is_ok() {
                 seen.dead = Some(lost.elapsed());
             }
@@ -174,6 +176,17 @@ impl Drill<'_> {
         }
         seen.log = federation.newest_failover(self.observer).await;
         seen
+    }
+
+    /// Says which guests are not up, and what they say instead.
+    async fn give_up(&self, door: &Door, seen: &Seen) -> ! {
+        let mut said = String::new();
+        for (vm, _) in seen.vms.iter().filter(|(_, it)| it.ready.is_none()) {
+            let console = is_up(door, vm).await.unwrap_or_else(|instead| instead);
+            let phase = door.vm(vm).await.map(|detail| detail.item.phase);
+            said += &format!("--- {vm}, {phase:?}\n{console}\n");
+        }
+        panic!("not all VMs are up: {seen:?}\n{said}");
     }
 
     /// Looks who owns the VMs by now, and whether their guests there are up.

@@ -1,14 +1,17 @@
 //! Whether a region announces an address that several regions share (R11 to R13).
 //!
-//! Every region of a group decides for itself, of what it knows of itself and the others: it
-//! announces while it is fit to answer; it leaves the address to another when it is not and another
-//! is; and when nobody is known to be, it goes on, because an address that nobody announces helps no
-//! client (static stability). A region that comes and goes waits longer each time before it
-//! announces again, so that routers elsewhere do not count it as flapping; but only while another
-//! has been fit for longer than any wait, or two that wait for each other would leave nobody.
+//! Every region of a group decides for itself, of what it knows of itself and what the others say:
+//! it announces while it is fit to answer; it leaves the address to another when it is not and
+//! another is, and does announce; and when none is, it goes on, because an address that nobody
+//! announces helps no client (static stability). A region that comes and goes waits longer each time
+//! before it announces again, so that routers elsewhere do not count it as flapping; but only while
+//! another does announce.
 //!
 //! What is decided here is told to the routers next to a region. How the Internet follows is not
 //! ours (F55).
+//!
+//! Rejected: to judge the others by their health. Whether a region can be reached by its own router,
+//! or waits itself, is known to nobody but it, and two that wait for each other leave nobody.
 
 use std::time::Duration;
 
@@ -16,11 +19,11 @@ use std::time::Duration;
 pub const HOLD_DOWN: Duration = Duration::from_secs(1);
 /// The longest such wait.
 pub const HOLD_DOWN_MAX: Duration = Duration::from_mins(1);
-/// Who was fit for so long waits no more, as everybody else saw it too: the longest wait, and what
-/// regions may learn of each other late.
-pub const SURELY_BACK: Duration = Duration::from_secs(70);
 /// A region that was fit for so long has not flapped.
 pub const SETTLED: Duration = Duration::from_mins(10);
+/// How long a region that is not fit listens for others, when it has just begun to look, before it
+/// announces because there is none.
+pub const LISTENS_FOR: Duration = Duration::from_secs(10);
 
 /// How fit a region is to answer what comes to the shared address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,8 +36,6 @@ pub enum Fitness {
     Disabled,
     /// The service is reached from it no more.
     Unreachable,
-    /// It is not heard, or nothing is known of it yet.
-    Unknown,
 }
 
 impl Fitness {
@@ -46,7 +47,6 @@ impl Fitness {
             Self::Draining => "draining",
             Self::Disabled => "disabled",
             Self::Unreachable => "unreachable",
-            Self::Unknown => "unknown",
         }
     }
 }
@@ -56,11 +56,13 @@ impl Fitness {
 pub enum Why {
     /// The region is fit.
     Fit,
-    /// It is not, and nobody else of the group is known to be.
+    /// It is not, and nobody else of the group that is fit announces.
     LastResort(Fitness),
-    /// It is not, and another is.
+    /// It is not, and another that is announces.
     Elsewhere(Fitness),
-    /// It is fit again, and waits because it was not a moment ago.
+    /// It is not, and has not listened for long enough to know of others.
+    Listens(Fitness),
+    /// It is fit again, and waits because it was not a moment ago, while another announces.
     HeldDown,
 }
 
@@ -70,7 +72,16 @@ impl Why {
     pub const fn announces(self) -> bool {
         match self {
             Self::Fit | Self::LastResort(_) => true,
-            Self::Elsewhere(_) | Self::HeldDown => false,
+            Self::Elsewhere(_) | Self::Listens(_) | Self::HeldDown => false,
+        }
+    }
+
+    /// Whether the region is fit: what others are told.
+    #[must_use]
+    pub const fn is_fit(self) -> bool {
+        match self {
+            Self::Fit | Self::HeldDown => true,
+            Self::LastResort(_) | Self::Elsewhere(_) | Self::Listens(_) => false,
         }
     }
 }
@@ -78,33 +89,32 @@ impl Why {
 /// One group in one region, from look to look.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
-    /// Whether it announced at the last look; nothing before the first.
-    announced: Option<bool>,
+    /// When it looked first.
+    begun: Option<Duration>,
+    /// Whether it announced at the last look.
+    announced: bool,
     /// Times that it was left, until it settles.
     left: u32,
     /// Not announced again before this.
     not_before: Duration,
     /// Since when it has announced.
     since: Duration,
-    /// Since when each of the others is fit.
-    fit_since: Vec<Option<Duration>>,
 }
 
 impl Gate {
-    /// What to do now. `others` are the other regions of the group, at each look in the same
-    /// order; `now` only goes forward.
-    pub fn look(&mut self, own: Fitness, others: &[Fitness], now: Duration) -> Why {
-        let elsewhere = others.contains(&Fitness::Fit);
-        let surely = self.surely_elsewhere(others, now);
+    /// What to do now. `elsewhere`: whether another region of the group says that it is fit and that
+    /// its router was told; `now` only goes forward.
+    pub fn look(&mut self, own: Fitness, elsewhere: bool, now: Duration) -> Why {
+        let begun = *self.begun.get_or_insert(now);
+        let listens = !self.announced && now.saturating_sub(begun) < LISTENS_FOR;
         let why = match own {
-            Fitness::Fit if surely && now < self.not_before => Why::HeldDown,
+            Fitness::Fit if elsewhere && now < self.not_before => Why::HeldDown,
             Fitness::Fit => Why::Fit,
-            Fitness::Draining
-            | Fitness::Disabled
-            | Fitness::Unreachable
-            | Fitness::Unknown => {
+            Fitness::Draining | Fitness::Disabled | Fitness::Unreachable => {
                 if elsewhere {
                     Why::Elsewhere(own)
+                } else if listens {
+                    Why::Listens(own)
                 } else {
                     Why::LastResort(own)
                 }
@@ -114,21 +124,9 @@ impl Gate {
         why
     }
 
-    /// Whether another announces, waits or not.
-    fn surely_elsewhere(&mut self, others: &[Fitness], now: Duration) -> bool {
-        self.fit_since.resize(others.len(), None);
-        let mut surely = false;
-        for (since, other) in self.fit_since.iter_mut().zip(others) {
-            let fit = *other == Fitness::Fit;
-            *since = fit.then_some(since.unwrap_or(now));
-            surely |= since.is_some_and(|at| now.saturating_sub(at) >= SURELY_BACK);
-        }
-        surely
-    }
-
     fn note(&mut self, announces: bool, now: Duration) {
         match (self.announced, announces) {
-            (Some(true), false) => {
+            (true, false) => {
                 if now.saturating_sub(self.since) >= SETTLED {
                     self.left = 0;
                 }
@@ -137,10 +135,10 @@ impl Gate {
                 self.not_before = now.saturating_add(wait);
                 self.left = self.left.saturating_add(1);
             }
-            (None | Some(false), true) => self.since = now,
-            (Some(true), true) | (None | Some(false), false) => {}
+            (false, true) => self.since = now,
+            (true, true) | (false, false) => {}
         }
-        self.announced = Some(announces);
+        self.announced = announces;
     }
 }
 
@@ -150,63 +148,94 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Fitness; 5] = [
-        Fitness::Fit,
-        Fitness::Draining,
-        Fitness::Disabled,
-        Fitness::Unreachable,
-        Fitness::Unknown,
-    ];
+    const ALL: [Fitness; 4] =
+        [Fitness::Fit, Fitness::Draining, Fitness::Disabled, Fitness::Unreachable];
+    const UNFIT: Fitness = Fitness::Draining;
 
-    fn fitness() -> impl Strategy<Value = Fitness> {
-        prop::sample::select(ALL.to_vec())
+    /// Three regions that hear of each other what was so up to two seconds ago.
+    struct World {
+        gates: [Gate; 3],
+        /// Whether its router listens.
+        routers: [bool; 3],
+        fitness: [Fitness; 3],
+        /// What each said, every 100 ms: that it is fit and its router was told.
+        said: Vec<[bool; 3]>,
+        late: [usize; 3],
+    }
+
+    impl World {
+        /// 100 ms go by; who is announced.
+        fn tick(&mut self) -> Vec<usize> {
+            let now =
+                Duration::from_millis(100 * u64::try_from(self.said.len()).unwrap());
+            let mut says = [false; 3];
+            let mut announced = Vec::new();
+            for (place, says) in says.iter_mut().enumerate() {
+                let heard = self.said.len().checked_sub(1 + self.late[place]);
+                let heard = heard.map_or([false; 3], |at| self.said[at]);
+                let elsewhere = (0..3).any(|other| other != place && heard[other]);
+                let why = self.gates[place].look(self.fitness[place], elsewhere, now);
+                let told = why.announces() && self.routers[place];
+                *says = told && why.is_fit();
+                if told {
+                    announced.push(place);
+                }
+            }
+            self.said.push(says);
+            announced
+        }
     }
 
     proptest! {
-        /// Each region sees the others as they are: then somebody announces whatever happens, and
-        /// who is not fit only where nobody is.
+        /// Whatever each is fit for, whoever's router listens, however late they hear of each other:
+        /// when that has been so for the longest wait and what is under way, an address is announced
+        /// by somebody whose router listens, and by nobody who is not fit where one is that can.
         #[test]
-        fn somebody_always_announces_and_the_unfit_only_where_nobody_is_fit(
-            looks in prop::collection::vec(
-                (prop::collection::vec(fitness(), 3), 0..30_000_u64), 1..60)
+        fn somebody_announces_and_the_unfit_only_where_nobody_fit_can(
+            events in prop::collection::vec(
+                (prop::array::uniform3(prop::sample::select(ALL.to_vec())),
+                 prop::array::uniform3(any::<bool>()),
+                 prop::array::uniform3(0..20_usize), 1..80_usize), 1..12)
         ) {
-            let mut gates = [Gate::default(), Gate::default(), Gate::default()];
-            let mut now = Duration::ZERO;
-            for (all, passed) in looks {
-                now += Duration::from_millis(passed);
-                let mut announcing = Vec::new();
-                for (own, gate) in gates.iter_mut().enumerate() {
-                    let mut others = all.clone();
-                    others.remove(own);
-                    if gate.look(all[own], &others, now).announces() {
-                        announcing.push(all[own]);
-                    }
+            let mut world = World {
+                gates: Default::default(),
+                routers: [true; 3],
+                fitness: [Fitness::Fit; 3],
+                said: Vec::new(),
+                late: [0; 3],
+            };
+            for (fitness, routers, late, ticks) in events {
+                (world.fitness, world.routers, world.late) = (fitness, routers, late);
+                for _ in 0..ticks {
+                    world.tick();
                 }
-                let fit = all.iter().filter(|it| **it == Fitness::Fit).count();
-                prop_assert!(!announcing.is_empty());
-                if fit == 0 {
-                    prop_assert_eq!(announcing.len(), 3, "all go on when nobody is fit");
-                } else {
-                    prop_assert!(announcing.iter().all(|it| *it == Fitness::Fit));
-                }
+            }
+            let mut announced = Vec::new();
+            let settled = (HOLD_DOWN_MAX + LISTENS_FOR).as_millis() / 100 + 100;
+            for _ in 0..settled {
+                announced = world.tick();
+            }
+            let can: Vec<usize> = (0..3).filter(|it| world.routers[*it]).collect();
+            prop_assert_eq!(announced.is_empty(), can.is_empty());
+            let fit: Vec<usize> =
+                can.into_iter().filter(|it| world.fitness[*it] == Fitness::Fit).collect();
+            if !fit.is_empty() {
+                prop_assert_eq!(announced, fit);
             }
         }
 
-        /// However often it comes and goes, it announces again only after a wait that at least
-        /// doubles up to a minute.
+        /// However often it comes and goes, it announces again only after a wait that doubles up to a
+        /// minute.
         #[test]
         fn who_flaps_waits_longer_each_time(goes in prop::collection::vec(0..90_000_u64, 1..40)) {
             let (mut gate, mut now) = (Gate::default(), Duration::ZERO);
             let mut expected = HOLD_DOWN;
-            prop_assert_eq!(gate.look(Fitness::Fit, &[Fitness::Fit], now), Why::Fit);
-            now += SURELY_BACK;
+            prop_assert_eq!(gate.look(Fitness::Fit, true, now), Why::Fit);
             for stays in goes {
                 now += Duration::from_millis(stays);
                 let left = now;
-                let others = [Fitness::Fit];
-                let why = gate.look(Fitness::Draining, &others, now);
-                prop_assert_eq!(why, Why::Elsewhere(Fitness::Draining));
-                while !gate.look(Fitness::Fit, &others, now).announces() {
+                prop_assert_eq!(gate.look(UNFIT, true, now), Why::Elsewhere(UNFIT));
+                while !gate.look(Fitness::Fit, true, now).announces() {
                     now += Duration::from_millis(100);
                 }
                 prop_assert_eq!(now - left, expected);
@@ -216,24 +245,38 @@ mod tests {
     }
 
     #[test]
-    fn one_that_settled_begins_anew_and_the_last_one_never_waits() {
-        let (mut gate, others) = (Gate::default(), [Fitness::Fit]);
+    fn one_that_settled_begins_anew_and_one_that_is_alone_never_waits() {
+        let mut gate = Gate::default();
         let second = Duration::from_secs;
-        assert!(gate.look(Fitness::Fit, &others, second(0)).announces());
+        assert_eq!(gate.look(Fitness::Fit, false, second(0)), Why::Fit);
         for round in 0..3 {
-            gate.look(Fitness::Disabled, &others, second(round));
+            gate.look(UNFIT, true, second(round));
         }
-        // The other has not been fit for long: it may be waiting for this one.
-        assert_eq!(gate.look(Fitness::Fit, &others, second(2)), Why::Fit);
+        assert_eq!(
+            gate.look(Fitness::Fit, false, second(2)),
+            Why::Fit,
+            "nobody else does"
+        );
         let settled = second(2) + SETTLED;
-        gate.look(Fitness::Disabled, &others, settled);
+        gate.look(UNFIT, true, settled);
         let soon = settled + HOLD_DOWN;
-        assert_eq!(gate.look(Fitness::Fit, &others, soon), Why::Fit);
-        gate.look(Fitness::Disabled, &others, soon);
-        assert_eq!(gate.look(Fitness::Fit, &others, soon), Why::HeldDown);
-        assert_eq!(gate.look(Fitness::Fit, &[Fitness::Unknown], soon), Why::Fit);
-        let unknown = [Fitness::Unknown, Fitness::Draining];
-        let why = gate.look(Fitness::Unreachable, &unknown, soon);
-        assert_eq!(why, Why::LastResort(Fitness::Unreachable));
+        assert_eq!(gate.look(Fitness::Fit, true, soon), Why::Fit);
+        gate.look(UNFIT, true, soon);
+        assert_eq!(gate.look(Fitness::Fit, true, soon), Why::HeldDown);
+        let unreachable = Fitness::Unreachable;
+        let why = gate.look(unreachable, false, soon);
+        assert_eq!(why, Why::LastResort(unreachable));
+    }
+
+    #[test]
+    fn one_that_starts_unfit_listens_before_it_is_the_last_resort() {
+        let mut gate = Gate::default();
+        let start = Duration::from_secs(100);
+        assert_eq!(gate.look(UNFIT, false, start), Why::Listens(UNFIT));
+        let later = start + LISTENS_FOR;
+        assert_eq!(gate.look(UNFIT, true, later), Why::Elsewhere(UNFIT));
+        assert_eq!(gate.look(UNFIT, false, later), Why::LastResort(UNFIT));
+        assert!(gate.look(Fitness::Fit, false, later).announces());
+        assert_eq!(gate.look(UNFIT, false, later), Why::LastResort(UNFIT));
     }
 }

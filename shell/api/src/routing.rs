@@ -239,13 +239,13 @@ pub struct AnycastItem {
     pub announced: bool,
     /// Whether it should be.
     pub wanted: bool,
+    /// Whether the region is fit to answer.
+    pub fit: bool,
     /// Why.
     pub why: String,
     /// The router that is told.
     pub router: String,
-    /// Whether it listens.
-    pub established: bool,
-    /// Why it does not.
+    /// Why it does not listen, or what it does not take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -265,7 +265,7 @@ impl Parts {
             routes = routes.merge(state::routes(&plane.api));
         }
         routes = routes.merge(core.anycast(planes.announced(&core.region)));
-        let drain = planes.spawn(&core.router, &mut tasks);
+        let drain = planes.spawn((&core.router, &core.peers), &mut tasks);
         if is_keeper {
             let sweep = tokens::sweep(core.engine.clone(), core.clock.clone());
             spawn(&mut tasks, "the token sweep", sweep);

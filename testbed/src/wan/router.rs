@@ -30,12 +30,17 @@ pub struct Router {
     regions: Vec<String>,
 }
 
-/// BIRD, installed or as `./dwcp test` unpacks it.
+/// BIRD, installed or as `./dwcp test` unpacks it, with the folder of its libraries.
 fn program() -> Option<(PathBuf, PathBuf)> {
     let unpacked = workspace().join("target/bird");
-    let libraries = unpacked.join("usr/lib/x86_64-linux-gnu");
-    let places = [PathBuf::from("/usr/sbin/bird"), unpacked.join("usr/sbin/bird")];
-    let found = places.into_iter().find(|place| place.exists());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([unpacked.join("usr/sbin")]);
+    let found = folders.map(|folder| folder.join("bird")).find(|place| place.exists());
+    // Debian has one folder for each kind of machine.
+    let libraries = fs::read_dir(unpacked.join("usr/lib")).ok().into_iter().flatten();
+    let mut libraries = libraries.flatten().map(|entry| entry.path());
+    let libraries = libraries.find(|it| it.join("libssh-gcrypt.so.4").exists());
+    let libraries = libraries.unwrap_or_default();
     found.map(|place| (place, libraries))
 }
 
@@ -138,7 +143,7 @@ fn config(regions: &[&str]) -> String {
         let (near, far, preference) = (near(number), far(number), 200 - number);
         text += &format!(
             "# {region}\nprotocol bgp pop{number} {{\n  local {near} as {ROUTER_AS};\n  \
-             neighbor {far} as {REGIONS_AS};\n  passive yes;\n  hold time 3;\n  ipv4 {{\n    \
+             neighbor {far} as {REGIONS_AS};\n  passive yes;\n  hold time 3;\n  error wait time 1, 5;\n  ipv4 {{\n    \
              import filter {{ bgp_local_pref = {preference}; \
              if (65535, 0) ~ bgp_community then bgp_local_pref = 0; accept; }};\n    \
              export none;\n  }};\n}}\n"

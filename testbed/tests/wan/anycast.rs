@@ -59,7 +59,7 @@ fn clients_of_a_router_are_answered_by_whoever_is_fit_to() {
         let mut federation = pops.federation().await;
         let door = federation.at(HOME);
         for pop in POPS {
-            is_shown(&door, pop, |it| it.announced && it.established).await;
+            is_shown(&door, pop, |it| it.announced).await;
         }
         answered(&federation, &pops, "one", "whom the router prefers answers").await;
 
@@ -82,11 +82,17 @@ fn clients_of_a_router_are_answered_by_whoever_is_fit_to() {
         federation.process("one").thaw();
         answered(&federation, &pops, "one", "it answers when it goes on").await;
 
+        federation.process("one").ask_to_end();
+        answered(&federation, &pops, "two", "the other answers for one that stops").await;
+        federation.process("one").ended().await;
+        federation.process("one").start();
+        answered(&federation, &pops, "one", "it answers after its stop").await;
+
         // With nobody fit both go on: an address that nobody announces helps no client.
         weigh(&door, "one", 0).await;
         weigh(&door, "two", 0).await;
         is_shown(&door, "two", |it| {
-            it.announced && it.why == "draining, and so are all others of the group"
+            it.announced && it.why == "draining, and no other that is fit announces"
         })
         .await;
         is_shown(&door, "one", |it| it.announced).await;

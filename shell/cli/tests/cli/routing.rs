@@ -186,9 +186,9 @@ fn shared() -> AnycastReply {
             region: region(of),
             announced,
             wanted,
+            fit: wanted,
             why: why.to_owned(),
             router: "10.0.0.1:179".to_owned(),
-            established: reason.is_none(),
             reason: reason.map(str::to_owned),
         };
     AnycastReply {

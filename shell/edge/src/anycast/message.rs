@@ -17,8 +17,10 @@ const VERSION: u8 = 4;
 const AS_TRANS: u16 = 23_456;
 /// RFC 8326: whoever hears it looks for another way before this one goes.
 const GRACEFUL_SHUTDOWN: u32 = 0xFFFF_0000;
-/// The preference within an AS (RFC 4271, 5.1.5): the usual one.
+/// The preference within an AS (RFC 4271, 5.1.5): the usual one, and that of what is about to go
+/// (RFC 8326, 4.1), which neighbours within an AS do not lower themselves.
 const LOCAL_PREF: u32 = 100;
+const LOCAL_PREF_LEAVES: u32 = 0;
 
 const OPEN: u8 = 1;
 const UPDATE: u8 = 2;
@@ -30,11 +32,11 @@ const ROUTE_REFRESH: u8 = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Open {
     pub(super) asn: u32,
-    /// Silence after which a session is over, in seconds; none: never.
+    /// Silence after which a session is over, in seconds.
     pub(super) hold_s: u16,
     pub(super) router_id: Ipv4Addr,
-    /// Whether addresses of version 6 may be announced.
-    pub(super) six: bool,
+    /// Whether addresses of version 4 may be announced, and of version 6.
+    pub(super) families: (bool, bool),
 }
 
 /// What the other side says.
@@ -69,7 +71,8 @@ fn wrong(reason: impl Into<String>, code: u8, subcode: u8) -> Wrong {
 pub(super) struct Path {
     /// One's own number; nothing to a router of the same one.
     pub(super) through: Option<u32>,
-    pub(super) next_hop: IpAddr,
+    /// Where packets are to be sent, by the family of the address; nothing that is announced lacks it.
+    pub(super) next_hop: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// Whether it is about to go.
     pub(super) leaves: bool,
 }
@@ -119,15 +122,16 @@ fn open(mut body: Bytes) -> Result<Open, Wrong> {
     }
     let _two_octets = body.try_get_u16().map_err(short)?;
     let hold_s = body.try_get_u16().map_err(short)?;
-    if hold_s != 0 && hold_s < HOLD_S_MIN {
-        return Err(wrong(format!("it wants to be heard every {hold_s} s"), 2, 6));
+    // With none at all nobody would find a daemon that hangs.
+    if hold_s < HOLD_S_MIN {
+        return Err(wrong(format!("its hold time is {hold_s} s"), 2, 6));
     }
     let router_id = Ipv4Addr::from(body.try_get_u32().map_err(short)?);
     let len = usize::from(body.try_get_u8().map_err(short)?);
     if body.len() != len {
         return Err(wrong("an opening whose parameters have another length", 2, 0));
     }
-    let (mut asn, mut six) = (None, false);
+    let (mut asn, mut four, mut six, mut any) = (None, false, false, false);
     while body.has_remaining() {
         let kind = body.try_get_u8().map_err(short)?;
         let len = usize::from(body.try_get_u8().map_err(short)?);
@@ -145,7 +149,9 @@ fn open(mut body: Bytes) -> Result<Open, Wrong> {
                 return Err(wrong("a capability that is cut off", 2, 0));
             }
             let value = parameter.split_to(len);
+            any |= capability == 1;
             match (capability, &value[..]) {
+                (1, [0, 1, _, 1]) => four = true,
                 (1, [0, 2, _, 1]) => six = true,
                 (65, [a, b, c, d]) => asn = Some(u32::from_be_bytes([*a, *b, *c, *d])),
                 _ => {}
@@ -154,7 +160,8 @@ fn open(mut body: Bytes) -> Result<Open, Wrong> {
     }
     let asn =
         asn.ok_or_else(|| wrong("it has no AS numbers of four octets (RFC 6793)", 2, 7))?;
-    Ok(Open { asn, hold_s, router_id, six })
+    // Who names no family speaks version 4 (RFC 4760).
+    Ok(Open { asn, hold_s, router_id, families: (four || !any, six) })
 }
 
 fn framed(kind: u8, body: &[u8]) -> Bytes {
@@ -170,9 +177,10 @@ fn framed(kind: u8, body: &[u8]) -> Bytes {
 impl Open {
     pub(super) fn encode(&self) -> Bytes {
         let mut capabilities = BytesMut::new();
-        capabilities.put_slice(&[1, 4, 0, 1, 0, 1]);
-        if self.six {
-            capabilities.put_slice(&[1, 4, 0, 2, 0, 1]);
+        for (family, speaks) in [(1, self.families.0), (2, self.families.1)] {
+            if speaks {
+                capabilities.put_slice(&[1, 4, 0, family, 0, 1]);
+            }
         }
         capabilities.put_slice(&[65, 4]);
         capabilities.put_u32(self.asn);
@@ -196,8 +204,8 @@ pub(super) fn notification((code, subcode): (u8, u8)) -> Bytes {
     framed(NOTIFICATION, &[code, subcode])
 }
 
-/// Says that there is a way to one address.
-pub(super) fn announce(address: IpAddr, path: &Path) -> Bytes {
+/// Says that there is a way to one address; nothing when none is known for its family.
+pub(super) fn announce(address: IpAddr, path: &Path) -> Option<Bytes> {
     let mut attributes = BytesMut::new();
     attribute(&mut attributes, 0x40, 1, &[0]);
     match path.through {
@@ -207,27 +215,28 @@ pub(super) fn announce(address: IpAddr, path: &Path) -> Bytes {
         }
         None => attribute(&mut attributes, 0x40, 2, &[]),
     }
-    if let (IpAddr::V4(_), IpAddr::V4(next_hop)) = (address, path.next_hop) {
-        attribute(&mut attributes, 0x40, 3, &next_hop.octets());
+    if address.is_ipv4() {
+        attribute(&mut attributes, 0x40, 3, &path.next_hop.0?.octets());
     }
     if path.through.is_none() {
-        attribute(&mut attributes, 0x40, 5, &LOCAL_PREF.to_be_bytes());
+        let preference = if path.leaves { LOCAL_PREF_LEAVES } else { LOCAL_PREF };
+        attribute(&mut attributes, 0x40, 5, &preference.to_be_bytes());
     }
     if path.leaves {
         attribute(&mut attributes, 0xC0, 8, &GRACEFUL_SHUTDOWN.to_be_bytes());
     }
-    match address {
+    Some(match address {
         IpAddr::V4(address) => update(&[], &attributes, &prefix(&address.octets())),
         IpAddr::V6(address) => {
             let mut reach = BytesMut::new();
             reach.put_slice(&[0, 2, 1, 16]);
-            reach.put_slice(&six(path.next_hop).octets());
+            reach.put_slice(&path.next_hop.1?.octets());
             reach.put_u8(0);
             reach.put_slice(&prefix(&address.octets()));
             attribute(&mut attributes, 0x80, 14, &reach);
             update(&[], &attributes, &[])
         }
-    }
+    })
 }
 
 /// Takes that back.
@@ -265,13 +274,6 @@ fn prefix(octets: &[u8]) -> Vec<u8> {
     [&[bits], octets].concat()
 }
 
-fn six(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -290,10 +292,11 @@ mod tests {
     fn messages_are_those_of_the_standard() {
         let path = Path {
             through: Some(64_512),
-            next_hop: IpAddr::from([192, 0, 2, 1]),
+            next_hop: (Some(Ipv4Addr::new(192, 0, 2, 1)), None),
             leaves: true,
         };
-        let (kind, body) = split(&announce(IpAddr::from([203, 0, 113, 10]), &path));
+        let shared = IpAddr::from([203, 0, 113, 10]);
+        let (kind, body) = split(&announce(shared, &path).unwrap());
         assert_eq!(kind, 2);
         let expected: &[u8] = &[
             0, 0, // nothing is withdrawn
@@ -305,10 +308,33 @@ mod tests {
             32, 203, 0, 113, 10,
         ];
         assert_eq!(body, expected);
-        let (_, body) = split(&withdraw(IpAddr::from([203, 0, 113, 10])));
+        let within = Path { through: None, leaves: false, ..path };
+        let (_, body) = split(&announce(shared, &within).unwrap());
+        let expected: &[u8] = &[
+            0, 0, 0, 21, // attributes
+            0x40, 1, 1, 0, 0x40, 2, 0, // no AS on the way
+            0x40, 3, 4, 192, 0, 2, 1, // next hop
+            0x40, 5, 4, 0, 0, 0, 100, // preference
+            32, 203, 0, 113, 10,
+        ];
+        assert_eq!(body, expected);
+        let (_, body) = split(&withdraw(shared));
         assert_eq!(body, &[0, 5, 32, 203, 0, 113, 10, 0, 0][..]);
         let (_, body) = split(&keepalive());
         assert!(body.is_empty());
+        // Of version 6, by RFC 4760; nothing without a way for it.
+        let six: Ipv6Addr = "2001:db8::10".parse().unwrap();
+        assert_eq!(announce(six.into(), &path), None);
+        let by: Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let path = Path { next_hop: (None, Some(by)), leaves: false, ..path };
+        let (_, body) = split(&announce(six.into(), &path).unwrap());
+        let attributes = [0, 0, 0, 54, 0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xFC, 0];
+        let reach =
+            [&[0x80, 14, 38, 0, 2, 1, 16][..], &by.octets(), &[0, 128], &six.octets()];
+        assert_eq!(body, [&attributes[..], &reach.concat()].concat());
+        let (_, body) = split(&withdraw(six.into()));
+        let gone = [&[0, 0, 0, 23, 0x80, 15, 20, 0, 2, 1, 128][..], &six.octets()];
+        assert_eq!(body, gone.concat());
     }
 
     #[test]
@@ -317,7 +343,7 @@ mod tests {
             asn: 4_200_000_001,
             hold_s: 3,
             router_id: Ipv4Addr::new(10, 0, 0, 1),
-            six: true,
+            families: (true, true),
         };
         let (kind, body) = split(&own.encode());
         assert_eq!(read(kind, body.clone()), Ok(Message::Open(own)));
@@ -328,6 +354,7 @@ mod tests {
         };
         assert_eq!(changed(0, 3), (2, 1));
         assert_eq!(changed(4, 1), (2, 6));
+        assert_eq!(changed(4, 0), (2, 6), "nobody would find who hangs");
         assert_eq!(changed(10, 1), (2, 4));
         let last = body.len() - 6;
         assert_eq!(changed(last, 66), (2, 7), "no numbers of four octets");
@@ -349,7 +376,7 @@ mod tests {
         fn an_opening_that_is_damaged_is_read_or_refused(
             at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()
         ) {
-            let own = Open { asn: 65_000, hold_s: 9, router_id: Ipv4Addr::LOCALHOST, six: true };
+            let own = Open { asn: 65_000, hold_s: 9, router_id: Ipv4Addr::LOCALHOST, families: (true, true) };
             let mut bytes = own.encode().slice(HEADER_LEN..).to_vec();
             let at = at.index(bytes.len());
             bytes[at] = to;
@@ -358,8 +385,13 @@ mod tests {
         }
 
         #[test]
-        fn an_opening_goes_there_and_back(asn in any::<u32>(), hold in 3..u16::MAX, id in any::<u32>(), six in any::<bool>()) {
-            let own = Open { asn, hold_s: hold, router_id: id.into(), six };
+        fn an_opening_goes_there_and_back(
+            asn in any::<u32>(), hold_s in 3..u16::MAX, id in any::<u32>(),
+            four in any::<bool>(), six in any::<bool>()
+        ) {
+            // Who names no family speaks version 4.
+            let families = (four || !six, six);
+            let own = Open { asn, hold_s, router_id: id.into(), families };
             let (kind, body) = split(&own.encode());
             prop_assert_eq!(read(kind, body), Ok(Message::Open(own)));
         }

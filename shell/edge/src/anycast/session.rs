@@ -10,7 +10,7 @@
 //! another way turn to it while this one still works.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ const OPEN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Pauses between sessions.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A session that lasted for less is as bad as none: no flood of announcements that come and go.
+const LASTED: Duration = Duration::from_secs(30);
 /// How long an address is announced as leaving: time for the routers around to choose again.
 const LEAVES_FOR: Duration = Duration::from_millis(500);
 /// Messages of the other side that wait to be looked at.
@@ -53,9 +55,9 @@ pub struct Neighbor {
     pub own_asn: u32,
     /// What one is known by; the address of the session when absent.
     pub router_id: Option<Ipv4Addr>,
-    /// Where packets for announced addresses are to be sent; the address of the session when
-    /// absent.
-    pub next_hop: Option<IpAddr>,
+    /// Where packets for announced addresses of version 4 are to be sent, and those of version 6;
+    /// to the address of the session when absent, if that is of the same version.
+    pub next_hop: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// Silence after which the session is over: 3 s at least, in whole seconds.
     pub hold: Duration,
 }
@@ -67,7 +69,7 @@ pub struct Spoken {
     pub established: bool,
     /// What it was told, and not told back.
     pub announced: BTreeSet<IpAddr>,
-    /// Why there is no session, or why the last one ended.
+    /// Why there is no session, or what the router does not take.
     pub reason: Option<String>,
 }
 
@@ -80,12 +82,19 @@ pub async fn speak(
 ) {
     let mut pause = PAUSE_MIN;
     loop {
-        let ended = Session::open(&neighbor).await;
-        let reason = match ended {
+        let opened = tokio::select! {
+            opened = Session::open(&neighbor) => opened,
+            () = unwanted(&mut wanted) => return,
+        };
+        let reason = match opened {
             Ok(mut session) => {
                 info!(neighbor = %neighbor.address, "a router listens to announcements");
-                pause = PAUSE_MIN;
-                match session.serve(&mut wanted, &told).await {
+                let begun = Instant::now();
+                let served = session.serve(&mut wanted, &told).await;
+                if begun.elapsed() >= LASTED {
+                    pause = PAUSE_MIN;
+                }
+                match served {
                     Ok(()) => {
                         told.send_replace(Spoken::default());
                         return;
@@ -121,8 +130,8 @@ struct Session {
     /// Ends the reading with the session.
     _reading: JoinSet<()>,
     path: Path,
-    hold: Option<Duration>,
-    six: bool,
+    hold: Duration,
+    families: (bool, bool),
     announced: BTreeSet<IpAddr>,
 }
 
@@ -141,7 +150,11 @@ impl Session {
             asn: neighbor.own_asn,
             hold_s: u16::try_from(neighbor.hold.as_secs()).unwrap_or(u16::MAX),
             router_id: router_id.ok_or("a session of IPv6 needs a router_id")?,
-            six: true,
+            families: (true, true),
+        };
+        let by_session = match own {
+            IpAddr::V4(own) => (Some(own), None),
+            IpAddr::V6(own) => (None, Some(own)),
         };
         let (read, write) = stream.into_split();
         let (tell, heard) = mpsc::channel(HEARD_MAX);
@@ -153,11 +166,14 @@ impl Session {
             _reading: reading,
             path: Path {
                 through: (neighbor.own_asn != neighbor.asn).then_some(neighbor.own_asn),
-                next_hop: neighbor.next_hop.unwrap_or(own),
+                next_hop: (
+                    neighbor.next_hop.0.or(by_session.0),
+                    neighbor.next_hop.1.or(by_session.1),
+                ),
                 leaves: false,
             },
-            hold: None,
-            six: false,
+            hold: neighbor.hold,
+            families: (false, false),
             announced: BTreeSet::new(),
         };
         session.say(open.encode()).await?;
@@ -175,9 +191,8 @@ impl Session {
             let reason = format!("it is AS {}, not {}", open.asn, neighbor.asn);
             return Err(self.refuse(&reason, (2, 2)).await);
         }
-        self.six = open.six;
-        let hold = neighbor.hold.min(Duration::from_secs(open.hold_s.into()));
-        self.hold = (!hold.is_zero()).then_some(hold);
+        self.families = open.families;
+        self.hold = neighbor.hold.min(Duration::from_secs(open.hold_s.into()));
         self.say(keepalive()).await?;
         match self.hear().await? {
             Message::Keepalive => Ok(()),
@@ -194,20 +209,15 @@ impl Session {
         told: &watch::Sender<Spoken>,
     ) -> Result<(), String> {
         // Three keepalives in the time that is agreed on (RFC 4271, 4.4).
-        let every = self.hold.map_or(PAUSE_MAX, |hold| hold / 3);
-        let mut beat = interval(every);
+        let mut beat = interval(self.hold / 3);
         let mut heard_at = Instant::now();
         loop {
             let now = wanted.borrow_and_update().clone();
             self.become_so(&now, told).await?;
-            let silent_at = self.hold.map(|hold| heard_at + hold);
+            let silent_at = heard_at + self.hold;
             tokio::select! {
-                changed = wanted.changed() => if changed.is_err() {
-                    self.become_so(&BTreeSet::new(), told).await?;
-                    drop(self.say(notification(SHUTDOWN)).await);
-                    return Ok(());
-                },
-                _ = beat.tick() => self.say(keepalive()).await?,
+                // What was said while this side was busy counts before the silence.
+                biased;
                 message = self.hear() => {
                     match message? {
                         Message::Keepalive | Message::Other => heard_at = Instant::now(),
@@ -216,7 +226,13 @@ impl Session {
                         }
                     }
                 }
-                () = sleep_until(silent_at.unwrap_or(heard_at)), if silent_at.is_some() => {
+                changed = wanted.changed() => if changed.is_err() {
+                    self.become_so(&BTreeSet::new(), told).await?;
+                    drop(self.say(notification(SHUTDOWN)).await);
+                    return Ok(());
+                },
+                _ = beat.tick() => self.say(keepalive()).await?,
+                () = sleep_until(silent_at) => {
                     return Err(self.refuse("it was silent for too long", SILENT).await);
                 }
             }
@@ -229,18 +245,24 @@ impl Session {
         wanted: &BTreeSet<IpAddr>,
         told: &watch::Sender<Spoken>,
     ) -> Result<(), String> {
-        let can = |address: &&IpAddr| self.six || address.is_ipv4();
-        let new: Vec<IpAddr> =
-            wanted.difference(&self.announced).filter(can).copied().collect();
+        let takes = |address: &IpAddr| match address {
+            IpAddr::V4(_) => self.families.0,
+            IpAddr::V6(_) => self.families.1,
+        };
+        let (new, refused): (Vec<IpAddr>, Vec<IpAddr>) =
+            wanted.difference(&self.announced).partition(|address| takes(address));
         for address in new {
-            self.say(announce(address, &self.path)).await?;
-            self.announced.insert(address);
+            // The reader of the file has refused an address without a way to it.
+            if let Some(message) = announce(address, &self.path) {
+                self.say(message).await?;
+                self.announced.insert(address);
+            }
         }
         let gone: Vec<IpAddr> = self.announced.difference(wanted).copied().collect();
         if !gone.is_empty() {
             let leaves = Path { leaves: true, ..self.path };
-            for address in &gone {
-                self.say(announce(*address, &leaves)).await?;
+            for message in gone.iter().filter_map(|address| announce(*address, &leaves)) {
+                self.say(message).await?;
             }
             sleep(LEAVES_FOR).await;
             for address in gone {
@@ -249,7 +271,12 @@ impl Session {
             }
         }
         let announced = self.announced.clone();
-        let now = Spoken { established: true, announced, reason: None };
+        let reason = refused.first().map(|address| {
+            format!(
+                "the router takes no addresses such as {address}: give it that family"
+            )
+        });
+        let now = Spoken { established: true, announced, reason };
         told.send_if_modified(|spoken| std::mem::replace(spoken, now.clone()) != now);
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! The planes that face clients: bound at start, fed while they run, and drained at the end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dwcp_api::Routes;
+use dwcp_api::{Client, Routes};
 use dwcp_runtime::tls::Credentials;
 use dwcp_types::RegionId;
 use tokio::sync::watch;
@@ -80,7 +81,7 @@ impl Planes {
     /// Starts them.
     pub(super) fn spawn(
         self,
-        router: &Arc<Router>,
+        (router, peers): (&Arc<Router>, &BTreeMap<RegionId, Client>),
         tasks: &mut JoinSet<&'static str>,
     ) -> Drain {
         if let Some(names) = self.names {
@@ -90,6 +91,7 @@ impl Planes {
         let (busy, under_way) = watch::channel(());
         let (announced, mut gone) = watch::channel(());
         if let Some(plane) = self.announcements {
+            let plane = plane.asking(peers);
             let (router, busy) = (router.clone(), busy.clone());
             let asked = stopped.clone();
             spawn(tasks, "the announcements", async move {

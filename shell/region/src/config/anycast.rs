@@ -9,16 +9,25 @@ use dwcp_edge::anycast::Neighbor;
 use dwcp_types::{RegionId, ServiceId};
 use serde::Serialize;
 
+use super::federation::Federation;
 use super::field::Field;
 use super::front::{FrontSpec, ServiceSpec};
 use super::names::Names;
-use super::problem::Report;
+use super::problem::{Position, Report};
 use super::section::{Section, each};
 
 const KEYS: &[&str] = &["groups", "routers"];
 const GROUP_KEYS: &[&str] = &["id", "service", "virtual_ip", "regions"];
-const ROUTER_KEYS: &[&str] =
-    &["region", "address", "as", "own_as", "router_id", "next_hop", "hold_time"];
+const ROUTER_KEYS: &[&str] = &[
+    "region",
+    "address",
+    "as",
+    "own_as",
+    "router_id",
+    "next_hop",
+    "next_hop6",
+    "hold_time",
+];
 
 /// Most groups: each is an announcement for all of the world to keep.
 const GROUPS_MAX: usize = 64;
@@ -120,6 +129,24 @@ pub(super) fn anycast(
     Some(AnycastConfig { groups: groups?, routers: routers? })
 }
 
+/// Whoever announces an address answers there.
+pub(super) fn check(federation: &Federation, at: Position, report: &mut Report<'_>) {
+    let shares = |region: &RegionId| {
+        let groups = &federation.routing.anycast.groups;
+        groups.iter().any(|group| group.regions.contains(region))
+    };
+    for spec in &federation.regions {
+        let region = &spec.region.id;
+        if shares(region) && spec.proxy_endpoint.is_none() {
+            let reason =
+                format!("the region `{region}` shares an address and has no proxy");
+            let help =
+                "add `proxy_endpoint` to it, or take it out of `routing.anycast.groups`";
+            report.error(at, reason, help);
+        }
+    }
+}
+
 fn router(
     item: &Field<'_>,
     names: &mut Names,
@@ -144,7 +171,18 @@ fn router(
         let id = text.parse::<Ipv4Addr>().ok().filter(|id| !id.is_unspecified());
         id.or_else(|| field.refuse("an address of IPv4", "such as 10.0.0.2", report))
     });
-    let next_hop = section.get("next_hop").map(|field| unicast(&field, report));
+    let four = section.get("next_hop").map(|field| {
+        let IpAddr::V4(hop) = unicast(&field, report)? else {
+            return field.refuse("an address of IPv4", "such as 10.0.0.2", report);
+        };
+        Some(hop)
+    });
+    let six = section.get("next_hop6").map(|field| {
+        let IpAddr::V6(hop) = unicast(&field, report)? else {
+            return field.refuse("an address of IPv6", "such as 2001:db8::2", report);
+        };
+        Some(hop)
+    });
     let hold = section
         .get("hold_time")
         .map_or(Some(HOLD), |field| field.duration(HOLD..=HOLD_MAX, report));
@@ -164,7 +202,10 @@ fn router(
         asn: asn?,
         own_asn: own_asn?,
         router_id,
-        next_hop: next_hop.map_or(Some(None), |hop| hop.map(Some))?,
+        next_hop: (
+            four.map_or(Some(None), |hop| hop.map(Some))?,
+            six.map_or(Some(None), |hop| hop.map(Some))?,
+        ),
         hold: Duration::from_secs(hold?.as_secs()),
     };
     Some(RouterSpec { region: region?, neighbor })
@@ -218,13 +259,9 @@ fn group(
         for item in field.list(1..=super::REGIONS_MAX, report)? {
             let region: RegionId = item.parsed(report)?;
             names.refer(&region, item.at(), "routing.anycast.groups.regions");
-            let lacks =
-                routers.is_some_and(|all| all.iter().all(|it| it.region != region));
-            if lacks {
-                let reason =
-                    format!("the region `{region}` has no router to announce to");
-                report.error(item.at(), reason, "add it to `routing.anycast.routers`");
-                return None;
+            if let Some(all) = routers {
+                let router = all.iter().find(|it| it.region == region);
+                can_announce(router, (&item, &region), address, report)?;
             }
             regions.insert(region);
         }
@@ -236,6 +273,38 @@ fn group(
         virtual_ip: address?,
         regions: regions?,
     })
+}
+
+/// A region has a router, and a way that packets to the address can take.
+fn can_announce(
+    router: Option<&RouterSpec>,
+    (item, region): (&Field<'_>, &RegionId),
+    address: Option<IpAddr>,
+    report: &mut Report<'_>,
+) -> Option<()> {
+    let Some(RouterSpec { neighbor, .. }) = router else {
+        let reason = format!("the region `{region}` has no router to announce to");
+        report.error(item.at(), reason, "add it to `routing.anycast.routers`");
+        return None;
+    };
+    let by_session = neighbor.address.ip();
+    let (has, key) = match address? {
+        IpAddr::V4(_) => {
+            (neighbor.next_hop.0.is_some() || by_session.is_ipv4(), "next_hop")
+        }
+        IpAddr::V6(_) => {
+            (neighbor.next_hop.1.is_some() || by_session.is_ipv6(), "next_hop6")
+        }
+    };
+    if has {
+        return Some(());
+    }
+    let reason = format!(
+        "the router of the region `{region}` is spoken to by another version of IP"
+    );
+    let help = format!("add the region's own address as `{key}` to its router");
+    report.error(item.at(), reason, help);
+    None
 }
 
 fn service_of(

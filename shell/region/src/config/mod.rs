@@ -208,6 +208,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let at = root.get("routing").map_or(root.at, |field| field.key_at);
     dns::warn_of_half(&federation, at, report);
     proxy::warn_of_half(&federation, at, report);
+    anycast::check(&federation, at, report);
     Some(federation)
 }
 

@@ -1,10 +1,11 @@
 //! Announces shared addresses to the router next to this region, as long as it is fit to answer,
 //! and says how that stands in all regions (R11 to R13).
 //!
-//! The verdict is the core's (`dwcp_router::anycast`), of what this daemon knows; the session is the
-//! edge's. Fit is a region that is enabled, is not drained or emptied, and can bring a request for
-//! the service anywhere. While the daemon stops the addresses go first, and the proxy answers on
-//! until they are gone.
+//! The verdict is the core's (`dwcp_router::anycast`), of what this daemon knows of its own region and
+//! what the others of a group say once a second: whether they are fit, and whether their routers were
+//! told. The session is the edge's. Fit is a region that is enabled, is not drained or emptied, and
+//! can bring a request for the service anywhere; how its hosts of VMs fare is another matter. While
+//! the daemon stops the addresses go first, and the proxy answers on until they are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,7 +18,7 @@ use dwcp_api::{ApiError, Client, NoParams, Routes};
 use dwcp_edge::anycast::{Neighbor, Spoken, speak};
 use dwcp_router::anycast::{Fitness, Gate, Why};
 use dwcp_router::{Class, Key, decide};
-use dwcp_types::{HealthState, RegionId, ServiceId};
+use dwcp_types::{RegionId, ServiceId};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -29,16 +30,24 @@ use crate::{peer_api, public_api};
 
 /// How often is looked: what is known of regions changes as often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Time for another region to say how its announcements stand.
+/// How often the others of a group are asked, and time for an answer: also of whoever operators ask.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 const PEER_TIME_MAX: Duration = Duration::from_secs(2);
+/// What another region said longer ago says nothing: two answers may be missed.
+const SAID_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// What this region announces, to whom, and how that stands.
 #[derive(Debug)]
 pub(crate) struct AnnouncePlane {
     neighbor: Neighbor,
     groups: Vec<GroupSpec>,
+    /// The daemons of the other regions of the groups.
+    others: BTreeMap<RegionId, Client>,
     standing: Arc<Announced>,
 }
+
+/// When another region last said that it is fit and announces, by group.
+type Said = Mutex<BTreeMap<String, Duration>>;
 
 /// How announcements stand in this region.
 #[derive(Debug, Default)]
@@ -55,7 +64,16 @@ impl AnnouncePlane {
         let shared = |group: &&GroupSpec| group.regions.contains(region);
         let groups: Vec<_> = anycast.groups.iter().filter(shared).cloned().collect();
         let (neighbor, standing) = (router.neighbor.clone(), Arc::default());
-        (!groups.is_empty()).then_some(Self { neighbor, groups, standing })
+        let others = BTreeMap::new();
+        (!groups.is_empty()).then_some(Self { neighbor, groups, others, standing })
+    }
+
+    /// Asks these daemons, of those that share its addresses.
+    pub(crate) fn asking(mut self, peers: &BTreeMap<RegionId, Client>) -> Self {
+        let shares = |id: &RegionId| self.groups.iter().any(|it| it.regions.contains(id));
+        let others = peers.iter().filter(|(id, _)| shares(id));
+        self.others = others.map(|(id, peer)| (id.clone(), peer.clone())).collect();
+        self
     }
 
     /// Where requests are taken in a region that shares addresses: at all that it has, because the
@@ -92,24 +110,45 @@ impl Router {
         plane: AnnouncePlane,
         stop: impl Future<Output = ()> + Send,
     ) {
-        let AnnouncePlane { neighbor, groups, standing } = plane;
+        let AnnouncePlane { neighbor, groups, others, standing } = plane;
         let (want, wanted) = watch::channel(Arc::default());
         let session = speak(neighbor, wanted, standing.spoken.clone());
+        let said = Said::default();
         let looks = async {
             tokio::select! {
-                () = self.look(&groups, &standing, &want) => {}
+                () = self.look(&groups, (&standing, &said), &want) => {}
+                () = self.ask_others(&others, &said) => {}
                 () = stop => {}
             }
             // Nobody wants anything any more: the session takes all back, and ends.
+            want.send_replace(Arc::default());
             drop(want);
         };
         tokio::join!(session, looks);
     }
 
+    /// Notes for ever what the others of the groups say.
+    async fn ask_others(&self, others: &BTreeMap<RegionId, Client>, said: &Said) {
+        let mut tick = tokio::time::interval(ASK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let asked =
+                ask_each::<GetPeerAnycast>(others.iter(), &NoParams {}, PEER_TIME_MAX);
+            let (parts, _) = asked.await;
+            let now = self.clock().monotonic();
+            let all = parts.into_iter().flat_map(|part| part.items);
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            for item in all.filter(|item| item.fit && item.announced) {
+                said.insert(item.group, now);
+            }
+        }
+    }
+
     async fn look(
         &self,
         groups: &[GroupSpec],
-        standing: &Announced,
+        (standing, said): (&Announced, &Said),
         want: &watch::Sender<Arc<BTreeSet<IpAddr>>>,
     ) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
@@ -121,16 +160,23 @@ impl Router {
             if self.made.borrow().is_none() {
                 continue;
             }
+            let now = self.clock().monotonic();
             let mut addresses = BTreeSet::new();
             for (group, gate) in groups.iter().zip(&mut gates) {
-                let why = self.verdict(group, gate);
+                let elsewhere = {
+                    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    let at = said.get(&group.id);
+                    at.is_some_and(|at| now.saturating_sub(*at) < SAID_AGE_MAX)
+                };
+                let why = gate.look(self.fitness(&group.service), elsewhere, now);
                 if why.announces() {
                     addresses.insert(group.virtual_ip);
                 }
                 let before = standing.verdicts().insert(group.id.clone(), why);
                 if before.map(Why::announces) != Some(why.announces()) {
-                    let (announced, why) = (why.announces(), said(why));
-                    info!(group = group.id, address = %group.virtual_ip, announced, why, "a shared address");
+                    let (announced, why) = (why.announces(), said_of(why));
+                    let address = group.virtual_ip;
+                    info!(group = group.id, %address, announced, why, "a shared address");
                 }
             }
             want.send_if_modified(|before| {
@@ -143,36 +189,20 @@ impl Router {
         }
     }
 
-    fn verdict(&self, group: &GroupSpec, gate: &mut Gate) -> Why {
-        let own = &self.parts.region;
-        let others: Vec<Fitness> = group
-            .regions
-            .iter()
-            .filter(|region| *region != own)
-            .map(|region| self.fitness(region))
-            .collect();
-        let mut fitness = self.fitness(own);
-        if fitness == Fitness::Fit && !self.reaches(&group.service) {
-            fitness = Fitness::Unreachable;
-        }
-        gate.look(fitness, &others, self.clock().monotonic())
-    }
-
-    /// How fit a region is, as far as this daemon knows.
-    fn fitness(&self, region: &RegionId) -> Fitness {
-        let Some(record) = self.parts.inventory.mirror.region(region) else {
-            return Fitness::Unknown;
-        };
+    /// How fit this region is to answer for a service.
+    fn fitness(&self, service: &ServiceId) -> Fitness {
+        let region = &self.parts.region;
+        let record = self.parts.inventory.mirror.region(region);
         let drained = self.endpoint(region).is_some_and(|front| front.weight == 0);
-        if !record.record.region.enabled {
-            return Fitness::Disabled;
-        } else if drained || record.record.evacuation.is_some() {
-            return Fitness::Draining;
-        }
-        match self.parts.inventory.fleet.health(region).state {
-            HealthState::Healthy | HealthState::Degraded => Fitness::Fit,
-            HealthState::Maintenance => Fitness::Disabled,
-            HealthState::Unknown | HealthState::Unhealthy => Fitness::Unknown,
+        let emptied = record.as_ref().is_some_and(|it| it.record.evacuation.is_some());
+        if record.is_some_and(|it| !it.record.region.enabled) {
+            Fitness::Disabled
+        } else if drained || emptied {
+            Fitness::Draining
+        } else if self.reaches(service) {
+            Fitness::Fit
+        } else {
+            Fitness::Unreachable
         }
     }
 
@@ -190,13 +220,16 @@ impl Router {
     }
 }
 
-fn said(why: Why) -> String {
+fn said_of(why: Why) -> String {
     match why {
         Why::Fit => "it answers".to_owned(),
         Why::LastResort(fitness) => {
-            format!("{}, and so are all others of the group", fitness.as_str())
+            format!("{}, and no other that is fit announces", fitness.as_str())
         }
         Why::Elsewhere(fitness) => format!("{}; others answer", fitness.as_str()),
+        Why::Listens(fitness) => {
+            format!("{}; it has just begun to listen for others", fitness.as_str())
+        }
         Why::HeldDown => {
             "it answers again, and waits because it came and went".to_owned()
         }
@@ -225,9 +258,9 @@ impl AnnounceDoor {
                 region: self.region.clone(),
                 announced: spoken.announced.contains(&group.virtual_ip),
                 wanted: verdict.is_some_and(Why::announces),
-                why: verdict.map_or_else(|| "nothing is known yet".to_owned(), said),
+                fit: verdict.is_some_and(Why::is_fit),
+                why: verdict.map_or_else(|| "nothing is known yet".to_owned(), said_of),
                 router: self.router.clone(),
-                established: spoken.established,
                 reason: spoken.reason.clone(),
             }
         };
