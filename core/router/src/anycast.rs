@@ -263,6 +263,7 @@ mod tests {
         assert_eq!(gate.look(Fitness::Fit, true, soon), Why::Fit);
         gate.look(UNFIT, true, soon);
         assert_eq!(gate.look(Fitness::Fit, true, soon), Why::HeldDown);
+        assert_eq!(gate.look(Fitness::Fit, false, soon), Why::Fit, "nobody else does");
         let unreachable = Fitness::Unreachable;
         let why = gate.look(unreachable, false, soon);
         assert_eq!(why, Why::LastResort(unreachable));
