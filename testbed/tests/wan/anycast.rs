@@ -23,7 +23,7 @@ fn region(id: &str) -> RegionId {
 async fn answered(federation: &Federation, pops: &Pops, by: &str, what: &str) {
     until(what, || async {
         let answer = pops.ask(federation, ANSWER_TIME_MAX).map_err(|e| e.to_string())?;
-        if answer == by { Ok(()) } else { Err(answer) }
+        if answer == by { Ok(()) } else { Err(answer.to_owned()) }
     })
     .await;
 }

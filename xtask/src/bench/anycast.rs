@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep};
 use super::latency::Latencies;
 use super::{Measurement, Options, federation};
 
-/// Events of each kind.
-const ROUNDS: usize = 10;
+/// Events of each kind: who drains waits twice as long each time before it is back.
+const ROUNDS: usize = 5;
 const ROUNDS_QUICK: usize = 2;
 /// How long a client waits for one answer, and between two requests: the error of every time.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(100);
