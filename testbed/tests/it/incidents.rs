@@ -61,6 +61,16 @@ async fn on_duty(door: &Door, not: &[&str]) -> String {
     .await
 }
 
+/// A federation on etcd that tells this receiver and has run, and whose daemon is on duty.
+async fn on_etcd(receiver: &Receiver) -> Option<(Federation, TempDir, String)> {
+    etcd_program()?;
+    let (plan, folder) = telling(plan().on_etcd(), receiver);
+    let federation = Federation::start(plan).await;
+    federation.have_run().await;
+    let duty = on_duty(&federation.at("one"), &[]).await;
+    Some((federation, folder, duty))
+}
+
 /// The one incident of a region's silence, once it is so.
 async fn stands_so(door: &Door, region: &str, status: Status) -> Incident {
     until(&format!("the silence of {region} is {status:?}"), || async {
@@ -177,14 +187,8 @@ async fn a_lost_region_is_one_incident_that_all_show_and_the_receiver_hears_of_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_looks_after_incidents_dies_and_another_goes_on_with_the_same() {
-    if etcd_program().is_none() {
-        return;
-    }
     let receiver = Receiver::start(Answers::Status(204)).await;
-    let (plan, _folder) = telling(plan().on_etcd(), &receiver);
-    let mut federation = Federation::start(plan).await;
-    federation.have_run().await;
-    let duty = on_duty(&federation.at("one"), &[]).await;
+    let Some((mut federation, _folder, duty)) = on_etcd(&receiver).await else { return };
     let others: Vec<_> = REGIONS.into_iter().filter(|it| *it != duty).collect();
     let (first, left) = (others[0], others[1]);
     federation.lose(first);
@@ -219,14 +223,8 @@ async fn who_looks_after_incidents_dies_and_another_goes_on_with_the_same() {
 /// Its old lease outlives the key that another has put in place of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stalls_leaves_the_duty_to_who_took_it_and_nothing_is_told_by_both() {
-    if etcd_program().is_none() {
-        return;
-    }
     let receiver = Receiver::start(Answers::Status(204)).await;
-    let (plan, _folder) = telling(plan().on_etcd(), &receiver);
-    let mut federation = Federation::start(plan).await;
-    federation.have_run().await;
-    let duty = on_duty(&federation.at("one"), &[]).await;
+    let Some((mut federation, _folder, duty)) = on_etcd(&receiver).await else { return };
     let left = REGIONS.into_iter().find(|it| *it != duty).unwrap();
     let door = federation.at(left);
     federation.process(&duty).freeze();

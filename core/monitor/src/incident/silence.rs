@@ -148,9 +148,22 @@ impl Silence {
             && (*from..*until).contains(&now)
     }
 
-    /// What it does, for the timeline of an incident.
-    fn said(&self) -> String {
-        format!("{} of {}: nobody is told ({})", self.id, self.by, self.of.reason)
+    /// Has nobody told of an incident, and notes that.
+    fn cover(&self, incident: &mut Incident, now: Timestamp) {
+        incident.silenced = Some(self.id);
+        let what =
+            format!("{} of {}: nobody is told ({})", self.id, self.by, self.of.reason);
+        incident.note(now, what);
+    }
+}
+
+impl Incident {
+    /// Nothing silences it any more.
+    fn let_go(&mut self, now: Timestamp) {
+        self.silenced = None;
+        if self.stands() {
+            self.note(now, "silenced no more");
+        }
     }
 }
 
@@ -189,8 +202,7 @@ impl Book {
         let silence = Silence { id, of, by, made_at: now };
         for incident in self.incidents.values_mut() {
             if incident.silenced.is_none() && silence.covers(incident, now) {
-                incident.silenced = Some(id);
-                incident.note(now, silence.said());
+                silence.cover(incident, now);
             }
         }
         self.silences.insert(id, silence);
@@ -223,15 +235,12 @@ impl Book {
         self.silences.retain(|_, silence| now < silence.of.until);
         for incident in self.incidents.values_mut() {
             let by = self.silences.values().find(|it| it.covers(incident, now));
-            let id = by.map(|silence| silence.id);
-            if incident.silenced == id {
+            if incident.silenced == by.map(|silence| silence.id) {
                 continue;
             }
-            incident.silenced = id;
             match by {
-                Some(silence) => incident.note(now, silence.said()),
-                None if incident.stands() => incident.note(now, "silenced no more"),
-                None => {}
+                Some(silence) => silence.cover(incident, now),
+                None => incident.let_go(now),
             }
         }
     }
@@ -240,8 +249,7 @@ impl Book {
     pub(super) fn mark_new(&mut self, id: IncidentId, now: Timestamp) {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         if let Some(by) = self.silences.values().find(|it| it.covers(incident, now)) {
-            incident.silenced = Some(by.id);
-            incident.note(now, by.said());
+            by.cover(incident, now);
         }
     }
 }

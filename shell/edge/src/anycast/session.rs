@@ -65,9 +65,7 @@ pub struct Neighbor {
 /// How the session stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spoken {
-    /// Whether the router listens.
-    pub established: bool,
-    /// What it was told, and not told back.
+    /// What the router was told, and not told back.
     pub announced: BTreeSet<IpAddr>,
     /// Why there is no session, or what the router does not take.
     pub reason: Option<String>,
@@ -276,7 +274,7 @@ impl Session {
                 "the router takes no addresses such as {address}: give it that family"
             )
         });
-        let now = Spoken { established: true, announced, reason };
+        let now = Spoken { announced, reason };
         told.send_if_modified(|spoken| std::mem::replace(spoken, now.clone()) != now);
         Ok(())
     }

@@ -91,11 +91,11 @@ impl Planes {
         let (busy, under_way) = watch::channel(());
         let (announced, mut gone) = watch::channel(());
         if let Some(plane) = self.announcements {
-            let plane = plane.asking(peers);
+            let peers = peers.clone();
             let (router, busy) = (router.clone(), busy.clone());
             let asked = stopped.clone();
             spawn(tasks, "the announcements", async move {
-                router.announce(plane, begun(asked.clone())).await;
+                router.announce(plane, peers, begun(asked.clone())).await;
                 drop((announced, busy));
                 ends_with_the_daemon(asked).await;
             });

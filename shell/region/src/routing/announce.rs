@@ -41,8 +41,6 @@ const SAID_AGE_MAX: Duration = Duration::from_secs(3);
 pub(crate) struct AnnouncePlane {
     neighbor: Neighbor,
     groups: Vec<GroupSpec>,
-    /// The daemons of the other regions of the groups.
-    others: BTreeMap<RegionId, Client>,
     standing: Arc<Announced>,
 }
 
@@ -64,16 +62,7 @@ impl AnnouncePlane {
         let shared = |group: &&GroupSpec| group.regions.contains(region);
         let groups: Vec<_> = anycast.groups.iter().filter(shared).cloned().collect();
         let (neighbor, standing) = (router.neighbor.clone(), Arc::default());
-        let others = BTreeMap::new();
-        (!groups.is_empty()).then_some(Self { neighbor, groups, others, standing })
-    }
-
-    /// Asks these daemons, of those that share its addresses.
-    pub(crate) fn asking(mut self, peers: &BTreeMap<RegionId, Client>) -> Self {
-        let shares = |id: &RegionId| self.groups.iter().any(|it| it.regions.contains(id));
-        let others = peers.iter().filter(|(id, _)| shares(id));
-        self.others = others.map(|(id, peer)| (id.clone(), peer.clone())).collect();
-        self
+        (!groups.is_empty()).then_some(Self { neighbor, groups, standing })
     }
 
     /// Where requests are taken in a region that shares addresses: at all that it has, because the
@@ -104,20 +93,23 @@ impl Announced {
 }
 
 impl Router {
-    /// Announces until `stop` completes, and then until all is taken back.
+    /// Announces until `stop` completes, and then until all is taken back. `peers` are the daemons
+    /// of all other regions: those that share an address are asked.
     pub(crate) async fn announce(
         self: Arc<Self>,
         plane: AnnouncePlane,
+        mut peers: BTreeMap<RegionId, Client>,
         stop: impl Future<Output = ()> + Send,
     ) {
-        let AnnouncePlane { neighbor, groups, others, standing } = plane;
+        let AnnouncePlane { neighbor, groups, standing } = plane;
+        peers.retain(|id, _| groups.iter().any(|group| group.regions.contains(id)));
         let (want, wanted) = watch::channel(Arc::default());
         let session = speak(neighbor, wanted, standing.spoken.clone());
         let said = Said::default();
         let looks = async {
             tokio::select! {
                 () = self.look(&groups, (&standing, &said), &want) => {}
-                () = self.ask_others(&others, &said) => {}
+                () = self.ask_others(&peers, &said) => {}
                 () = stop => {}
             }
             // Nobody wants anything any more: the session takes all back, and ends.
