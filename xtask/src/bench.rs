@@ -135,15 +135,19 @@ fn print(measurement: &Measurement, json: bool) -> anyhow::Result<()> {
 }
 
 fn rerun_in_release(name: &str) -> anyhow::Result<ExitCode> {
-    // The peer of the store is not part of any other build.
-    let peer: &[&str] = if name == "store" { &["--features", "fjall"] } else { &[] };
-    let status = Command::new("cargo")
-        .args(["run", "--quiet", "--release", "--package", "xtask"])
-        .args(peer)
-        .arg("--")
+    let mut again = if name == "store" {
+        // Its peer is not part of any other build.
+        let mut cargo = Command::new("cargo");
+        cargo.args(["run", "--quiet", "--release", "--package", "xtask"]);
+        cargo.args(["--features", "fjall", "--"]);
+        cargo
+    } else {
+        Command::new(crate::programs::released()?)
+    };
+    let status = again
         .args(std::env::args_os().skip(1))
         .status()
-        .context("cannot start cargo to build the release profile")?;
+        .context("cannot start this program in the release profile")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

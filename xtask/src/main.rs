@@ -15,6 +15,7 @@ mod docs;
 mod files;
 mod layers;
 mod nemesis;
+mod programs;
 mod shape;
 mod sim;
 mod specification;

@@ -1,9 +1,9 @@
 //! The nemesis' entry: pairs of faults against a whole federation on this machine, one line a
 //! pair, and exit code 1 when a promise was broken. Needs root, etcd and libfaketime.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_testbed::nemesis::{self, Campaign, Kind, QUICK, Span};
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Err(missing) = nemesis::missing() {
         bail!(missing);
     }
-    build()?;
+    crate::programs::build()?;
     let campaign = options.campaign();
     println!(
         "seed {}: rounds {} to {}, {} pairs each",
@@ -72,19 +72,6 @@ impl Options {
             hold: if self.quick { Span::SHORT } else { Span::USUAL },
         }
     }
-}
-
-/// The daemons and agents beside this program, in its profile.
-fn build() -> anyhow::Result<()> {
-    let mut cargo = Command::new("cargo");
-    // All of it: a part would be built with other features, and so anew.
-    cargo.args(["build", "--quiet", "--workspace", "--bins"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let status = cargo.status().context("cannot start cargo to build the daemons")?;
-    ensure!(status.success(), "the daemons cannot be built");
-    Ok(())
 }
 
 #[cfg(test)]

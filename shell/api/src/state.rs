@@ -308,8 +308,10 @@ pub struct Written {
     pub level: StateLevel,
     /// The region that took it.
     pub region: RegionId,
-    /// The id to ask again with.
-    pub op_id: String,
+    /// The id under which asking again does nothing twice. Absent from eventual writes that were
+    /// given none: they are done or they are not, so none is remembered for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op_id: Option<String>,
     /// The new revision of a strong record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,

@@ -408,7 +408,15 @@ async fn moves_that_wait_go_by_urgency_and_all_arrive() {
         if waves == wanted { Ok(()) } else { Err(format!("{waves:?}")) }
     })
     .await;
+    // Its daemon comes back before its host does: a move waits for that, too.
+    federation.process("there-h1").kill_9();
     federation.process("there").start();
+    until("a move that has its turn is held up", || {
+        let is_told = federation.process("there").log().contains("a move is held up");
+        async move { is_told.then_some(()).ok_or("none is") }
+    })
+    .await;
+    federation.process("there-h1").start();
     for id in &asked {
         let end = door.move_is_over(id).await;
         assert_eq!(end.outcome, Some(Outcome::Moved), "{end:?}");

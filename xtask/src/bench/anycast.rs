@@ -17,7 +17,7 @@ use dwcp_types::RegionId;
 use tokio::time::{Instant, sleep};
 
 use super::latency::Latencies;
-use super::{Measurement, Options, federation};
+use super::{Measurement, Options};
 
 /// Events of each kind: who drains waits twice as long each time before it is back.
 const ROUNDS: usize = 5;
@@ -43,7 +43,7 @@ const EVENTS: [(Event, &str, &str); 3] = [
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
-    federation::build()?;
+    crate::programs::build()?;
     let pops = Pops::new().context("there are no namespaces or no BIRD here")?;
     let rounds = if options.quick { ROUNDS_QUICK } else { ROUNDS };
     pops.bed.block_on(async {

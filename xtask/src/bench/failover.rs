@@ -14,7 +14,7 @@ use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_i
 
 use super::latency::Latencies;
 use super::wan::REGIONS;
-use super::{Measurement, Options, Peer, federation};
+use super::{Measurement, Options, Peer};
 
 /// The region that is lost.
 const LOST: &str = "eu-west-1";
@@ -28,7 +28,7 @@ const LOSSES: [(&str, Loss); 2] = [("power", Loss::Killed), ("lines", Loss::CutO
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
-    federation::build()?;
+    crate::programs::build()?;
     ensure!(etcd_program().is_some(), "etcd is missing: run `./dwcp test` once");
     let links = Links::of_federation(&crate::root()?.join("deploy/t1/federation.yaml"));
     let crowds = if options.quick { &CROWDS[..1] } else { &CROWDS };

@@ -6,9 +6,8 @@
 //! other than those of `./dwcp up`, so that a benchmark does not meet a federation that runs.
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use dwcp_api::Client;
 use dwcp_region::config::Federation as Config;
 use dwcp_region::local::{Driver, Layout, Plan, Wanted};
@@ -37,7 +36,7 @@ where
     T: Send + 'static,
     F: Future<Output = anyhow::Result<T>> + Send + 'static,
 {
-    build()?;
+    crate::programs::build()?;
     let folder = std::env::temp_dir()
         .join(format!("dwcp-bench-federation-{}", std::process::id()));
     std::fs::create_dir_all(&folder)
@@ -73,17 +72,6 @@ where
     let measured = measured?;
     ended?;
     Ok(measured)
-}
-
-/// The daemons and agents beside this program.
-pub(super) fn build() -> anyhow::Result<()> {
-    let status = Command::new("cargo")
-        // All of it: a part would be built with other features, and so anew.
-        .args(["build", "--quiet", "--release", "--bins", "--workspace"])
-        .status()
-        .context("cannot start cargo to build the daemons")?;
-    ensure!(status.success(), "the daemons cannot be built");
-    Ok(())
 }
 
 fn prepare(folder: &std::path::Path, driver: Driver) -> anyhow::Result<Federation> {

@@ -58,7 +58,7 @@ struct Sums {
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
-    super::federation::build()?;
+    crate::programs::build()?;
     let count = if options.quick { MOVES_QUICK } else { MOVES };
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     let sums = runtime.block_on(walk(count))?;

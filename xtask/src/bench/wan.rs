@@ -13,7 +13,7 @@ use anyhow::Context;
 use dwcp_testbed::wan::{Bed, Links};
 use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan};
 
-use super::{Measurement, Options, federation};
+use super::{Measurement, Options};
 
 /// The regions of T1; the first one's daemon hosts the engine.
 pub(super) const REGIONS: [&str; 5] =
@@ -21,7 +21,7 @@ pub(super) const REGIONS: [&str; 5] =
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
-    federation::build()?;
+    crate::programs::build()?;
     let links = Links::of_federation(&crate::root()?.join("deploy/t1/federation.yaml"));
     let quick = options.quick;
     let mut measured = {

@@ -207,6 +207,16 @@ impl Reason {
             Self::NoHost { .. } => ReasonKind::NoHost,
         }
     }
+
+    /// Whether it may be gone in a moment with nobody doing anything: a region or its hosts that
+    /// are not heard from yet, as after a restart, or not well.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        if let Self::Health { health } = self {
+            return matches!(health.state, HealthState::Unknown | HealthState::Unhealthy);
+        }
+        matches!(self, Self::NoHost { .. })
+    }
 }
 
 const fn state_name(state: HealthState) -> &'static str {

@@ -32,7 +32,7 @@ pub struct ReplicaConfig {
     pub store_bytes_max: usize,
     /// Requests that wait, at most.
     pub waiting_max: usize,
-    /// Operation ids remembered, at most.
+    /// Operation ids remembered, at most: about 120 bytes each.
     pub op_ids_max: usize,
     /// How long an operation id is remembered at least.
     pub op_ids_for: Duration,
@@ -55,7 +55,7 @@ impl ReplicaConfig {
             log_bytes_max: 256 << 20,
             store_bytes_max: 2 << 30,
             waiting_max: 1 << 16,
-            op_ids_max: 1 << 16,
+            op_ids_max: 1 << 20,
             op_ids_for: Duration::from_mins(10),
             rules: Arc::new(Rules::new()),
             #[cfg(feature = "sabotage")]

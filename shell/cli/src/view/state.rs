@@ -112,7 +112,8 @@ pub(crate) fn key_written(written: &Written, look: Look) -> String {
         line.push_str(&format!("revision {revision}\n"));
     }
     if look.wide {
-        line.push_str(&format!("op id {}\nsession {}\n", written.op_id, written.session));
+        let op_id = written.op_id.as_deref().unwrap_or("none");
+        line.push_str(&format!("op id {op_id}\nsession {}\n", written.session));
     }
     line
 }

@@ -12,7 +12,7 @@ use dwcp_controller::migration::{
     Ask, Migration, QUEUE_MAX, Site, Step, check_movable, migration_key, moving_key,
 };
 use dwcp_controller::ownership::{VmRecord, vm_key};
-use dwcp_controller::placement::{Choice, Verdict, explain};
+use dwcp_controller::placement::{Choice, Reason, Verdict, explain};
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
 use dwcp_types::{MigrationId, RegionId, ReservationId, Timestamp, millis};
 use dwcp_vm::migration::{Forecast, LINK_PERCENT, Wish, forecast};
@@ -154,7 +154,7 @@ impl Migrations {
     }
 
     /// Where in the target region the VM goes by the rules of placement, compliance included
-    /// (F11), or why nowhere.
+    /// (F11), or why nowhere: for now, or at all.
     pub(super) fn place_in(
         &self,
         record: &VmRecord,
@@ -163,19 +163,28 @@ impl Migrations {
         let explanation =
             self.fleet.look(|fleet| explain(fleet, &record.request, &self.policy));
         let verdict = explanation.regions.into_iter().find(|it| it.region == *target);
-        let refused = |why: String| {
+        let refused = |code, why: String, remedy: &str| {
             let vm = &record.request.id;
             let message = format!("region {target} does not take VM {vm}: {why}");
-            ApiError::new(ErrorCode::Refused, message)
-                .with_remedy("choose another region: dwcp-cli federation explain")
+            ApiError::new(code, message).with_remedy(remedy)
+        };
+        let for_now = |why: String| {
+            let remedy = "ask again when the region is heard from, or choose another one: \
+                          dwcp-cli federation explain";
+            refused(ErrorCode::Unavailable, why, remedy)
         };
         match verdict.map(|it| it.verdict) {
             Some(Verdict::Fits { place }) => Ok(place),
             Some(Verdict::Refused { reasons, .. }) => {
                 let texts: Vec<_> = reasons.iter().map(ToString::to_string).collect();
-                Err(refused(texts.join("; ")))
+                let why = texts.join("; ");
+                if reasons.iter().all(Reason::may_pass) {
+                    return Err(for_now(why));
+                }
+                let remedy = "choose another region: dwcp-cli federation explain";
+                Err(refused(ErrorCode::Refused, why, remedy))
             }
-            None => Err(refused("it is not known to the fleet yet".to_owned())),
+            None => Err(for_now("it is not known to the fleet yet".to_owned())),
         }
     }
 

@@ -19,7 +19,7 @@ use dwcp_api::{ApiError, Client, ErrorCode, NoParams, Routes};
 use dwcp_runtime::mesh::MeshHandle;
 use dwcp_state::policy::Plane;
 use dwcp_state::{
-    Actor, Answer, Key, Kind, Listed, Membership, Op, Outcome, Policy, Request,
+    Actor, Answer, Key, Kind, Level, Listed, Membership, Op, Outcome, Policy, Request,
     RequestId, Update,
 };
 use dwcp_types::RegionId;
@@ -148,25 +148,22 @@ impl StateApi {
         }
         let op_id = ask.op_id.clone().unwrap_or_else(policies::fresh_op_id);
         let updates = self.updates(&params.key, policy.kind, &ask, &op_id).await?;
+        let op_id = is_remembered(&policy, &ask).then_some(op_id);
         let mut last = None;
         // Most updates are one; the elements of a set are one each, under ids of their own.
         for (number, update) in updates.into_iter().enumerate() {
-            let id = match number {
-                0 => translate::op_id(&op_id),
+            let id = op_id.as_ref().map(|op_id| match number {
+                0 => translate::op_id(op_id),
                 number => translate::op_id(&format!("{op_id}/{number}")),
-            };
+            });
             let request = Request {
                 id: RequestId(0),
-                op: Op::Update {
-                    key: Key::from(params.key.as_str()),
-                    update,
-                    op_id: Some(id),
-                },
+                op: Op::Update { key: Key::from(params.key.as_str()), update, op_id: id },
                 level: ask.level.map(translate::level),
                 session: ask.session.as_deref().map(translate::token).transpose()?,
                 within: translate::within(ask.timeout_ms),
             };
-            match answer(self.handle.ask(request).await, Some(&op_id))? {
+            match answer(self.handle.ask(request).await, op_id.as_deref())? {
                 Answer::Written(written) => last = Some(written),
                 Answer::Read(_) | Answer::Listed(_) => return Err(confused()),
             }
@@ -371,6 +368,17 @@ impl StateApi {
                 )
         })
     }
+}
+
+/// Whether a write is remembered, so that asking again does nothing twice: when the client gave
+/// it a name to ask again by, or when its outcome may stay open, which is told with an id. A
+/// write of level eventual waits for this replica's disk only, and to remember one costs as
+/// much as to write it.
+fn is_remembered(policy: &Policy, ask: &WriteKey) -> bool {
+    let level = ask.level.map_or(policy.floor, translate::level);
+    ask.op_id.is_some()
+        || level != Level::Eventual
+        || matches!(ask.update, StateUpdate::Mint { .. } | StateUpdate::Transfer { .. })
 }
 
 fn answer(

@@ -102,7 +102,7 @@ impl EngineKeys {
                 key,
                 level: StateLevel::Strong,
                 region: region.clone(),
-                op_id,
+                op_id: Some(op_id),
                 revision: Some(revision),
                 session: ask.session.unwrap_or_default(),
             }),

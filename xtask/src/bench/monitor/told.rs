@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::latency::Latencies;
 use super::super::scratch::Scratch;
-use super::super::{Measurement, Peer, federation};
+use super::super::{Measurement, Peer};
 
 const REGIONS: [&str; 5] = ["one", "two", "three", "four", "five"];
 /// Losses that are timed; each region that may be lost comes as often.
@@ -46,7 +46,7 @@ const RULE: &str = r#"{"groups":[{"name":"quick","interval":"1s","rules":[{"aler
 
 /// Measures.
 pub(super) fn measure(quick: bool) -> anyhow::Result<Vec<Measurement>> {
-    federation::build()?;
+    crate::programs::build()?;
     ensure!(etcd_program().is_some(), "etcd is missing: run `./dwcp test` once");
     let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
     runtime.block_on(if quick {

@@ -129,8 +129,10 @@ async fn pause(
     time: Duration,
     rate: u32,
 ) -> anyhow::Result<Duration> {
-    federation.process(region).freeze();
     let writer = REGIONS[0];
+    // What others wrote before is not to be waited for.
+    has(&federation.at(region), &write(&federation.at(writer), writer, 1).await?).await?;
+    federation.process(region).freeze();
     let written = write_for(federation.at(writer), writer, time, rate).await;
     federation.process(region).thaw();
     let thawed = Instant::now();

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use dwcp_types::{
     Affinity, AffinityMode, ComplianceZone, Constraints, FleetView, GroupId, Hardness,
-    HealthState, HostId, Mbps, MicroUsd, Micros, Origin, PlacementRequest, RegionId,
-    RegionKind, RegionView, Scope, UserZoneId, UserZoneView, VmId, ZoneId,
+    Health, HealthState, HostId, Mbps, MicroUsd, Micros, Origin, PlacementRequest,
+    RegionId, RegionKind, RegionView, Scope, UserZoneId, UserZoneView, VmId, ZoneId,
 };
 
 use super::source::{fleet, request};
 use crate::placement::{
-    Contradiction, Fleet, Policy, Verdict, decide, explain, validate, validate_names,
+    Contradiction, Fleet, Policy, Reason, Verdict, decide, explain, validate,
+    validate_names,
 };
 
 /// Changes the one region of a fleet and a request, and gives the reasons and the relaxation.
@@ -67,7 +68,12 @@ fn only_healthy_and_degraded_regions_take_vms() {
     ] {
         let reason = format!("the region is {words} (score 96)");
         refused(&reason, None, |at, _| at.health.state = state);
+        let health = Health { state, score: 96 };
+        let is_an_order = state == HealthState::Maintenance;
+        assert_eq!(Reason::Health { health }.may_pass(), !is_an_order);
     }
+    assert!(Reason::NoHost { hosts: 1 }.may_pass());
+    assert!(!Reason::Disabled.may_pass());
 }
 
 #[test]
