@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::ReplicaId;
 use crate::frontier::Position;
 use crate::policy::Policies;
-use crate::shard::ShardMap;
+use crate::shard::{Jurisdiction, JurisdictionName, ShardMap, Slot, Wanted};
 
 /// Most replicas: sets of them are kept in one machine word.
 pub const MEMBERS_MAX: usize = 64;
@@ -149,6 +149,32 @@ impl Membership {
             Member { region, admission: before.saturating_add(1), phase: Phase::Joining };
         next.members.insert(replica, member);
         next
+    }
+
+    /// The next epoch, with every slot one step nearer to where it is to be. Nothing when all
+    /// are there, or would have to go to a region that has no replica that votes.
+    #[must_use]
+    pub fn rebalanced(
+        &self,
+        wanted: &BTreeMap<JurisdictionName, Wanted>,
+    ) -> Option<Self> {
+        let active = |region: &RegionId| {
+            let mut members = self.members.values();
+            members.any(|it| it.phase == Phase::Active && it.region == *region)
+        };
+        let mut next = self.clone();
+        for (name, wanted) in wanted {
+            let Some(area) = next.shards.jurisdictions.get_mut(name) else { continue };
+            let stepped = area.stepped(wanted);
+            let is_ready = |_: &Jurisdiction| {
+                (0..=Slot::MAX).all(|slot| wanted.regions(slot).iter().all(active))
+            };
+            if let Some(stepped) = stepped.filter(is_ready) {
+                *area = stepped;
+            }
+        }
+        next.epoch += 1;
+        (next.shards != self.shards).then_some(next)
     }
 
     /// The epoch in which a joining replica begins to vote.

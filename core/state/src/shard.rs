@@ -2,9 +2,10 @@
 //!
 //! Two steps, so that neither can break the other (F45, F46): the policy's *jurisdiction* says
 //! which regions may have a byte of it at all, and the key's *slot* says which of those do.
-//! The jurisdiction decides law, the slot spreads load. A slot moves by an epoch of the
+//! The jurisdiction decides law, the slot spreads load. A slot moves by epochs of the
 //! membership: a region is first a learner of it, which receives but does not vote, then a
-//! voter.
+//! voter, and then the region that it leaves stops. What is wanted is written down, and whoever
+//! sees that slots are elsewhere takes the next step ([`Wanted`], [`Jurisdiction::stepped`]).
 //!
 //! Rejected: mapping a region to a shard with copies anywhere, which sends personal data
 //! abroad as soon as there are fewer regions in the law's area than copies.
@@ -117,6 +118,25 @@ impl Placement {
         self.voters.contains(region) || self.learners.contains(region)
     }
 
+    /// One step nearer to these voters: those that are missing learn, all at once; then one of
+    /// them votes; then one that is not wanted stops. Nothing when it is there.
+    #[must_use]
+    pub fn toward(&self, wanted: &BTreeSet<RegionId>) -> Option<Self> {
+        let mut next = self.clone();
+        let missing: Vec<_> = wanted.iter().filter(|it| !self.holds(it)).collect();
+        if !missing.is_empty() {
+            next.learners.extend(missing.into_iter().cloned());
+        } else if let Some(region) = wanted.intersection(&self.learners).next() {
+            next.learners.remove(region);
+            next.voters.insert(region.clone());
+        } else if let Some(region) = self.voters.difference(wanted).next() {
+            next.voters.remove(region);
+        } else {
+            next.learners.clear();
+        }
+        (next != *self).then_some(next)
+    }
+
     /// Every region that may have the keys.
     pub fn regions(&self) -> impl Iterator<Item = &RegionId> {
         self.voters.iter().chain(&self.learners)
@@ -134,17 +154,24 @@ pub struct Jurisdiction {
     pub moved: BTreeMap<Slot, Placement>,
 }
 
-impl Jurisdiction {
-    /// Every legal region holds every slot.
-    #[must_use]
-    pub fn everywhere(legal: impl IntoIterator<Item = RegionId>) -> Self {
-        let legal: BTreeSet<RegionId> = legal.into_iter().collect();
-        let usual = Placement::of(legal.iter().cloned());
-        Self { legal, usual, moved: BTreeMap::new() }
-    }
+/// Where the slots of an area are to be, which is where they are when all steps are taken.
+///
+/// No part of the area itself: replicas follow where slots are, and whoever takes the steps
+/// follows what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The regions that may have a byte of it.
+    pub legal: BTreeSet<RegionId>,
+    /// In how many of them each slot is, chosen by rendezvous: when a region comes or goes,
+    /// only the slots that gain or lose it change.
+    pub copies: usize,
+    /// Slots whose regions somebody chose.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pinned: BTreeMap<Slot, BTreeSet<RegionId>>,
+}
 
-    /// Each slot in `copies` of the legal regions, chosen by rendezvous: when a region comes
-    /// or goes, only the slots that gain or lose it change.
+impl Wanted {
+    /// Each slot in `copies` of the legal regions.
     ///
     /// # Errors
     ///
@@ -158,24 +185,88 @@ impl Jurisdiction {
         if copies == 0 || copies > legal.len() {
             return Err(ShardError::TooFewRegions { legal: legal.len(), copies });
         }
-        let chosen = |slot: Slot| {
-            let mut ranked: Vec<_> = legal
-                .iter()
-                .map(|region| {
-                    (mix(hash(region.as_str().as_bytes()) ^ u64::from(slot)), region)
-                })
-                .collect();
-            ranked.sort();
-            Placement::of(
-                ranked.into_iter().take(copies).map(|(_, region)| region.clone()),
-            )
-        };
-        let usual = chosen(0);
-        let moved = (0..=Slot::MAX)
-            .map(|slot| (slot, chosen(slot)))
-            .filter(|(_, placement)| *placement != usual)
-            .collect();
-        Ok(Self { legal, usual, moved })
+        Ok(Self { legal, copies, pinned: BTreeMap::new() })
+    }
+
+    /// The regions that are to hold a slot.
+    #[must_use]
+    pub fn regions(&self, slot: Slot) -> BTreeSet<RegionId> {
+        if let Some(regions) = self.pinned.get(&slot) {
+            return regions.clone();
+        }
+        let rank =
+            |region: &RegionId| mix(hash(region.as_str().as_bytes()) ^ u64::from(slot));
+        let mut ranked: Vec<_> =
+            self.legal.iter().map(|region| (rank(region), region)).collect();
+        ranked.sort();
+        let chosen = ranked.into_iter().take(self.copies);
+        chosen.map(|(_, region)| region.clone()).collect()
+    }
+
+    /// A slot is to leave a region for another.
+    ///
+    /// # Errors
+    ///
+    /// When it is not to be in the one, or is in the other already, or the law excludes that.
+    pub fn pin(
+        &mut self,
+        slot: Slot,
+        from: &RegionId,
+        to: &RegionId,
+    ) -> Result<(), ShardError> {
+        if !self.legal.contains(to) {
+            return Err(ShardError::NotLegal { region: to.clone() });
+        }
+        let mut regions = self.regions(slot);
+        if !regions.remove(from) {
+            return Err(ShardError::NotThere { slot, region: from.clone() });
+        }
+        if !regions.insert(to.clone()) {
+            return Err(ShardError::There { slot, region: to.clone() });
+        }
+        self.pinned.insert(slot, regions);
+        Ok(())
+    }
+
+    /// The area with every slot where it is to be.
+    #[must_use]
+    pub fn area(&self) -> Jurisdiction {
+        let mut area = Jurisdiction::everywhere(self.legal.iter().cloned());
+        area.usual = Placement::of(self.regions(0));
+        for slot in 0..=Slot::MAX {
+            area.put(slot, Placement::of(self.regions(slot)));
+        }
+        area
+    }
+}
+
+impl Jurisdiction {
+    /// Every legal region holds every slot.
+    #[must_use]
+    pub fn everywhere(legal: impl IntoIterator<Item = RegionId>) -> Self {
+        let legal: BTreeSet<RegionId> = legal.into_iter().collect();
+        let usual = Placement::of(legal.iter().cloned());
+        Self { legal, usual, moved: BTreeMap::new() }
+    }
+
+    /// The area with every slot one step nearer to where it is to be. Nothing when all are.
+    #[must_use]
+    pub fn stepped(&self, wanted: &Wanted) -> Option<Self> {
+        let mut next = self.clone();
+        for slot in 0..=Slot::MAX {
+            if let Some(step) = self.placement(slot).toward(&wanted.regions(slot)) {
+                next.put(slot, step);
+            }
+        }
+        (next != *self).then_some(next)
+    }
+
+    fn put(&mut self, slot: Slot, placement: Placement) {
+        if placement == self.usual {
+            self.moved.remove(&slot);
+        } else {
+            self.moved.insert(slot, placement);
+        }
     }
 
     /// Where a slot is.
@@ -257,6 +348,28 @@ pub enum ShardError {
         /// How many copies were asked for.
         copies: usize,
     },
+    /// A region that the law excludes.
+    #[error("region {region} may not hold it; name one of the area's regions")]
+    NotLegal {
+        /// Which region.
+        region: RegionId,
+    },
+    /// A slot that is not there.
+    #[error("slot {slot} is not in {region}; see where it is: `state shards`")]
+    NotThere {
+        /// Which slot.
+        slot: Slot,
+        /// Not in which region.
+        region: RegionId,
+    },
+    /// A slot that is there already.
+    #[error("slot {slot} is in {region} already; name another region")]
+    There {
+        /// Which slot.
+        slot: Slot,
+        /// In which region.
+        region: RegionId,
+    },
     /// A slot that nobody votes on.
     #[error(
         "jurisdiction {jurisdiction}: a slot has no voting region; name at least one"
@@ -305,8 +418,9 @@ mod tests {
 
     #[test]
     fn slots_are_spread_evenly_and_a_new_region_takes_only_its_share() {
-        let before = Jurisdiction::spread(regions(&["a", "b", "c", "d"]), 3).unwrap();
-        let after = Jurisdiction::spread(regions(&["a", "b", "c", "d", "e"]), 3).unwrap();
+        let area = |names| Wanted::spread(regions(names), 3).unwrap().area();
+        let before = area(&["a", "b", "c", "d"]);
+        let after = area(&["a", "b", "c", "d", "e"]);
         let newcomer = RegionId::new("e").unwrap();
         let mut held = 0;
         for slot in 0..=Slot::MAX {
@@ -321,8 +435,48 @@ mod tests {
 
     #[test]
     fn more_copies_than_the_law_allows_are_refused() {
-        let error = Jurisdiction::spread(regions(&["a", "b"]), 3).unwrap_err();
+        let error = Wanted::spread(regions(&["a", "b"]), 3).unwrap_err();
         assert_eq!(error, ShardError::TooFewRegions { legal: 2, copies: 3 });
+    }
+
+    #[test]
+    fn slots_step_to_where_they_are_wanted_and_are_never_fewer_than_they_are_to_be() {
+        let all = regions(&["a", "b", "c", "d", "e"]);
+        let mut area = Jurisdiction::everywhere(all.clone());
+        let mut wanted = Wanted::spread(all.clone(), 3).unwrap();
+        assert_eq!(walk(&mut area, &wanted, 3), 2);
+        let slots = |area: &Jurisdiction| -> Vec<Placement> {
+            (0..=Slot::MAX).map(|slot| area.placement(slot).clone()).collect()
+        };
+        assert_eq!(slots(&area), slots(&wanted.area()));
+        let was = wanted.regions(7);
+        let from = was.first().unwrap();
+        let to = wanted.legal.difference(&was).next().unwrap().clone();
+        let there = was.last().unwrap();
+        assert!(matches!(wanted.pin(7, from, there), Err(ShardError::There { .. })));
+        assert!(matches!(wanted.pin(7, &to, from), Err(ShardError::NotThere { .. })));
+        wanted.pin(7, from, &to).unwrap();
+        assert_eq!(walk(&mut area, &wanted, 3), 3, "it learns, it votes, one stops");
+        assert!(area.placement(7).voters.contains(&to));
+        assert!(!area.placement(7).holds(from));
+        walk(&mut area, &Wanted::spread(all, 4).unwrap(), 3);
+        assert!((0..=Slot::MAX).all(|slot| area.placement(slot).voters.len() == 4));
+    }
+
+    /// Takes every step and gives how many there were.
+    fn walk(area: &mut Jurisdiction, wanted: &Wanted, copies: usize) -> usize {
+        let mut steps = 0;
+        while let Some(next) = area.stepped(wanted) {
+            for slot in 0..=Slot::MAX {
+                let (old, new) = (area.placement(slot), next.placement(slot));
+                assert!(new.voters.len() >= copies.min(old.voters.len()));
+                assert!(old.voters.symmetric_difference(&new.voters).count() <= 1);
+                assert!(new.voters.iter().all(|region| old.holds(region)));
+            }
+            next.check(&"all".into()).unwrap();
+            (*area, steps) = (next, steps + 1);
+        }
+        steps
     }
 
     #[test]

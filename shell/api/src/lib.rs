@@ -23,6 +23,7 @@ pub mod peer;
 pub mod public;
 pub mod routing;
 mod server;
+pub mod shards;
 pub mod silence;
 pub mod sla;
 pub mod sse;

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::public::RegionParams;
+use crate::shards::ShardBy;
 use crate::{NoParams, operations};
 
 /// Most operations of one batch.
@@ -504,6 +505,12 @@ pub struct StatePolicy {
     /// Values are forgotten so long after their last write, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// In how many of the regions each key is (S17); in all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u32>,
+    /// What of a key decides which these are (S16).
+    #[serde(default)]
+    pub shard_by: ShardBy,
 }
 
 /// All rules.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use dwcp_api::{
     Described, controller, document, engine, evacuation, failover, host, measured,
-    migration, monitoring, otlp, overview, peer, public, routing, silence, sla, state,
-    trace,
+    migration, monitoring, otlp, overview, peer, public, routing, shards, silence, sla,
+    state, trace,
 };
 
 fn compare(name: &str, title: &str, described: &[Described]) {
@@ -28,6 +28,7 @@ fn the_operators_document_is_current() {
     let mut described = public::described();
     described.extend(failover::described());
     described.extend(state::described());
+    described.extend(shards::described());
     described.extend(migration::described());
     described.extend(evacuation::described());
     described.extend(measured::described());

@@ -46,7 +46,8 @@ pub(crate) use routing::{
 pub(crate) use silence::{MaintenanceArgs, SilenceCommand, WindowArgs};
 pub(crate) use state::{
     ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
-    PutArgs, StateArgs, StateCommand, VerifyArgs, WatchKeysArgs,
+    MoveSlotArgs, PutArgs, ShardsArgs, ShardsCommand, StateArgs, StateCommand,
+    VerifyArgs, WatchKeysArgs,
 };
 pub(crate) use trace::{
     EnableTracingArgs, ListTracesArgs, ShowTraceArgs, TraceCommand, TracingCommand,

@@ -5,6 +5,7 @@
 //! knows where its credentials come from.
 
 use dwcp_api::{ApiError, CallError, ErrorCode};
+use dwcp_types::RegionId;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -175,6 +176,13 @@ impl Failure {
     /// Whether what was named does not exist.
     pub(crate) const fn is_not_found(&self) -> bool {
         matches!(self, Self::Told(told) if matches!(told.code, Kind::NotFound))
+    }
+
+    /// A region that holds the key, when the one that answered does not.
+    pub(crate) fn holder(&self) -> Option<RegionId> {
+        let Self::Told(told) = self else { return None };
+        let holders = told.details.as_ref()?.get("holders")?;
+        holders.get(0)?.as_str()?.parse().ok()
     }
 
     /// Whether looking again later may help.

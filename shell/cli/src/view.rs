@@ -45,7 +45,7 @@ pub(crate) use sla::{
 };
 pub(crate) use state::{
     conflicts, key, key_changes, key_written, keys, lag_matrix, latency_matrix, policies,
-    queue_depth, replicas, rule,
+    queue_depth, replicas, rule, shards,
 };
 pub(crate) use status::{global_status, status};
 pub(crate) use trace::{trace, trace_aligned, traces, tracing};

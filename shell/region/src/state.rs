@@ -14,6 +14,7 @@ mod feed;
 mod membership;
 mod policies;
 mod report;
+mod shards;
 mod start;
 mod task;
 mod translate;
@@ -48,6 +49,7 @@ use crate::metrics::Metrics;
 
 use self::engine_keys::EngineKeys;
 use self::policies::Rules;
+use self::shards::WantedAreas;
 use self::start::Start;
 
 /// What the plane is made from.
@@ -97,6 +99,8 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
     let (batches, to_write) = mpsc::channel(writer::BATCHES_MAX);
     let (written, persisted) = mpsc::channel(writer::BATCHES_MAX);
     let (settled, has_settled) = watch::channel(Settled::default());
+    let (wanted, wanted_view) = watch::channel(Arc::default());
+    let (first, first_wanted) = first_membership(federation, cluster)?;
     let (task, handle) = task::new(task::Parts {
         start,
         replica,
@@ -113,8 +117,10 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
     let keeper = membership::Keeper {
         region: region.clone(),
         engine: Arc::clone(&engine),
-        first: first_membership(federation, cluster),
+        first,
+        first_wanted,
         view,
+        wanted,
         settled: has_settled,
         actor: handle.actor.clone(),
     };
@@ -124,6 +130,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
         mesh,
         engine: EngineKeys::new(Arc::clone(&engine)),
         rules: Rules::new(engine),
+        wanted: wanted_view,
         peers,
         metrics,
     };
@@ -198,8 +205,12 @@ fn mesh_cluster(digest: &[u8; 32]) -> mesh::ClusterId {
     mesh::ClusterId(cluster)
 }
 
-/// Every region of the configuration that has a replica, under the configured rules.
-fn first_membership(federation: &Federation, cluster: ClusterId) -> Membership {
+/// Every region of the configuration that has a replica, under the configured rules; where their
+/// slots are to be.
+fn first_membership(
+    federation: &Federation,
+    cluster: ClusterId,
+) -> anyhow::Result<(Membership, WantedAreas)> {
     let with_replica =
         federation.regions.iter().filter(|spec| spec.state_endpoint.is_some());
     let regions: Vec<RegionId> =
@@ -210,12 +221,19 @@ fn first_membership(federation: &Federation, cluster: ClusterId) -> Membership {
         phase: Phase::Active,
     };
     let members = (1..).map(ReplicaId::new).zip(regions.iter().map(member)).collect();
-    let mut shards = ShardMap::single(policies::EVERYWHERE.into(), regions);
-    let rules = federation.state.rules.iter().map(|rule| {
-        let what = (rule.kind, rule.level);
-        let policy = policies::policy(&mut shards, what, &rule.regions, rule.ttl);
-        (Arc::from(rule.prefix.as_str()), policy)
-    });
+    let mut shards = ShardMap::single(policies::EVERYWHERE.into(), regions.clone());
+    let (mut rules, mut wanted_areas) = (Vec::new(), WantedAreas::new());
+    for rule in &federation.state.rules {
+        let wanted = policies::wanted_of(rule, regions.iter().cloned())
+            .with_context(|| format!("the policy of {:?}", rule.prefix))?;
+        let policy = policies::policy(&mut shards, rule, wanted.as_ref(), None);
+        if let Some(wanted) = wanted {
+            wanted_areas.insert(policy.jurisdiction.clone(), wanted);
+        }
+        rules.push((Arc::from(rule.prefix.as_str()), policy));
+    }
     let policies = Policies::new(rules);
-    Membership { cluster, epoch: 1, members, evicted: BTreeMap::new(), policies, shards }
+    let evicted = BTreeMap::new();
+    let first = Membership { cluster, epoch: 1, members, evicted, policies, shards };
+    Ok((first, wanted_areas))
 }

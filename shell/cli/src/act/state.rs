@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use dwcp_api::NoParams;
 use dwcp_api::public::{ListRegions, RegionParams};
+use dwcp_api::shards::{
+    AskShards, GetShards, MoveSlot, PostShardMove, ShardBy, ShardList,
+};
 use dwcp_api::state::{
     EvictReplica, ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, KEYS_MAX,
     KeyChanges, KeyPage, KeyParams, ListKeys, ListStateKeys, PostStateKey,
     PutStatePolicy, ReadKey, StatePolicy, StateUpdate, Text, WATCH_MAX_MS, WatchKeys,
     WatchStateKeys, WriteKey,
 };
+use dwcp_api::{NoParams, Operation};
 use dwcp_types::{RegionId, millis};
 
 use super::{View, show, show_or_watch, written};
 use crate::app::Run;
 use crate::arguments::{
     ChangeCommand, ConfigureArgs, EvictArgs, GetArgs, HowArgs, InitArgs, ListArgs,
-    PutArgs, StateArgs, StateCommand, VerifyArgs, WatchArgs, WatchKeysArgs,
+    MoveSlotArgs, PutArgs, ShardsArgs, ShardsCommand, StateArgs, StateCommand,
+    VerifyArgs, WatchArgs, WatchKeysArgs,
 };
 use crate::failure::{Failure, Kind};
 use crate::session::Session;
@@ -49,6 +53,7 @@ pub(super) async fn state(run: &mut Run<'_>, args: StateArgs) -> Result<(), Fail
             run.terminal.print("every peer is compared with now\n")
         }
         StateCommand::Evict(args) => evict(run, &session, args).await,
+        StateCommand::Shards(args) => shards(run, &session, args).await,
         StateCommand::Policies => {
             let reply = session.call::<GetStatePolicies>(&NoParams {}, &()).await?;
             show(run, &reply, view::policies)
@@ -57,7 +62,8 @@ pub(super) async fn state(run: &mut Run<'_>, args: StateArgs) -> Result<(), Fail
         StateCommand::Change(change) => {
             let (key, write) = changed(change);
             let params = KeyParams { key };
-            let reply = session.call::<PostStateKey>(&params, &write).await?;
+            let ask = (&params, &write);
+            let reply = ask_holder::<PostStateKey>(run, &session, ask).await?;
             show(run, &reply, view::key_written)
         }
     }
@@ -135,7 +141,9 @@ async fn get(run: &mut Run<'_>, session: &Session, args: GetArgs) -> Result<(), 
         max_staleness_ms: args.max_staleness.map(millis),
         timeout_ms: None,
     };
-    let ask = async |_: &Run<'_>| session.call::<GetStateKey>(&params, &()).await;
+    let ask = async |run: &Run<'_>| {
+        ask_holder::<GetStateKey>(run, session, (&params, &())).await
+    };
     show_or_watch(run, args.watch, ask, view::key).await
 }
 
@@ -280,9 +288,70 @@ async fn configure(
         level: args.level.into(),
         regions: args.regions,
         ttl_ms: args.ttl.map(millis),
+        copies: args.copies,
+        shard_by: args.shard_by.into(),
     };
     let reply = session.call::<PutStatePolicy>(&NoParams {}, &policy).await?;
     show(run, &reply, view::policies)
+}
+
+async fn shards(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: ShardsArgs,
+) -> Result<(), Failure> {
+    if let Some(ShardsCommand::Move(args)) = args.command {
+        return move_slot(run, session, args).await;
+    }
+    let params = AskShards { key: args.key };
+    let ask = async |_: &Run<'_>| session.call::<GetShards>(&params, &()).await;
+    show_or_watch(run, args.watch, ask, view::shards).await
+}
+
+/// Has a slot move; waits for it when that is asked for, as long as a wait may take.
+async fn move_slot(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: MoveSlotArgs,
+) -> Result<(), Failure> {
+    let MoveSlotArgs { prefix, slot, from, to, wait } = args;
+    let ask = MoveSlot { prefix, slot, from, to };
+    let mut reply = session.call::<PostShardMove>(&NoParams {}, &ask).await?;
+    let (asked_at, began) = (reply.epoch, session.monotonic());
+    // A region that has not heard of it yet is of the epoch in which it was asked for.
+    let left = |reply: &ShardList| {
+        let item = reply.items.iter().find(|item| item.prefix == ask.prefix);
+        item.filter(|_| reply.epoch > asked_at).map_or(1, |item| item.moving)
+    };
+    while wait && left(&reply) > 0 {
+        if session.monotonic().saturating_sub(began) >= session.wait_time_max {
+            let message = format!("slot {} is not in {} yet", ask.slot, ask.to);
+            return Err(Failure::new(Kind::Failed, message).with_remedy(
+                "it goes on; look with `dwcp-cli federation state shards`, or wait with a longer \
+                 --timeout",
+            ));
+        }
+        session.pause(session.pace.poll).await;
+        reply = session.call::<GetShards>(&AskShards::default(), &()).await?;
+    }
+    show(run, &reply, view::shards)
+}
+
+/// Asks, and asks a region that holds the key when the one that answered does not: straight
+/// away, because a region that may not hold a key may not hand it on either (F45).
+async fn ask_holder<O: Operation>(
+    run: &Run<'_>,
+    session: &Session,
+    (params, body): (&O::Params, &O::Body),
+) -> Result<O::Reply, Failure> {
+    let failure = match session.call::<O>(params, body).await {
+        Ok(reply) => return Ok(reply),
+        Err(failure) => failure,
+    };
+    match failure.holder() {
+        Some(holder) => at(run, Some(&holder)).await?.call::<O>(params, body).await,
+        None => Err(failure),
+    }
 }
 
 /// The source's `state init`: the replicas are there already, so it checks what is asked for
@@ -301,13 +370,13 @@ async fn init(
             .with_remedy(format!("name some of {}", known.join(", "))));
     }
     let regions = if args.regions.is_empty() { known.len() } else { args.regions.len() };
-    if let Some(factor) = args.replication_factor
-        && usize::try_from(factor).unwrap_or(usize::MAX) != regions
-    {
+    let regions = u32::try_from(regions).unwrap_or(u32::MAX);
+    let factor = args.replication_factor.unwrap_or(regions);
+    if factor == 0 || factor > regions {
         return Err(Failure::usage(format!(
             "--replication-factor is {factor} and there are {regions} regions to hold the keys"
         ))
-        .with_remedy("every named region holds every key: name as many with --regions"));
+        .with_remedy("name at least as many with --regions, or a smaller number of copies"));
     }
     let policy = StatePolicy {
         prefix: String::new(),
@@ -315,6 +384,8 @@ async fn init(
         level: args.consistency.into(),
         regions: args.regions,
         ttl_ms: None,
+        copies: Some(factor).filter(|factor| *factor < regions),
+        shard_by: ShardBy::Key,
     };
     if args.dry_run {
         return show(run, &policy, |policy, _| {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use dwcp_api::shards::ShardBy;
 use dwcp_api::state::{StateKind, StateLevel};
 use dwcp_types::RegionId;
 
@@ -48,10 +49,74 @@ pub(crate) enum StateCommand {
     Evict(EvictArgs),
     /// Show merges, writes that lost, and siblings
     Conflicts(WatchArgs),
+    /// Show which regions hold the keys of each prefix, and move slots between them (S17)
+    Shards(ShardsArgs),
     /// Show the rules of key prefixes
     Policies,
     /// Set the rule of a key prefix
     Configure(ConfigureArgs),
+}
+
+/// Arguments of `state shards`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ShardsArgs {
+    /// Also say where this key is
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<ShardsCommand>,
+}
+
+/// What is done with slots.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShardsCommand {
+    /// Have a slot leave a region for another, while it is used
+    Move(MoveSlotArgs),
+}
+
+/// Arguments of `state shards move`.
+#[derive(Debug, Args)]
+pub(crate) struct MoveSlotArgs {
+    /// The prefix whose slot it is; its rule keeps a number of copies
+    #[arg(long)]
+    pub(crate) prefix: String,
+    /// Which slot, 0 to 255: `state shards --key KEY` says which is a key's
+    #[arg(long)]
+    pub(crate) slot: u8,
+    /// The region that it leaves
+    #[arg(long, value_name = "REGION")]
+    pub(crate) from: RegionId,
+    /// The region that it goes to
+    #[arg(long, value_name = "REGION")]
+    pub(crate) to: RegionId,
+    /// Wait until it is there
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// What of a key decides its slot, as it is typed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShardByArg {
+    /// All of it
+    #[default]
+    Key,
+    /// What comes before its first slash: what is one tenant's is together
+    Tenant,
+    /// What comes before its second slash: what is of one tenant and type is together
+    Type,
+}
+
+impl From<ShardByArg> for ShardBy {
+    fn from(arg: ShardByArg) -> Self {
+        match arg {
+            ShardByArg::Key => Self::Key,
+            ShardByArg::Tenant => Self::Tenant,
+            ShardByArg::Type => Self::Type,
+        }
+    }
 }
 
 /// Arguments of `state evict`.
@@ -161,7 +226,7 @@ pub(crate) struct InitArgs {
     /// The regions that hold the keys; all of the federation when absent
     #[arg(long, value_name = "REGION,...", value_delimiter = ',')]
     pub(crate) regions: Vec<RegionId>,
-    /// How many of them hold each key; must be the number of regions
+    /// How many of them hold each key; all when absent
     #[arg(long, value_name = "N")]
     pub(crate) replication_factor: Option<u32>,
     /// The weakest level of a write, and the level of a read that names none
@@ -329,4 +394,10 @@ pub(crate) struct ConfigureArgs {
     /// Forget a value so long after its last write: 30s, 24h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) ttl: Option<Duration>,
+    /// Keep each key in so many of the regions; in all when absent (S17)
+    #[arg(long, value_name = "N")]
+    pub(crate) copies: Option<u32>,
+    /// What of a key decides which regions these are (S16)
+    #[arg(long, value_enum, default_value = "key")]
+    pub(crate) shard_by: ShardByArg,
 }

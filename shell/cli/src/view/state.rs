@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use dwcp_api::shards::{ShardItem, ShardList};
 use dwcp_api::state::{
     KeyChanges, KeyPage, PeerState, ReplicaReport, ReplicaReports, StateEntry,
     StatePolicies, StatePolicy, StateValue, Text, Written,
 };
+
+use dwcp_types::RegionId;
 
 use super::Look;
 use crate::table::{Cell, Sheet, Table, row};
@@ -272,7 +275,7 @@ pub(crate) fn policies(policies: &StatePolicies, look: Look) -> String {
     let mut table = Table::new(&["PREFIX", "KIND", "LEVEL", "REGIONS", ">TTL"]);
     for policy in &policies.items {
         table.push(row![
-            prefix(policy),
+            named(&policy.prefix),
             text::word(&policy.kind),
             text::word(&policy.level),
             regions(policy),
@@ -292,13 +295,69 @@ pub(crate) fn rule(policy: &StatePolicy) -> String {
     )
 }
 
-fn prefix(policy: &StatePolicy) -> &str {
-    if policy.prefix.is_empty() { "(all)" } else { &policy.prefix }
+/// A prefix, also the one of all keys that have no rule of their own.
+fn named(prefix: &str) -> &str {
+    if prefix.is_empty() { "(all)" } else { prefix }
 }
 
 fn regions(policy: &StatePolicy) -> String {
-    if policy.regions.is_empty() {
-        return "all".to_owned();
+    let all = if policy.regions.is_empty() {
+        "all".to_owned()
+    } else {
+        text::listed(&policy.regions)
+    };
+    match policy.copies {
+        Some(copies) => format!("{copies} of {all}"),
+        None => all,
     }
-    text::listed(&policy.regions)
+}
+
+/// Where the slots of each prefix are, and where one key is.
+pub(crate) fn shards(list: &ShardList, look: Look) -> String {
+    let mut table = Table::new(&["PREFIX", "BY", ">COPIES", ">MOVING", "SLOTS"]);
+    for item in &list.items {
+        let tone = if item.moving > 0 { Tone::Warn } else { Tone::Plain };
+        let moving = Cell::toned(item.moving.to_string(), tone);
+        table.push(row![
+            named(&item.prefix),
+            text::word(&item.shard_by),
+            item.copies,
+            moving,
+            slots(item),
+        ]);
+    }
+    let mut shown = table.render(look.colored);
+    if let Some(key) = &list.key {
+        let wanted = key.wanted.iter().any(|it| !key.regions.contains(it));
+        shown.push_str(&format!(
+            "\n{} is in slot {} of {}, held by {}{}\n",
+            text::plain(&key.key),
+            key.slot,
+            named(&key.prefix),
+            text::listed(&key.regions),
+            if wanted {
+                format!(", on its way to {}", text::listed(&key.wanted))
+            } else {
+                String::new()
+            }
+        ));
+    }
+    shown
+}
+
+/// How many slots each region holds.
+fn slots(item: &ShardItem) -> String {
+    const ALL: u32 = 256;
+    let everywhere = item.regions.iter().all(|it| item.slots.get(it) == Some(&ALL));
+    if everywhere {
+        return format!("all in {}", text::listed(&item.regions));
+    }
+    let one = |region: &RegionId| {
+        let held = item.slots.get(region).copied().unwrap_or(0);
+        match item.learning.get(region) {
+            Some(learning) => format!("{region} {held} (+{learning})"),
+            None => format!("{region} {held}"),
+        }
+    };
+    item.regions.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -31,6 +31,7 @@ use dwcp_api::routing::{
     ExplainRouting, GetAnycast, GetRouting, GetRoutingLatency, PutRouting,
     PutRoutingEndpoint, ReplayRouting,
 };
+use dwcp_api::shards::{GetShards, PostShardMove};
 use dwcp_api::silence::{CreateSilence, EndSilence, GetSilence, ListSilences};
 use dwcp_api::sla::{CreateSla, GetSlaHistory, ListSlas};
 use dwcp_api::sse::Event;
@@ -419,6 +420,8 @@ fn state_routes(
     let routes = bind::<GetReplicas>(routes, script, count);
     let routes = bind::<ForceStateSync>(routes, script, count);
     let routes = bind::<GetStatePolicies>(routes, script, count);
+    let routes = bind::<GetShards>(routes, script, count);
+    let routes = bind::<PostShardMove>(routes, script, count);
     bind::<PutStatePolicy>(routes, script, count)
 }
 

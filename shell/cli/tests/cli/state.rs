@@ -17,6 +17,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("state_replicas", reply(&state_fixtures::replicas())),
         ("state_policies", reply(&state_fixtures::policies())),
         ("state_set_policy", reply(&state_fixtures::policies())),
+        ("state_shards", reply(&state_fixtures::shards())),
+        ("state_move_slot", reply(&state_fixtures::shards())),
         ("list_regions", reply(&fixtures::regions())),
     ]
 }
@@ -35,6 +37,7 @@ async fn every_table_is_as_written() {
         ("state-replicas", &["state", "replicas", "-o", "wide"]),
         ("state-conflicts", &["state", "conflicts"]),
         ("state-policies", &["state", "policies"]),
+        ("state-shards", &["state", "shards", "--key", "orders:acme/7"]),
         ("state-init", &["state", "init", "--dry-run"]),
     ] {
         let ran = stage.run(words).await;
@@ -81,6 +84,26 @@ async fn regions_that_differ_or_are_silent_fail_the_verification() {
     let ran = Stage::with(apart).await.run(&["state", "verify-sync"]).await;
     assert_eq!(ran.code, 1, "{}", ran.out);
     assert!(ran.err.contains("do not hold the same"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn copies_and_moves_of_slots_are_sent_as_they_are_meant() {
+    let stage = Stage::with(answers()).await;
+    let ran = stage.run(&["state", "init", "--replication-factor", "2"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(stage.sent("state_set_policy").pop().unwrap()["copies"], 2);
+    let configure = ["state", "configure", "--prefix", "orders:", "--kind", "last"];
+    let more = ["--level", "local", "--copies", "2", "--shard-by", "tenant"];
+    let ran = stage.run(&[&configure[..], &more[..]].concat()).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let sent = stage.sent("state_set_policy").pop().unwrap();
+    assert_eq!((&sent["copies"], &sent["shard_by"]), (&json!(2), &json!("tenant")));
+    let to = ["state", "shards", "move", "--prefix", "orders:", "--slot", "17"];
+    let ran = stage.run(&[&to[..], &["--from", "a", "--to", "b"][..]].concat()).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let sent = stage.sent("state_move_slot").pop().unwrap();
+    let asked = json!({ "prefix": "orders:", "slot": 17, "from": "a", "to": "b" });
+    assert_eq!(sent, asked);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dwcp_api::shards::{KeyPlace, ShardBy, ShardItem, ShardList};
 use dwcp_api::state::{
     Budget, KeyChanges, KeyPage, PeerState, ReplicaReport, ReplicaReports, StateEntry,
     StateKind, StateLevel, StatePolicies, StatePolicy, StateValue, Text, Written,
@@ -64,7 +65,7 @@ pub(crate) fn written() -> Written {
         key: "vm:config:001".to_owned(),
         level: StateLevel::Strong,
         region: region("us-east-1"),
-        op_id: "op-1".to_owned(),
+        op_id: Some("op-1".to_owned()),
         revision: Some(7),
         session: "s2".to_owned(),
     }
@@ -141,13 +142,53 @@ pub(crate) fn policies() -> StatePolicies {
         level,
         regions: Vec::new(),
         ttl_ms: None,
+        copies: None,
+        shard_by: ShardBy::Key,
     };
     let fenced = StatePolicy {
         regions: vec![region("eu-west-1")],
         ttl_ms: Some(86_400_000),
         ..policy("eu:", StateKind::Last, StateLevel::Local)
     };
+    let spread = StatePolicy {
+        copies: Some(3),
+        shard_by: ShardBy::Tenant,
+        ..policy("orders:", StateKind::Last, StateLevel::Local)
+    };
     StatePolicies {
-        items: vec![policy("", StateKind::Register, StateLevel::Quorum), fenced],
+        items: vec![policy("", StateKind::Register, StateLevel::Quorum), fenced, spread],
     }
+}
+
+/// Three of four regions hold each slot, and one slot is on its way.
+pub(crate) fn shards() -> ShardList {
+    let regions = ["ap-south-1", "eu-west-1", "sa-east-1", "us-east-1"].map(region);
+    let counts = |counts: [u32; 4]| regions.iter().cloned().zip(counts).collect();
+    let all = ShardItem {
+        prefix: String::new(),
+        shard_by: ShardBy::Key,
+        regions: regions.to_vec(),
+        copies: 4,
+        slots: counts([256; 4]),
+        learning: BTreeMap::new(),
+        moving: 0,
+    };
+    let spread = ShardItem {
+        prefix: "orders:".to_owned(),
+        shard_by: ShardBy::Tenant,
+        copies: 3,
+        slots: counts([190, 197, 188, 193]),
+        learning: [(region("sa-east-1"), 1)].into(),
+        moving: 1,
+        ..all.clone()
+    };
+    let key = KeyPlace {
+        key: "orders:acme/7".to_owned(),
+        prefix: "orders:".to_owned(),
+        slot: 17,
+        regions: vec![region("ap-south-1"), region("eu-west-1"), region("us-east-1")],
+        learning: vec![region("sa-east-1")],
+        wanted: vec![region("eu-west-1"), region("sa-east-1"), region("us-east-1")],
+    };
+    ShardList { epoch: 9, items: vec![all, spread], key: Some(key) }
 }

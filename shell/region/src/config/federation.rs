@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dwcp_controller::lease::Terms;
 use dwcp_controller::placement::Admission;
+use dwcp_state::shard::ShardBy;
 use dwcp_state::{Kind, Level};
 use dwcp_types::{
     Capacity, HostId, Location, Region, RegionId, Strategy, UserZoneView, ZoneId,
@@ -401,6 +402,10 @@ pub struct StateRule {
     pub regions: Vec<RegionId>,
     /// How long a value lives after its last write.
     pub ttl: Option<Duration>,
+    /// In how many of its regions each key is (S17); in all when absent.
+    pub copies: Option<usize>,
+    /// What of a key decides which these are (S16).
+    pub shard_by: ShardBy,
 }
 
 impl Default for StateConfig {
@@ -413,6 +418,8 @@ impl Default for StateConfig {
             level,
             regions: Vec::new(),
             ttl: None,
+            copies: None,
+            shard_by: ShardBy::Key,
         };
         Self {
             cluster: "dwcp".to_owned(),

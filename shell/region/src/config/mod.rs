@@ -185,7 +185,7 @@ fn read(text: &str, report: &mut Report<'_>) -> Option<Federation> {
     let controller = controller::controller(&root, report);
     let failover = failover::failover(&root, regions.as_deref(), &mut names, report);
     let engine = engine::engine(&root, regions.as_deref(), &mut names, report);
-    let state = state::state(&root, &mut names, report);
+    let state = state::state(&root, regions.as_deref(), &mut names, report);
     let routing = routing::routing(&root, user_zones.as_deref(), &mut names, report);
     let monitoring = monitoring::monitoring(&root, &mut names, report);
     if let Some(regions) = &regions {

@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use dwcp_state::shard::ShardBy;
 use dwcp_state::{Kind, Level};
 
-use super::federation::{StateConfig, StateRule, StateTransport};
+use super::federation::{RegionSpec, StateConfig, StateRule, StateTransport};
 use super::field::Field;
 use super::names::Names;
 use super::problem::Report;
@@ -25,7 +26,8 @@ const KEYS: &[&str] = &[
     "batch_size",
     "compression",
 ];
-const RULE_KEYS: &[&str] = &["prefix", "kind", "level", "regions", "ttl"];
+const RULE_KEYS: &[&str] =
+    &["prefix", "kind", "level", "regions", "ttl", "copies", "shard_by"];
 /// Keys of the source that have no effect.
 const WITHOUT_EFFECT: [(&str, &str); 4] = [
     (
@@ -65,9 +67,18 @@ const KINDS: [(&str, Option<Kind>); 10] = [
     ("strong", None),
 ];
 
+/// What of a key decides its slot, by the names of the source (S16): `tenant` is what comes
+/// before the first slash, `type` what comes before the second.
+const SHARD_BY: [(&str, ShardBy); 3] = [
+    ("key", ShardBy::Key),
+    ("tenant", ShardBy::Segments(1)),
+    ("type", ShardBy::Segments(2)),
+];
+
 /// Reads the block.
 pub(super) fn state(
     root: &Section<'_>,
+    regions: Option<&[RegionSpec]>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<StateConfig> {
@@ -93,7 +104,7 @@ pub(super) fn state(
         section.get("consistency_level").map(|field| field.choice(&LEVELS, report));
     let rules = match section.get("policies") {
         None => Some(default.rules.clone()),
-        Some(field) => rules(field, names, report),
+        Some(field) => rules(field, with_replica(regions), names, report),
     };
     let mut rules = rules?;
     if let Some(level) = level {
@@ -115,17 +126,34 @@ fn usual(level: Level) -> StateRule {
         Level::Quorum => Some(Kind::Register),
         Level::Eventual | Level::Local => Some(Kind::Lww),
     };
-    StateRule { prefix: String::new(), kind, level, regions: Vec::new(), ttl: None }
+    StateRule {
+        prefix: String::new(),
+        kind,
+        level,
+        regions: Vec::new(),
+        ttl: None,
+        copies: None,
+        shard_by: ShardBy::Key,
+    }
+}
+
+/// How many regions have a replica; when the regions are not readable, that is told, and no
+/// number of copies is too large.
+fn with_replica(regions: Option<&[RegionSpec]>) -> usize {
+    regions.map_or(super::REGIONS_MAX, |regions| {
+        regions.iter().filter(|spec| spec.state_endpoint.is_some()).count()
+    })
 }
 
 fn rules(
     field: Field<'_>,
+    replicas: usize,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<Vec<StateRule>> {
     let items = field.list(0..=RULES_MAX, report)?;
     let read: Vec<Option<StateRule>> =
-        items.iter().map(|item| rule(item.node, names, report)).collect();
+        items.iter().map(|item| rule(item.node, replicas, names, report)).collect();
     let rules: Option<Vec<StateRule>> = read.into_iter().collect();
     let rules = rules?;
     for (at, rule) in rules.iter().enumerate() {
@@ -139,7 +167,12 @@ fn rules(
     Some(rules)
 }
 
-fn rule(node: &Node, names: &mut Names, report: &mut Report<'_>) -> Option<StateRule> {
+fn rule(
+    node: &Node,
+    replicas: usize,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<StateRule> {
     let section = Section::open(node, "a policy", RULE_KEYS, report)?;
     let prefix = section.need("prefix", "\"vm:config:\"", report);
     let prefix = prefix.and_then(|field| prefix_of(field, report));
@@ -158,16 +191,39 @@ fn rule(node: &Node, names: &mut Names, report: &mut Report<'_>) -> Option<State
     let (level_field, level) = level?;
     let kind = kind?;
     fits(level_field, kind, level, report)?;
+    let regions = regions?;
+    let may_hold = if regions.is_empty() { replicas } else { regions.len() };
+    let copies = section.get("copies").map(|field| copies(field, may_hold, report));
+    let shard_by = section.get("shard_by").map(|field| field.choice(&SHARD_BY, report));
     Some(StateRule {
         prefix: prefix?.to_owned(),
         kind,
         level,
-        regions: regions?,
+        regions,
         ttl: match ttl {
             None => None,
             Some(ttl) => Some(ttl?),
         },
+        copies: match copies {
+            None => None,
+            Some(copies) => Some(copies?),
+        },
+        shard_by: shard_by.unwrap_or(Some(ShardBy::Key))?,
     })
+}
+
+/// As many as there are regions that may hold the keys, at most (F37).
+fn copies(field: Field<'_>, may_hold: usize, report: &mut Report<'_>) -> Option<usize> {
+    let count = field.count(1..=u64::try_from(super::REGIONS_MAX).ok()?, report)?;
+    let copies = usize::try_from(count).ok()?;
+    if copies <= may_hold {
+        return Some(copies);
+    }
+    field.refuse(
+        format!("at most {may_hold}: as many regions may hold these keys"),
+        "name more `regions`, or give more of them a `state_endpoint`",
+        report,
+    )
 }
 
 /// Some kinds need their level.

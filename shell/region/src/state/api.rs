@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::public::RegionParams;
+use dwcp_api::shards::{AskShards, GetShards, MoveSlot, PostShardMove, ShardList};
 use dwcp_api::state::peer::GetReplica;
 use dwcp_api::state::{
     BATCH_MAX, Batch, BatchItem, BatchReply, BatchResult, EvictReplica, Eviction,
@@ -27,6 +28,7 @@ use futures_util::future::join_all;
 
 use super::engine_keys::EngineKeys;
 use super::policies::{self, Rules};
+use super::shards::{self, WantedView};
 use super::task::{Handle, Stopping};
 use super::{report, translate};
 use crate::bind::bind;
@@ -45,6 +47,8 @@ pub(crate) struct StateApi {
     pub(crate) mesh: MeshHandle,
     pub(crate) engine: EngineKeys,
     pub(crate) rules: Rules,
+    /// Where slots are to be.
+    pub(crate) wanted: WantedView,
     pub(crate) peers: BTreeMap<RegionId, Client>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -62,6 +66,8 @@ pub(crate) fn routes(api: &Arc<StateApi>) -> Routes {
         EvictReplica => evict;
         PutStatePolicy => set_policy;
         GetStatePolicies => policies;
+        GetShards => shards;
+        PostShardMove => move_slot;
     };
     public.merge(bind! { api, peer_api::admit, GetReplica => replica; })
 }
@@ -346,12 +352,23 @@ impl StateApi {
         _: NoParams,
         policy: StatePolicy,
     ) -> Result<StatePolicies, ApiError> {
-        self.rules.set(&policy).await.map(|membership| policies::shown(&membership))
+        let membership = self.rules.set(&policy).await?;
+        Ok(policies::shown(&membership, &self.wanted.borrow()))
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]
     async fn policies(&self, _: NoParams, (): ()) -> Result<StatePolicies, ApiError> {
-        Ok(policies::shown(self.view()?.as_ref()))
+        Ok(policies::shown(self.view()?.as_ref(), &self.wanted.borrow()))
+    }
+
+    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    async fn shards(&self, ask: AskShards, (): ()) -> Result<ShardList, ApiError> {
+        shards::shown(self.view()?.as_ref(), &self.wanted.borrow(), &ask)
+    }
+
+    async fn move_slot(&self, _: NoParams, ask: MoveSlot) -> Result<ShardList, ApiError> {
+        let wanted = self.rules.move_slot(&ask).await?;
+        shards::shown(self.view()?.as_ref(), &wanted, &AskShards::default())
     }
 
     fn view(&self) -> Result<Arc<Membership>, ApiError> {

@@ -21,7 +21,9 @@ use dwcp_state::{Actor, Membership, ReplicaId, Settled};
 use dwcp_types::RegionId;
 use serde::Serialize;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+
+use super::shards::{self, WantedAreas};
 
 /// The record.
 const KEY: &str = "/state/membership";
@@ -44,7 +46,7 @@ pub(crate) enum ChangeError {
     #[error(transparent)]
     Denied(#[from] ChangeDenied),
     /// The record cannot be read.
-    #[error("the record {KEY} cannot be read: {0}; was it written by a newer version?")]
+    #[error("a record cannot be read: {0}; was it written by a newer version?")]
     Unreadable(String),
     /// There is none yet.
     #[error("there is no membership yet; wait until a region's daemon has written it")]
@@ -60,8 +62,12 @@ pub(super) struct Keeper {
     pub(super) region: RegionId,
     pub(super) engine: Arc<dyn StrongEngine>,
     pub(super) first: Membership,
+    /// Where slots are to be, by the configuration.
+    pub(super) first_wanted: WantedAreas,
     pub(super) view: watch::Sender<Option<Arc<Membership>>>,
     pub(super) settled: watch::Receiver<Settled>,
+    /// Where slots are to be.
+    pub(super) wanted: watch::Sender<Arc<WantedAreas>>,
     /// Who the replica was last, for one that was evicted and has its disk.
     pub(super) actor: watch::Receiver<Actor>,
 }
@@ -78,11 +84,12 @@ impl Keeper {
     }
 
     async fn follow(&mut self) -> Result<(), ChangeError> {
-        create(self.engine.as_ref(), &self.first).await?;
+        create(self.engine.as_ref(), &self.first, &self.first_wanted).await?;
         let page = read(self.engine.as_ref()).await?;
         let mut watch = self.engine.watch(PREFIX, page.revision + 1).await?;
+        self.wanted.send_replace(Arc::new(page.wanted));
         self.show(&page.membership);
-        self.join(&page.membership).await;
+        self.take_part().await;
         loop {
             tokio::select! {
                 batch = watch.next() => {
@@ -105,19 +112,44 @@ impl Keeper {
     async fn heard(&self, event: &Event) -> Result<(), ChangeError> {
         match event {
             Event::Put(record) if record.key == KEY => {
-                let membership = decoded(record)?;
-                self.show(&membership);
-                self.join(&membership).await;
+                self.show(&decoded(record)?);
+                self.take_part().await;
+            }
+            Event::Put(record) if record.key == shards::WANTED => {
+                self.wanted.send_replace(Arc::new(wanted_of(Some(record))?));
+                self.take_part().await;
             }
             Event::Put(record) if record.key.starts_with(SETTLED) => {
-                let current = self.view.borrow().clone();
-                if let Some(current) = current {
-                    self.join(&current).await;
-                }
+                self.take_part().await;
             }
             Event::Put(_) | Event::Delete { .. } => {}
         }
         Ok(())
+    }
+
+    /// Takes the steps that this daemon may take by itself, when they may be taken now.
+    async fn take_part(&self) {
+        let Some(now) = self.view.borrow().clone() else { return };
+        self.join(&now).await;
+        self.balance(&now).await;
+    }
+
+    /// Brings slots a step nearer to where they are to be. Every daemon tries; one does it.
+    async fn balance(&self, now: &Membership) {
+        let wanted = Arc::clone(&self.wanted.borrow());
+        let Some(step) = now.rebalanced(&wanted) else { return };
+        let is_as_seen = |current: &Membership| current.epoch == now.epoch;
+        let changed = change(self.engine.as_ref(), |current| {
+            is_as_seen(current).then(|| step.clone())
+        })
+        .await;
+        match changed {
+            Ok(next) if next == step => info!(epoch = next.epoch, "slots go on"),
+            Ok(_) => {}
+            // Told again when somebody settles.
+            Err(ChangeError::Denied(reason)) => debug!(%reason, "slots wait"),
+            Err(reason) => warn!(%reason, "slots do not go on now"),
+        }
     }
 
     /// Shows a membership to the replica.
@@ -186,40 +218,56 @@ pub(crate) async fn now(engine: &dyn StrongEngine) -> Result<Membership, ChangeE
 struct Read {
     membership: Membership,
     record: KeyValue,
+    wanted: WantedAreas,
     settled: BTreeMap<ReplicaId, Settled>,
+    /// Of the record; what else was read is of this one or a later one.
     revision: u64,
 }
 
-/// Everything below the prefix, as of one revision.
+/// The records one after the other, because others lie between them (`/state/mints/`) that may
+/// be many.
 async fn read(engine: &dyn StrongEngine) -> Result<Read, ChangeError> {
     let limit = dwcp_runtime::strong::PAGE_ITEMS_MAX;
-    let page = engine.range(Range { prefix: PREFIX, after: None, limit }).await?;
-    let record = page.items.iter().find(|record| record.key == KEY);
-    let record = record.cloned().ok_or(ChangeError::None)?;
-    let settled = page.items.iter().filter_map(|record| {
+    let page = engine.range(Range { prefix: KEY, after: None, limit }).await?;
+    let record = page.items.into_iter().find(|record| record.key == KEY);
+    let record = record.ok_or(ChangeError::None)?;
+    let wanted = engine.get(shards::WANTED).await?;
+    let said = engine.range(Range { prefix: SETTLED, after: None, limit }).await?;
+    let settled = said.items.iter().filter_map(|record| {
         let id = record.key.strip_prefix(SETTLED)?.parse().ok()?;
         let settled = serde_json::from_slice(&record.value).ok()?;
         Some((ReplicaId::new(id), settled))
     });
     Ok(Read {
         membership: decoded(&record)?,
+        wanted: wanted_of(wanted.as_ref())?,
         settled: settled.collect(),
         revision: page.revision,
         record,
     })
 }
 
+fn wanted_of(record: Option<&KeyValue>) -> Result<WantedAreas, ChangeError> {
+    let read = record.map(|record| shards::read(&record.value)).transpose();
+    read.map(Option::unwrap_or_default)
+        .map_err(|error| ChangeError::Unreadable(error.to_string()))
+}
+
 /// Writes the first membership where there is none.
 async fn create(
     engine: &dyn StrongEngine,
     first: &Membership,
+    wanted: &WantedAreas,
 ) -> Result<(), ChangeError> {
     if engine.get(KEY).await?.is_some() {
         return Ok(());
     }
     let txn = Txn {
         compare: vec![Compare::absent(KEY)],
-        then: vec![Op::put(KEY, encoded(first)?)],
+        then: vec![
+            Op::put(KEY, encoded(first)?),
+            Op::put(shards::WANTED, encoded(wanted)?),
+        ],
         op_id: Some(OpId::random()),
     };
     if let TxnOutcome::Committed { .. } = engine.txn(txn).await? {

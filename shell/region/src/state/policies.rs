@@ -4,17 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dwcp_api::shards::MoveSlot;
 use dwcp_api::state::{Eviction, StateKind, StateLevel, StatePolicies, StatePolicy};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_state::policy::Plane;
-use dwcp_state::shard::{Jurisdiction, JurisdictionName, ShardMap};
+use dwcp_state::shard::{Jurisdiction, JurisdictionName, ShardError, ShardMap, Wanted};
 use dwcp_state::{Actor, Kind, Level, Membership, MintId, Policies, Policy, Update};
 use dwcp_types::RegionId;
 use serde::{Deserialize, Serialize};
 
 use super::membership::{self, ChangeError};
+use super::shards::{self, WantedAreas};
 use super::translate;
+use crate::config::StateRule;
 use crate::engine;
 
 /// The jurisdiction of keys that every region may hold.
@@ -53,19 +56,39 @@ impl Rules {
     ///
     /// When the rule cannot be, keys that exist would change their kind, a voter has not settled
     /// yet, or the engine does not answer.
-    pub(crate) async fn set(&self, rule: &StatePolicy) -> Result<Membership, ApiError> {
+    pub(crate) async fn set(&self, asked: &StatePolicy) -> Result<Membership, ApiError> {
         let now = membership::now(self.engine.as_ref())
             .await
             .map_err(|error| not_changed(&error))?;
-        known(&now, rule)?;
+        known(&now, asked)?;
+        let rule = rule_of(asked);
+        let (_, wanted) =
+            with_rule(&now, &rule).map_err(|error| shards::refused(&error))?;
         let step = |now: &Membership| {
-            let next = with_rule(now, rule);
+            let (next, _) = with_rule(now, &rule).ok()?;
             let differs = next.policies != now.policies || next.shards != now.shards;
             differs.then_some(next)
         };
-        membership::change(self.engine.as_ref(), step)
+        let changed = membership::change(self.engine.as_ref(), step)
             .await
-            .map_err(|error| not_changed(&error))
+            .map_err(|error| not_changed(&error))?;
+        if let Some(wanted) = wanted {
+            let area = shards::area_of(&rule.prefix);
+            shards::want(self.engine.as_ref(), &area, &wanted).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Has a slot leave a region for another.
+    ///
+    /// # Errors
+    ///
+    /// As [`shards::move_slot`].
+    pub(crate) async fn move_slot(
+        &self,
+        ask: &MoveSlot,
+    ) -> Result<WantedAreas, ApiError> {
+        shards::move_slot(self.engine.as_ref(), ask).await
     }
 
     /// Puts a region's replica out. Its daemon, when it runs, joins again by itself and begins
@@ -173,7 +196,8 @@ fn not_changed(error: &ChangeError) -> ApiError {
     }
 }
 
-/// Refuses a rule about regions that have no replica.
+/// Refuses a rule about regions that have no replica, and one that would have slots jump from
+/// some regions to all.
 fn known(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
     let known: Vec<&RegionId> =
         now.members.values().map(|member| &member.region).collect();
@@ -183,25 +207,66 @@ fn known(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::Invalid, message)
             .with_remedy(format!("name some of {}", known.join(", "))));
     }
+    let mut rules = now.policies.iter().filter(|(prefix, _)| ***prefix == *rule.prefix);
+    let area = shards::area_of(&rule.prefix);
+    if rule.copies.is_none() && rules.any(|(_, it)| it.jurisdiction == area) {
+        let message = format!("the keys of {:?} are in some regions only", rule.prefix);
+        return Err(ApiError::new(ErrorCode::Refused, message).with_remedy(format!(
+            "say --copies, also to have them in all regions again: --copies {}",
+            known.len()
+        )));
+    }
     Ok(())
 }
 
-/// The next epoch, with one rule set.
-fn with_rule(now: &Membership, rule: &StatePolicy) -> Membership {
+/// The next epoch, with one rule set, and where its slots are to be when they are spread.
+fn with_rule(
+    now: &Membership,
+    rule: &StateRule,
+) -> Result<(Membership, Option<Wanted>), ShardError> {
     let mut next = now.clone();
     next.epoch += 1;
-    let policy = policy(
-        &mut next.shards,
-        (translate::kind(rule.kind), translate::level(rule.level)),
-        &rule.regions,
-        rule.ttl_ms.map(Duration::from_millis),
-    );
+    let wanted = wanted_of(rule, now.members.values().map(|it| it.region.clone()))?;
+    let before = now.policies.of(&rule.prefix).map(|it| it.jurisdiction.clone());
+    let policy = policy(&mut next.shards, rule, wanted.as_ref(), before.as_ref());
     let rows =
         now.policies.iter().map(|(prefix, policy)| (prefix.clone(), policy.clone()));
     let rows = rows.filter(|(prefix, _)| **prefix != *rule.prefix);
     let added = (Arc::from(rule.prefix.as_str()), policy);
     next.policies = Policies::new(rows.chain([added]));
-    next
+    Ok((next, wanted))
+}
+
+/// Where the slots of a rule are to be: in some of its regions, which are all that there are
+/// when it names none. Nothing when every region holds all of it.
+///
+/// # Errors
+///
+/// When there are fewer regions than copies.
+pub(crate) fn wanted_of(
+    rule: &StateRule,
+    all: impl IntoIterator<Item = RegionId>,
+) -> Result<Option<Wanted>, ShardError> {
+    let Some(copies) = rule.copies.filter(|_| rule.kind.is_some()) else {
+        return Ok(None);
+    };
+    if rule.regions.is_empty() {
+        return Wanted::spread(all, copies).map(Some);
+    }
+    Wanted::spread(rule.regions.iter().cloned(), copies).map(Some)
+}
+
+/// A rule that was asked for, as a file has it.
+fn rule_of(asked: &StatePolicy) -> StateRule {
+    StateRule {
+        prefix: asked.prefix.clone(),
+        kind: translate::kind(asked.kind),
+        level: translate::level(asked.level),
+        regions: asked.regions.clone(),
+        ttl: asked.ttl_ms.map(Duration::from_millis),
+        copies: asked.copies.map(|it| usize::try_from(it).unwrap_or(usize::MAX)),
+        shard_by: shards::by(asked.shard_by),
+    }
 }
 
 /// A jurisdiction is named by the regions that it is made of: the same ones, the same name.
@@ -219,29 +284,34 @@ fn jurisdiction_of(regions: &[RegionId]) -> JurisdictionName {
 /// the engine have no kind.
 pub(crate) fn policy(
     shards: &mut ShardMap,
-    (kind, level): (Option<Kind>, Level),
-    regions: &[RegionId],
-    ttl: Option<Duration>,
+    rule: &StateRule,
+    wanted: Option<&Wanted>,
+    before: Option<&JurisdictionName>,
 ) -> Policy {
-    let jurisdiction = jurisdiction_of(regions);
-    if !regions.is_empty() {
-        let legal = Jurisdiction::everywhere(regions.iter().cloned());
+    let jurisdiction = match wanted {
+        Some(wanted) => shards::spread(shards, &rule.prefix, wanted, before),
+        None => jurisdiction_of(&rule.regions),
+    };
+    if wanted.is_none() && !rule.regions.is_empty() {
+        let legal = Jurisdiction::everywhere(rule.regions.iter().cloned());
         shards.jurisdictions.entry(jurisdiction.clone()).or_insert(legal);
     }
-    let Some(kind) = kind else {
+    let Some(kind) = rule.kind else {
         // The kind says nothing about records of the engine; bytes they are in any case.
         return Policy::of(Kind::Register, Level::Strong, jurisdiction);
     };
-    Policy { ttl, ..Policy::of(kind, level, jurisdiction) }
+    let (ttl, shard_by) = (rule.ttl, rule.shard_by);
+    Policy { ttl, shard_by, ..Policy::of(kind, rule.level, jurisdiction) }
 }
 
 /// Every rule as the API has it.
-pub(crate) fn shown(membership: &Membership) -> StatePolicies {
+pub(crate) fn shown(membership: &Membership, wanted: &WantedAreas) -> StatePolicies {
     let item = |(prefix, policy): (&Arc<str>, &Policy)| {
         let engine = policy.plane == Plane::Engine;
         let everywhere = policy.jurisdiction.as_str() == EVERYWHERE;
         let area = membership.shards.jurisdictions.get(&policy.jurisdiction);
         let legal = area.filter(|_| !everywhere && !engine);
+        let copies = wanted.get(&policy.jurisdiction).filter(|_| !engine);
         StatePolicy {
             prefix: prefix.to_string(),
             kind: if engine {
@@ -258,6 +328,8 @@ pub(crate) fn shown(membership: &Membership) -> StatePolicies {
                 .map(|area| area.legal.iter().cloned().collect())
                 .unwrap_or_default(),
             ttl_ms: policy.ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok()),
+            copies: copies.and_then(|wanted| u32::try_from(wanted.copies).ok()),
+            shard_by: shards::shown_by(policy.shard_by),
         }
     };
     StatePolicies { items: membership.policies.iter().map(item).collect() }

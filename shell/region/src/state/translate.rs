@@ -277,6 +277,9 @@ pub(crate) fn refused(refusal: &Refusal, op_id: Option<&str>) -> ApiError {
     let (message, remedy) = text.split_once("; ").unwrap_or((&text, ""));
     let error = ApiError::new(code(refusal), message);
     let error = if remedy.is_empty() { error } else { error.with_remedy(remedy) };
+    if let Refusal::NotHeld { holders, .. } = refusal {
+        return error.with_details(&serde_json::json!({ "holders": holders }));
+    }
     match op_id.filter(|_| refusal.may_be_done()) {
         Some(id) => error.with_details(&serde_json::json!({ "op_id": id })),
         None => error,

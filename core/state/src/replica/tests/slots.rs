@@ -1,12 +1,14 @@
 //! Slots move while they are used: first a learner, then a voter, then the old one goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bytes::Bytes;
 
 use super::net::{Net, bytes, id, membership, read, region, written};
 use crate::crdt::{Reading, Update};
 use crate::membership::{ChangeDenied, Membership, Settled};
 use crate::replica::Refusal;
-use crate::shard::{Jurisdiction, Placement};
+use crate::shard::{Jurisdiction, Placement, Wanted};
 
 /// Regions a, b, c hold everything, d nothing yet.
 fn three_of_four() -> Membership {
@@ -75,6 +77,57 @@ fn a_slot_moves_under_writes_and_loses_nothing() {
     }
     let left: BTreeSet<_> = net.contents(id(1)).into_keys().collect();
     assert!(left.is_empty(), "what is not held any more is dropped: {left:?}");
+}
+
+#[test]
+fn slots_walk_to_where_they_are_wanted_under_writes() {
+    let mut net = Net::new(2, membership(&["a", "b", "c", "d"]));
+    net.run_secs(1);
+    let all = ["a", "b", "c", "d"].map(region);
+    let wanted = Wanted::spread(all, 2).unwrap();
+    let wanted = BTreeMap::from([("global".into(), wanted)]);
+    let mut round = 0;
+    let mut last = BTreeMap::new();
+    loop {
+        for number in 0..40 {
+            let (key, value) = (format!("reg/{number}"), bytes(&format!("{round}")));
+            assert!(set_anywhere(&mut net, &key, &value), "{key} is nowhere");
+            last.insert(key, value);
+        }
+        let Some(next) = net.view.rebalanced(&wanted) else { break };
+        advance(&mut net, next);
+        round += 1;
+    }
+    assert_eq!(round, 2, "one region of each slot stops at a time");
+    net.run_secs(5);
+    let mut copies = 0;
+    for (key, value) in last {
+        for node in 1..=4 {
+            let seen = match net.get(id(node), &key, None) {
+                Err(Refusal::NotHeld { .. }) => continue,
+                seen => read(seen).reading,
+            };
+            let Some(Reading::Register { value: found, .. }) = seen else {
+                panic!("{seen:?}")
+            };
+            assert_eq!(found, Some(value.clone()), "{key} at {node}");
+            copies += 1;
+        }
+    }
+    assert_eq!(copies, 80, "each key is in two regions");
+}
+
+/// Has the first replica that holds the key take a write; says whether one did.
+fn set_anywhere(net: &mut Net, key: &str, value: &Bytes) -> bool {
+    (1..=4).any(|node| {
+        match net.update(id(node), key, Update::Set(value.clone()), None) {
+            Err(Refusal::NotHeld { .. }) => false,
+            done => {
+                written(done);
+                true
+            }
+        }
+    })
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! Where keys are to be (S16, S17): in how many regions each prefix is, slots that somebody
+//! moved, and what of both is so by now. The steps that bring slots there are taken by the
+//! membership's keepers ([`super::membership`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dwcp_api::shards::{AskShards, KeyPlace, MoveSlot, ShardBy, ShardItem, ShardList};
+use dwcp_api::{ApiError, ErrorCode};
+use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
+use dwcp_state::policy::Plane;
+use dwcp_state::shard::{
+    Jurisdiction, JurisdictionName, Placement, ShardBy as By, ShardError, ShardMap, Slot,
+    Wanted, slot_of,
+};
+use dwcp_state::{Membership, Policy};
+use dwcp_types::RegionId;
+use tokio::sync::watch;
+
+use crate::engine;
+
+/// The record of where slots are to be.
+pub(crate) const WANTED: &str = "/state/wanted";
+/// Attempts at a change that others keep overtaking.
+const ATTEMPTS_MAX: usize = 16;
+const SLOTS: std::ops::RangeInclusive<Slot> = 0..=Slot::MAX;
+
+/// Where the slots of each area are to be that keeps a number of copies.
+pub(crate) type WantedAreas = BTreeMap<JurisdictionName, Wanted>;
+/// The newest of them.
+pub(crate) type WantedView = watch::Receiver<Arc<WantedAreas>>;
+
+/// The area of a prefix whose slots are spread; it has one of its own, so that they can move
+/// without those of others.
+pub(crate) fn area_of(prefix: &str) -> JurisdictionName {
+    format!("{prefix}*").as_str().into()
+}
+
+/// Makes the area of a prefix whose keys are in some of the regions only. Slots that hold keys
+/// by the rule before stay where they are, and go from there to where they are wanted.
+pub(crate) fn spread(
+    shards: &mut ShardMap,
+    prefix: &str,
+    wanted: &Wanted,
+    before: Option<&JurisdictionName>,
+) -> JurisdictionName {
+    let name = area_of(prefix);
+    let held = before.and_then(|before| shards.jurisdictions.get(before)).cloned();
+    let area = shards
+        .jurisdictions
+        .entry(name.clone())
+        .or_insert_with(|| held.unwrap_or_else(|| wanted.area()));
+    area.legal.clone_from(&wanted.legal);
+    name
+}
+
+/// Writes down where the slots of an area are to be. Those that somebody moved stay moved while
+/// the number of copies and the regions are the same.
+///
+/// # Errors
+///
+/// When the engine does not do it.
+pub(crate) async fn want(
+    engine: &dyn StrongEngine,
+    name: &JurisdictionName,
+    wanted: &Wanted,
+) -> Result<(), ApiError> {
+    change(engine, |areas| {
+        let same = |it: &Wanted| it.legal == wanted.legal && it.copies == wanted.copies;
+        if !areas.get(name).is_some_and(same) {
+            areas.insert(name.clone(), wanted.clone());
+        }
+        Ok(())
+    })
+    .await
+    .map(drop)
+}
+
+/// Writes down that a slot is to leave a region for another; gives what is wanted then.
+///
+/// # Errors
+///
+/// When its prefix is not spread, it is not where it is said to be, or may not go there.
+pub(crate) async fn move_slot(
+    engine: &dyn StrongEngine,
+    ask: &MoveSlot,
+) -> Result<WantedAreas, ApiError> {
+    let name = area_of(&ask.prefix);
+    change(engine, |areas| {
+        let area = areas.get_mut(&name).ok_or_else(|| not_spread(&ask.prefix))?;
+        area.pin(ask.slot, &ask.from, &ask.to).map_err(|error| refused(&error))
+    })
+    .await
+}
+
+/// Changes the record by compare-and-set; gives what it is then.
+async fn change(
+    engine: &dyn StrongEngine,
+    step: impl Fn(&mut WantedAreas) -> Result<(), ApiError>,
+) -> Result<WantedAreas, ApiError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let record = engine.get(WANTED).await.map_err(|error| engine::failed(&error))?;
+        let before = record.as_ref().map(|kv| read(&kv.value)).transpose()?;
+        let before = before.unwrap_or_default();
+        let mut next = before.clone();
+        step(&mut next)?;
+        if next == before {
+            return Ok(next);
+        }
+        let compare = record
+            .as_ref()
+            .map_or_else(|| Compare::absent(WANTED.to_owned()), Compare::unchanged);
+        let txn = Txn {
+            compare: vec![compare],
+            then: vec![Op::put(WANTED.to_owned(), written(&next)?)],
+            op_id: Some(OpId::random()),
+        };
+        let done = engine.txn(txn).await.map_err(|error| engine::failed(&error))?;
+        if let TxnOutcome::Committed { .. } = done {
+            return Ok(next);
+        }
+    }
+    Err(ApiError::new(ErrorCode::Busy, "others move slots all the time")
+        .with_remedy("ask again"))
+}
+
+/// The record as it is kept.
+///
+/// # Errors
+///
+/// When it cannot be written as JSON.
+pub(crate) fn written(areas: &WantedAreas) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(areas)
+        .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
+}
+
+/// Reads the record.
+///
+/// # Errors
+///
+/// When this program cannot read it.
+pub(crate) fn read(bytes: &[u8]) -> Result<WantedAreas, ApiError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("{WANTED}: {error}")))
+}
+
+/// Why slots are not placed so.
+pub(crate) fn refused(error: &ShardError) -> ApiError {
+    let text = error.to_string();
+    let (message, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+    ApiError::new(ErrorCode::Refused, message).with_remedy(remedy)
+}
+
+fn not_spread(prefix: &str) -> ApiError {
+    let message = format!("every region that may hold {prefix:?} holds all of it");
+    ApiError::new(ErrorCode::Refused, message).with_remedy(
+        "give it a number of copies first: dwcp-cli federation state configure --copies",
+    )
+}
+
+/// Where keys are, and are to be.
+///
+/// # Errors
+///
+/// When no rule covers the key that is asked for.
+pub(crate) fn shown(
+    now: &Membership,
+    wanted: &WantedAreas,
+    ask: &AskShards,
+) -> Result<ShardList, ApiError> {
+    let rules = now.policies.iter().filter(|(_, it)| it.plane == Plane::Replicated);
+    let items = rules.filter_map(|(prefix, policy)| {
+        let area = now.shards.jurisdictions.get(&policy.jurisdiction)?;
+        Some(item(prefix, policy, area, wanted.get(&policy.jurisdiction)))
+    });
+    let key = ask.key.as_ref().map(|key| place(now, wanted, key)).transpose()?;
+    Ok(ShardList { epoch: now.epoch, items: items.collect(), key })
+}
+
+fn item(
+    prefix: &str,
+    policy: &Policy,
+    area: &Jurisdiction,
+    wanted: Option<&Wanted>,
+) -> ShardItem {
+    let copies = wanted.map_or(area.usual.voters.len(), |wanted| wanted.copies);
+    let is_moving = |slot: &Slot| is_moving(area.placement(*slot), wanted, *slot);
+    ShardItem {
+        prefix: prefix.to_owned(),
+        shard_by: shown_by(policy.shard_by),
+        regions: area.legal.iter().cloned().collect(),
+        copies: u32::try_from(copies).unwrap_or(u32::MAX),
+        slots: counted(area, |placement| placement.voters.iter()),
+        learning: counted(area, |placement| placement.learners.iter()),
+        moving: u32::try_from(SLOTS.filter(is_moving).count()).unwrap_or(u32::MAX),
+    }
+}
+
+/// Whether a slot is not where it is to be.
+fn is_moving(placement: &Placement, wanted: Option<&Wanted>, slot: Slot) -> bool {
+    wanted.is_some_and(|wanted| *placement != Placement::of(wanted.regions(slot)))
+}
+
+/// How many slots name each region.
+fn counted<'a, I: Iterator<Item = &'a RegionId>>(
+    area: &'a Jurisdiction,
+    of: impl Fn(&'a Placement) -> I,
+) -> BTreeMap<RegionId, u32> {
+    let mut counts = BTreeMap::new();
+    for region in SLOTS.flat_map(|slot| of(area.placement(slot))) {
+        *counts.entry(region.clone()).or_default() += 1;
+    }
+    counts
+}
+
+fn place(
+    now: &Membership,
+    wanted: &WantedAreas,
+    key: &str,
+) -> Result<KeyPlace, ApiError> {
+    let none = || {
+        ApiError::new(ErrorCode::Refused, format!("no rule covers the key {key:?}"))
+            .with_remedy("see the rules: dwcp-cli federation state policies")
+    };
+    let rules = now.policies.iter().filter(|(prefix, _)| key.starts_with(&***prefix));
+    let rule = rules.max_by_key(|(prefix, _)| prefix.len());
+    let (prefix, policy) = rule.ok_or_else(none)?;
+    let area = now.shards.jurisdictions.get(&policy.jurisdiction).ok_or_else(none)?;
+    let slot = slot_of(key, policy.shard_by);
+    let placement = area.placement(slot);
+    let wanted = wanted.get(&policy.jurisdiction);
+    let wanted = wanted.map_or_else(|| placement.voters.clone(), |it| it.regions(slot));
+    Ok(KeyPlace {
+        key: key.to_owned(),
+        prefix: prefix.to_string(),
+        slot,
+        regions: placement.voters.iter().cloned().collect(),
+        learning: placement.learners.iter().cloned().collect(),
+        wanted: wanted.into_iter().collect(),
+    })
+}
+
+/// What decides a slot, as the API names it; a rule of the core may know more.
+pub(crate) const fn shown_by(by: By) -> ShardBy {
+    match by {
+        By::Key => ShardBy::Key,
+        By::Segments(0 | 1) => ShardBy::Tenant,
+        By::Segments(_) => ShardBy::Type,
+    }
+}
+
+/// What decides a slot, as the core names it.
+pub(crate) const fn by(by: ShardBy) -> By {
+    match by {
+        ShardBy::Key => By::Key,
+        ShardBy::Tenant => By::Segments(1),
+        ShardBy::Type => By::Segments(2),
+    }
+}

@@ -1,0 +1,182 @@
+//! Keys that are in some of the regions only (S16, S17): spread while they are written, moved
+//! while they are used, with a region's daemon killed meanwhile.
+
+use std::collections::BTreeMap;
+
+use dwcp_api::shards::{
+    AskShards, GetShards, KeyPlace, MoveSlot, PostShardMove, ShardBy, ShardItem,
+};
+use dwcp_api::state::{PutStatePolicy, StateKind, StateLevel, StatePolicy};
+use dwcp_api::{ApiError, ErrorCode, NoParams};
+use dwcp_testbed::{
+    Door, Federation, HostPlan, Plan, RegionPlan, content, refusal, set, until,
+};
+use dwcp_types::RegionId;
+
+const REGIONS: [&str; 4] = ["one", "two", "three", "four"];
+const PREFIX: &str = "session:";
+
+async fn federation() -> Federation {
+    let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(1));
+    let plan = Plan::simulated(REGIONS.map(region).to_vec());
+    let federation = Federation::start(plan).await;
+    federation.connected(&REGIONS).await;
+    federation
+}
+
+fn copies(copies: Option<u32>) -> StatePolicy {
+    StatePolicy {
+        prefix: PREFIX.to_owned(),
+        kind: StateKind::Last,
+        level: StateLevel::Local,
+        regions: Vec::new(),
+        ttl_ms: None,
+        copies,
+        shard_by: ShardBy::Key,
+    }
+}
+
+async fn configure(door: &Door, rule: &StatePolicy) -> Result<(), ApiError> {
+    match door.call::<PutStatePolicy>(&NoParams {}, rule).await {
+        Ok(_) => Ok(()),
+        refused => Err(refusal(refused)),
+    }
+}
+
+async fn of_prefix(door: &Door) -> Result<ShardItem, String> {
+    let list = door.call::<GetShards>(&AskShards::default(), &()).await;
+    let list = list.map_err(|error| error.to_string())?;
+    let item = list.items.into_iter().find(|item| item.prefix == PREFIX);
+    item.ok_or_else(|| "the prefix is not shown".to_owned())
+}
+
+async fn place(door: &Door, key: &str) -> KeyPlace {
+    let ask = AskShards { key: Some(key.to_owned()) };
+    let list = door.call::<GetShards>(&ask, &()).await.unwrap();
+    list.key.unwrap()
+}
+
+/// Writes a key in whichever region holds it; asks again where another one does by now.
+async fn write(federation: &Federation, key: &str, value: &str) {
+    until(&format!("a region takes {key}"), || async {
+        let mut why = String::new();
+        for region in REGIONS {
+            match federation.at(region).write(key, &set(value)).await {
+                Ok(_) => return Ok(()),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(why)
+    })
+    .await;
+}
+
+/// The regions that hold a key, each with this value; the others name them.
+async fn holders(federation: &Federation, key: &str, value: &str) -> Vec<&'static str> {
+    let mut holders = Vec::new();
+    let mut named = Vec::new();
+    for region in REGIONS {
+        match federation.at(region).read(key).await {
+            Ok(entry) => {
+                assert_eq!(entry.value, content(value), "{key} in {region}");
+                holders.push(region);
+            }
+            refused => {
+                let refused = refusal(refused);
+                assert_eq!(refused.code, ErrorCode::Refused, "{refused:?}");
+                named.push(refused.details.unwrap()["holders"].clone());
+            }
+        }
+    }
+    for names in named {
+        let names: Vec<String> = serde_json::from_value(names).unwrap();
+        assert_eq!(names.len(), holders.len(), "{key}");
+        assert!(names.iter().all(|name| holders.contains(&name.as_str())), "{names:?}");
+    }
+    holders
+}
+
+/// Waits until every region sees all slots of the prefix where they are to be.
+async fn settled(federation: &Federation, copies: u32) {
+    for region in REGIONS {
+        let door = federation.at(region);
+        until(
+            &format!("slots are where they are to be, as {region} sees it"),
+            || async {
+                let item = of_prefix(&door).await?;
+                let held: u32 = item.slots.values().sum();
+                let done = item.moving == 0 && held == 256 * copies;
+                if done && item.copies == copies {
+                    Ok(())
+                } else {
+                    Err(format!("{item:?}"))
+                }
+            },
+        )
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_spread_and_moved_under_writes_and_nothing_is_lost() {
+    let mut federation = federation().await;
+    let door = federation.at("one");
+    let key = |number: u32| format!("{PREFIX}k-{number}");
+    let mut last = BTreeMap::new();
+    for number in 0..32 {
+        write(&federation, &key(number), "before").await;
+        last.insert(key(number), "before".to_owned());
+    }
+
+    let too_many = configure(&door, &copies(Some(5))).await.unwrap_err();
+    assert_eq!(too_many.code, ErrorCode::Refused, "{too_many:?}");
+    assert!(too_many.remedy.unwrap().contains("at most 4"));
+    configure(&door, &copies(Some(2))).await.unwrap();
+    // A daemon that is gone holds slots up, and what is written meanwhile is not lost.
+    federation.process("four").kill_9();
+    for number in 0..32 {
+        write(&federation, &key(number), "meanwhile").await;
+        last.insert(key(number), "meanwhile".to_owned());
+    }
+    federation.process("four").start();
+    settled(&federation, 2).await;
+    for (key, value) in &last {
+        let seen = holders(&federation, key, value).await;
+        assert_eq!(seen.len(), 2, "{key} is in {seen:?}");
+    }
+
+    let moved = key(7);
+    let was = place(&door, &moved).await;
+    let (from, stays) = (was.regions[0].clone(), was.regions[1].clone());
+    let free = REGIONS.map(|region| RegionId::new(region).unwrap());
+    let to = free.into_iter().find(|it| !was.regions.contains(it)).unwrap();
+    let ask = |from: &RegionId, to: &RegionId| MoveSlot {
+        prefix: PREFIX.to_owned(),
+        slot: was.slot,
+        from: from.clone(),
+        to: to.clone(),
+    };
+    let there = door.call::<PostShardMove>(&NoParams {}, &ask(&from, &stays)).await;
+    assert!(refusal(there).message.contains("already"));
+    let moving =
+        door.call::<PostShardMove>(&NoParams {}, &ask(&from, &to)).await.unwrap();
+    assert_eq!(moving.items.iter().map(|item| item.moving).sum::<u32>(), 1);
+    write(&federation, &moved, "moving").await;
+    settled(&federation, 2).await;
+    let now = place(&door, &moved).await;
+    assert_eq!(now.regions, now.wanted);
+    assert!(now.regions.contains(&to) && !now.regions.contains(&from), "{now:?}");
+    let seen = holders(&federation, &moved, "moving").await;
+    assert_eq!(seen.len(), 2);
+
+    // More copies again, as many as there are regions.
+    let all = configure(&door, &copies(None)).await.unwrap_err();
+    assert!(all.remedy.unwrap().contains("--copies 4"));
+    configure(&door, &copies(Some(4))).await.unwrap();
+    settled(&federation, 4).await;
+    assert_eq!(holders(&federation, &moved, "moving").await.len(), 4);
+    let plain = MoveSlot { prefix: "cache:".to_owned(), ..ask(&from, &to) };
+    let refused = refusal(door.call::<PostShardMove>(&NoParams {}, &plain).await);
+    assert!(refused.remedy.unwrap().contains("--copies"));
+    federation.end();
+}
