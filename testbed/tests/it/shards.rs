@@ -9,9 +9,10 @@ use dwcp_api::shards::{
 use dwcp_api::state::{PutStatePolicy, StateKind, StateLevel, StatePolicy};
 use dwcp_api::{ApiError, ErrorCode, NoParams};
 use dwcp_testbed::{
-    Door, Federation, HostPlan, Plan, RegionPlan, content, refusal, set, until,
+    Door, Federation, HostPlan, Plan, RegionPlan, content, program, refusal, set, until,
 };
 use dwcp_types::RegionId;
+use tokio::process::Command;
 
 const REGIONS: [&str; 4] = ["one", "two", "three", "four"];
 const PREFIX: &str = "session:";
@@ -71,22 +72,41 @@ async fn write(federation: &Federation, key: &str, value: &str) {
     .await;
 }
 
+/// What the tool prints when it asks this region's daemon.
+async fn tool(federation: &Federation, region: &str, words: &[&str]) -> String {
+    let mut tool = Command::new(program("dwcp-cli"));
+    tool.args(["federation", "state"])
+        .args(words)
+        .args(["--endpoint", &format!("https://{}", federation.socket(region))])
+        .arg("--credentials")
+        .arg(federation.admin_folder());
+    let ran = tool.output().await.unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
 /// The regions that hold a key, each with this value; the others name them.
 async fn holders(federation: &Federation, key: &str, value: &str) -> Vec<&'static str> {
     let mut holders = Vec::new();
     let mut named = Vec::new();
     for region in REGIONS {
-        match federation.at(region).read(key).await {
-            Ok(entry) => {
-                assert_eq!(entry.value, content(value), "{key} in {region}");
-                holders.push(region);
-            }
-            refused => {
-                let refused = refusal(refused);
-                assert_eq!(refused.code, ErrorCode::Refused, "{refused:?}");
-                named.push(refused.details.unwrap()["holders"].clone());
-            }
-        }
+        let door = federation.at(region);
+        let refused =
+            until(&format!("{region} has {key} or does not hold it"), || async {
+                match door.read(key).await {
+                    Ok(entry) if entry.value == content(value) => Ok(None),
+                    // It is on its way from the region that took it.
+                    Ok(entry) => Err(format!("{:?}", entry.value)),
+                    refused => Ok(Some(refusal(refused))),
+                }
+            })
+            .await;
+        let Some(refused) = refused else {
+            holders.push(region);
+            continue;
+        };
+        assert_eq!(refused.code, ErrorCode::Refused, "{refused:?}");
+        named.push(refused.details.unwrap()["holders"].clone());
     }
     for names in named {
         let names: Vec<String> = serde_json::from_value(names).unwrap();
@@ -169,12 +189,19 @@ async fn keys_are_spread_and_moved_under_writes_and_nothing_is_lost() {
     let seen = holders(&federation, &moved, "moving").await;
     assert_eq!(seen.len(), 2);
 
+    // Who asks a region that does not hold it is answered by one that does.
+    let told = tool(&federation, from.as_str(), &["get", &moved]).await;
+    assert!(told.contains("moving"), "{told}");
+    let told = tool(&federation, from.as_str(), &["put", &moved, "by the tool"]).await;
+    assert!(told.contains("is written"), "{told}");
+    assert_eq!(holders(&federation, &moved, "by the tool").await.len(), 2);
+
     // More copies again, as many as there are regions.
     let all = configure(&door, &copies(None)).await.unwrap_err();
     assert!(all.remedy.unwrap().contains("--copies 4"));
     configure(&door, &copies(Some(4))).await.unwrap();
     settled(&federation, 4).await;
-    assert_eq!(holders(&federation, &moved, "moving").await.len(), 4);
+    assert_eq!(holders(&federation, &moved, "by the tool").await.len(), 4);
     let plain = MoveSlot { prefix: "cache:".to_owned(), ..ask(&from, &to) };
     let refused = refusal(door.call::<PostShardMove>(&NoParams {}, &plain).await);
     assert!(refused.remedy.unwrap().contains("--copies"));
