@@ -17,7 +17,7 @@ mod change;
 
 pub use change::{ChangeDenied, MembershipError};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dwcp_types::RegionId;
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::ReplicaId;
 use crate::frontier::Position;
 use crate::policy::Policies;
-use crate::shard::{Jurisdiction, JurisdictionName, ShardMap, Slot, Wanted};
+use crate::shard::{JurisdictionName, ShardMap, Wanted};
 
 /// Most replicas: sets of them are kept in one machine word.
 pub const MEMBERS_MAX: usize = 64;
@@ -151,25 +151,26 @@ impl Membership {
         next
     }
 
+    /// The regions that have a replica that votes.
+    #[must_use]
+    pub fn voting(&self) -> BTreeSet<RegionId> {
+        let active = self.members.values().filter(|it| it.phase == Phase::Active);
+        active.map(|member| member.region.clone()).collect()
+    }
+
     /// The next epoch, with every slot one step nearer to where it is to be. Nothing when all
-    /// are there, or would have to go to a region that has no replica that votes.
+    /// are there. An area for which that could not be is left as it is.
     #[must_use]
     pub fn rebalanced(
         &self,
         wanted: &BTreeMap<JurisdictionName, Wanted>,
     ) -> Option<Self> {
-        let active = |region: &RegionId| {
-            let mut members = self.members.values();
-            members.any(|it| it.phase == Phase::Active && it.region == *region)
-        };
+        let voting = self.voting();
         let mut next = self.clone();
         for (name, wanted) in wanted {
             let Some(area) = next.shards.jurisdictions.get_mut(name) else { continue };
-            let stepped = area.stepped(wanted);
-            let is_ready = |_: &Jurisdiction| {
-                (0..=Slot::MAX).all(|slot| wanted.regions(slot).iter().all(active))
-            };
-            if let Some(stepped) = stepped.filter(is_ready) {
+            let stepped = area.stepped(wanted, &voting);
+            if let Some(stepped) = stepped.filter(|it| it.check(name).is_ok()) {
                 *area = stepped;
             }
         }

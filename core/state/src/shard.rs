@@ -160,44 +160,57 @@ pub struct Jurisdiction {
 /// follows what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
-    /// The regions that may have a byte of it.
+    /// The regions that may have a byte of it; when empty, every one that votes.
     pub legal: BTreeSet<RegionId>,
-    /// In how many of them each slot is, chosen by rendezvous: when a region comes or goes,
-    /// only the slots that gain or lose it change.
+    /// In how many of those that vote each slot is, chosen by rendezvous: when a region comes
+    /// or goes, only the slots that gain or lose it change.
     pub copies: usize,
-    /// Slots whose regions somebody chose.
+    /// Slots whose regions somebody chose; as long as all of these vote.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pinned: BTreeMap<Slot, BTreeSet<RegionId>>,
 }
 
 impl Wanted {
-    /// Each slot in `copies` of the legal regions.
+    /// Each slot in `copies` of the legal regions, of which these vote.
     ///
     /// # Errors
     ///
-    /// When the law leaves fewer regions than copies (F37): copies of one region in two zones
-    /// are a matter of its own replicas.
+    /// When there are fewer regions than copies (F37): copies of one region in two zones are a
+    /// matter of its own replicas.
     pub fn spread(
-        legal: impl IntoIterator<Item = RegionId>,
+        legal: BTreeSet<RegionId>,
         copies: usize,
+        voting: &BTreeSet<RegionId>,
     ) -> Result<Self, ShardError> {
-        let legal: BTreeSet<RegionId> = legal.into_iter().collect();
-        if copies == 0 || copies > legal.len() {
-            return Err(ShardError::TooFewRegions { legal: legal.len(), copies });
+        let wanted = Self { legal, copies, pinned: BTreeMap::new() };
+        let legal = wanted.open_to(voting).count();
+        if copies == 0 || copies > legal {
+            return Err(ShardError::TooFewRegions { legal, copies });
         }
-        Ok(Self { legal, copies, pinned: BTreeMap::new() })
+        Ok(wanted)
     }
 
-    /// The regions that are to hold a slot.
+    /// The regions that may hold it and vote.
+    pub fn open_to<'a>(
+        &'a self,
+        voting: &'a BTreeSet<RegionId>,
+    ) -> impl Iterator<Item = &'a RegionId> {
+        let is_legal = |it: &&RegionId| self.legal.is_empty() || self.legal.contains(*it);
+        voting.iter().filter(is_legal)
+    }
+
+    /// The regions that are to hold a slot. One that does not vote (it was evicted, or is not
+    /// whole yet) is left out, and its slots are to be elsewhere meanwhile.
     #[must_use]
-    pub fn regions(&self, slot: Slot) -> BTreeSet<RegionId> {
-        if let Some(regions) = self.pinned.get(&slot) {
-            return regions.clone();
+    pub fn regions(&self, slot: Slot, voting: &BTreeSet<RegionId>) -> BTreeSet<RegionId> {
+        let pinned = self.pinned.get(&slot);
+        if let Some(pinned) = pinned.filter(|it| it.is_subset(voting)) {
+            return pinned.clone();
         }
         let rank =
             |region: &RegionId| mix(hash(region.as_str().as_bytes()) ^ u64::from(slot));
         let mut ranked: Vec<_> =
-            self.legal.iter().map(|region| (rank(region), region)).collect();
+            self.open_to(voting).map(|region| (rank(region), region)).collect();
         ranked.sort();
         let chosen = ranked.into_iter().take(self.copies);
         chosen.map(|(_, region)| region.clone()).collect()
@@ -207,17 +220,18 @@ impl Wanted {
     ///
     /// # Errors
     ///
-    /// When it is not to be in the one, or is in the other already, or the law excludes that.
+    /// When it is not to be in the one, or is in the other already, or that one may not have it
+    /// or has no replica that votes.
     pub fn pin(
         &mut self,
         slot: Slot,
-        from: &RegionId,
-        to: &RegionId,
+        (from, to): (&RegionId, &RegionId),
+        voting: &BTreeSet<RegionId>,
     ) -> Result<(), ShardError> {
-        if !self.legal.contains(to) {
+        if !self.open_to(voting).any(|it| it == to) {
             return Err(ShardError::NotLegal { region: to.clone() });
         }
-        let mut regions = self.regions(slot);
+        let mut regions = self.regions(slot, voting);
         if !regions.remove(from) {
             return Err(ShardError::NotThere { slot, region: from.clone() });
         }
@@ -230,11 +244,11 @@ impl Wanted {
 
     /// The area with every slot where it is to be.
     #[must_use]
-    pub fn area(&self) -> Jurisdiction {
-        let mut area = Jurisdiction::everywhere(self.legal.iter().cloned());
-        area.usual = Placement::of(self.regions(0));
+    pub fn area(&self, voting: &BTreeSet<RegionId>) -> Jurisdiction {
+        let mut area = Jurisdiction::everywhere(self.open_to(voting).cloned());
+        area.usual = Placement::of(self.regions(0, voting));
         for slot in 0..=Slot::MAX {
-            area.put(slot, Placement::of(self.regions(slot)));
+            area.put(slot, Placement::of(self.regions(slot, voting)));
         }
         area
     }
@@ -249,16 +263,39 @@ impl Jurisdiction {
         Self { legal, usual, moved: BTreeMap::new() }
     }
 
-    /// The area with every slot one step nearer to where it is to be. Nothing when all are.
+    /// The area with every slot one step nearer to where it is to be, and legal where it may be
+    /// or still is. Nothing when all are there.
     #[must_use]
-    pub fn stepped(&self, wanted: &Wanted) -> Option<Self> {
+    pub fn stepped(&self, wanted: &Wanted, voting: &BTreeSet<RegionId>) -> Option<Self> {
         let mut next = self.clone();
         for slot in 0..=Slot::MAX {
-            if let Some(step) = self.placement(slot).toward(&wanted.regions(slot)) {
+            let wanted = wanted.regions(slot, voting);
+            if wanted.is_empty() {
+                continue;
+            }
+            if let Some(step) = self.placement(slot).toward(&wanted) {
                 next.put(slot, step);
             }
         }
+        next.tidy();
+        next.allow(wanted, voting);
         (next != *self).then_some(next)
+    }
+
+    /// Forgets where slots usually are when none is there any more.
+    fn tidy(&mut self) {
+        if self.moved.len() < SLOTS {
+            return;
+        }
+        let Some(usual) = self.moved.values().next().cloned() else { return };
+        self.moved.retain(|_, placement| *placement != usual);
+        self.usual = usual;
+    }
+
+    /// Legal is where slots may be, and where they are until they have left.
+    pub fn allow(&mut self, wanted: &Wanted, voting: &BTreeSet<RegionId>) {
+        let held = self.placements().flat_map(Placement::regions).cloned();
+        self.legal = held.chain(wanted.open_to(voting).cloned()).collect();
     }
 
     fn put(&mut self, slot: Slot, placement: Placement) {
@@ -280,7 +317,7 @@ impl Jurisdiction {
         std::iter::once(&self.usual).chain(self.moved.values())
     }
 
-    fn check(&self, name: &JurisdictionName) -> Result<(), ShardError> {
+    pub(crate) fn check(&self, name: &JurisdictionName) -> Result<(), ShardError> {
         for placement in self.placements() {
             if placement.voters.is_empty() {
                 return Err(ShardError::NoVoter { jurisdiction: name.clone() });
@@ -349,13 +386,17 @@ pub enum ShardError {
         copies: usize,
     },
     /// A region that the law excludes.
-    #[error("region {region} may not hold it; name one of the area's regions")]
+    #[error(
+        "region {region} may not hold it, or has no replica that votes; see which: `state shards`"
+    )]
     NotLegal {
         /// Which region.
         region: RegionId,
     },
     /// A slot that is not there.
-    #[error("slot {slot} is not in {region}; see where it is: `state shards`")]
+    #[error(
+        "slot {slot} is not in {region}; see where a key's is: `state shards --key KEY`"
+    )]
     NotThere {
         /// Which slot.
         slot: Slot,
@@ -406,6 +447,10 @@ mod tests {
         names.iter().map(|name| RegionId::new(name).unwrap()).collect()
     }
 
+    fn set(names: &[&str]) -> BTreeSet<RegionId> {
+        regions(names).into_iter().collect()
+    }
+
     #[test]
     fn segments_keep_a_tenant_together() {
         let by = ShardBy::Segments(1);
@@ -418,9 +463,10 @@ mod tests {
 
     #[test]
     fn slots_are_spread_evenly_and_a_new_region_takes_only_its_share() {
-        let area = |names| Wanted::spread(regions(names), 3).unwrap().area();
-        let before = area(&["a", "b", "c", "d"]);
-        let after = area(&["a", "b", "c", "d", "e"]);
+        let wanted =
+            Wanted::spread(BTreeSet::new(), 3, &set(&["a", "b", "c", "d"])).unwrap();
+        let before = wanted.area(&set(&["a", "b", "c", "d"]));
+        let after = wanted.area(&set(&["a", "b", "c", "d", "e"]));
         let newcomer = RegionId::new("e").unwrap();
         let mut held = 0;
         for slot in 0..=Slot::MAX {
@@ -435,38 +481,66 @@ mod tests {
 
     #[test]
     fn more_copies_than_the_law_allows_are_refused() {
-        let error = Wanted::spread(regions(&["a", "b"]), 3).unwrap_err();
+        let error =
+            Wanted::spread(set(&["a", "b", "x"]), 3, &set(&["a", "b"])).unwrap_err();
         assert_eq!(error, ShardError::TooFewRegions { legal: 2, copies: 3 });
     }
 
     #[test]
     fn slots_step_to_where_they_are_wanted_and_are_never_fewer_than_they_are_to_be() {
-        let all = regions(&["a", "b", "c", "d", "e"]);
+        let all = set(&["a", "b", "c", "d", "e"]);
         let mut area = Jurisdiction::everywhere(all.clone());
-        let mut wanted = Wanted::spread(all.clone(), 3).unwrap();
-        assert_eq!(walk(&mut area, &wanted, 3), 2);
+        let mut wanted = Wanted::spread(BTreeSet::new(), 3, &all).unwrap();
+        assert_eq!(walk(&mut area, (&wanted, &all), 3), 2);
         let slots = |area: &Jurisdiction| -> Vec<Placement> {
             (0..=Slot::MAX).map(|slot| area.placement(slot).clone()).collect()
         };
-        assert_eq!(slots(&area), slots(&wanted.area()));
-        let was = wanted.regions(7);
+        assert_eq!(slots(&area), slots(&wanted.area(&all)));
+        let was = wanted.regions(7, &all);
         let from = was.first().unwrap();
-        let to = wanted.legal.difference(&was).next().unwrap().clone();
+        let to = all.difference(&was).next().unwrap();
         let there = was.last().unwrap();
-        assert!(matches!(wanted.pin(7, from, there), Err(ShardError::There { .. })));
-        assert!(matches!(wanted.pin(7, &to, from), Err(ShardError::NotThere { .. })));
-        wanted.pin(7, from, &to).unwrap();
-        assert_eq!(walk(&mut area, &wanted, 3), 3, "it learns, it votes, one stops");
-        assert!(area.placement(7).voters.contains(&to));
+        let error = wanted.pin(7, (from, there), &all).unwrap_err();
+        assert!(matches!(error, ShardError::There { .. }));
+        let error = wanted.pin(7, (to, from), &all).unwrap_err();
+        assert!(matches!(error, ShardError::NotThere { .. }));
+        wanted.pin(7, (from, to), &all).unwrap();
+        let steps = walk(&mut area, (&wanted, &all), 3);
+        assert_eq!(steps, 3, "it learns, it votes, one stops");
+        assert!(area.placement(7).voters.contains(to));
         assert!(!area.placement(7).holds(from));
-        walk(&mut area, &Wanted::spread(all, 4).unwrap(), 3);
+        wanted.copies = 4;
+        wanted.pinned.clear();
+        walk(&mut area, (&wanted, &all), 3);
         assert!((0..=Slot::MAX).all(|slot| area.placement(slot).voters.len() == 4));
     }
 
+    #[test]
+    fn slots_of_a_region_that_is_put_out_are_made_whole_elsewhere_and_come_back_with_it()
+    {
+        let (all, left) = (set(&["a", "b", "c", "d"]), set(&["a", "b", "c"]));
+        let mut wanted = Wanted::spread(BTreeSet::new(), 2, &all).unwrap();
+        let of_d = (0..=Slot::MAX)
+            .find(|slot| wanted.regions(*slot, &all) == set(&["a", "d"]))
+            .unwrap();
+        let (d, b) = (RegionId::new("d").unwrap(), RegionId::new("b").unwrap());
+        wanted.pin(of_d, (&RegionId::new("a").unwrap(), &b), &all).unwrap();
+        let mut area = wanted.area(&all);
+        walk(&mut area, (&wanted, &left), 2);
+        assert!(!area.legal.contains(&d), "nothing of it is there any more");
+        assert!(area.placements().all(|it| it.voters.len() == 2 && !it.holds(&d)));
+        walk(&mut area, (&wanted, &all), 2);
+        assert_eq!(area.placement(of_d).voters, set(&["b", "d"]), "as somebody chose");
+    }
+
     /// Takes every step and gives how many there were.
-    fn walk(area: &mut Jurisdiction, wanted: &Wanted, copies: usize) -> usize {
+    fn walk(
+        area: &mut Jurisdiction,
+        (wanted, voting): (&Wanted, &BTreeSet<RegionId>),
+        copies: usize,
+    ) -> usize {
         let mut steps = 0;
-        while let Some(next) = area.stepped(wanted) {
+        while let Some(next) = area.stepped(wanted, voting) {
             for slot in 0..=Slot::MAX {
                 let (old, new) = (area.placement(slot), next.placement(slot));
                 assert!(new.voters.len() >= copies.min(old.voters.len()));

@@ -61,6 +61,9 @@ pub struct ShardItem {
     pub learning: BTreeMap<RegionId, u32>,
     /// Slots that are not where they are to be.
     pub moving: u32,
+    /// Slots whose regions somebody chose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<SlotPlace>,
 }
 
 /// Where a key is.
@@ -70,7 +73,15 @@ pub struct KeyPlace {
     pub key: String,
     /// Its rule.
     pub prefix: String,
-    /// Its slot, 0 to 255.
+    /// Where its slot is.
+    #[serde(flatten)]
+    pub at: SlotPlace,
+}
+
+/// Where a slot is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SlotPlace {
+    /// Which, 0 to 255.
     pub slot: u8,
     /// The regions that hold it and vote.
     pub regions: Vec<RegionId>,
@@ -78,6 +89,14 @@ pub struct KeyPlace {
     pub learning: Vec<RegionId>,
     /// The regions that are to hold it.
     pub wanted: Vec<RegionId>,
+}
+
+impl SlotPlace {
+    /// Whether it is not where it is to be.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.regions != self.wanted || !self.learning.is_empty()
+    }
 }
 
 /// A slot that is to leave a region for another.

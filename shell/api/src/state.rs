@@ -310,7 +310,7 @@ pub struct Written {
     /// The region that took it.
     pub region: RegionId,
     /// The id under which asking again does nothing twice. Absent from eventual writes that were
-    /// given none: they are done or they are not, so none is remembered for them.
+    /// given none: none is remembered for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op_id: Option<String>,
     /// The new revision of a strong record.
@@ -508,9 +508,9 @@ pub struct StatePolicy {
     /// In how many of the regions each key is (S17); in all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<u32>,
-    /// What of a key decides which these are (S16).
-    #[serde(default)]
-    pub shard_by: ShardBy,
+    /// What of a key decides which these are (S16); as it is when absent, the whole key at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_by: Option<ShardBy>,
 }
 
 /// All rules.

@@ -178,11 +178,18 @@ impl Failure {
         matches!(self, Self::Told(told) if matches!(told.code, Kind::NotFound))
     }
 
-    /// A region that holds the key, when the one that answered does not.
-    pub(crate) fn holder(&self) -> Option<RegionId> {
-        let Self::Told(told) = self else { return None };
-        let holders = told.details.as_ref()?.get("holders")?;
-        holders.get(0)?.as_str()?.parse().ok()
+    /// The regions that hold the key, when the one that answered does not.
+    pub(crate) fn holders(&self) -> Vec<RegionId> {
+        let Self::Told(told) = self else { return Vec::new() };
+        let details = told.details.as_ref();
+        let holders = details.and_then(|it| it.get("holders")?.as_array());
+        let holders = holders.into_iter().flatten();
+        holders.filter_map(|it| it.as_str()?.parse().ok()).collect()
+    }
+
+    /// Whether nobody answered, and nothing was done.
+    pub(crate) const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Told(told) if matches!(told.code, Kind::Unreachable))
     }
 
     /// Whether looking again later may help.

@@ -43,6 +43,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use api::{StateApi, routes};
+pub(crate) use policies::SPREAD_MAX;
 
 use crate::config::{Federation, RegionSpec, StateTransport};
 use crate::metrics::Metrics;
@@ -121,6 +122,7 @@ pub(crate) async fn open(opening: Opening<'_>) -> anyhow::Result<Plane> {
         first_wanted,
         view,
         wanted,
+        mesh: mesh.clone(),
         settled: has_settled,
         actor: handle.actor.clone(),
     };
@@ -222,18 +224,19 @@ fn first_membership(
     };
     let members = (1..).map(ReplicaId::new).zip(regions.iter().map(member)).collect();
     let mut shards = ShardMap::single(policies::EVERYWHERE.into(), regions.clone());
+    let voting = regions.into_iter().collect();
     let (mut rules, mut wanted_areas) = (Vec::new(), WantedAreas::new());
     for rule in &federation.state.rules {
-        let wanted = policies::wanted_of(rule, regions.iter().cloned())
+        let wanted = policies::wanted_of(rule, &voting)
             .with_context(|| format!("the policy of {:?}", rule.prefix))?;
-        let policy = policies::policy(&mut shards, rule, wanted.as_ref(), None);
-        if let Some(wanted) = wanted {
-            wanted_areas.insert(policy.jurisdiction.clone(), wanted);
-        }
+        let spread = wanted.as_ref().map(|wanted| (wanted, &voting));
+        let policy = policies::policy(&mut shards, rule, spread, None);
+        shards::want(&mut wanted_areas, &rule.prefix, wanted);
         rules.push((Arc::from(rule.prefix.as_str()), policy));
     }
     let policies = Policies::new(rules);
     let evicted = BTreeMap::new();
     let first = Membership { cluster, epoch: 1, members, evicted, policies, shards };
+    first.check().context("the policies of `state` cannot be kept")?;
     Ok((first, wanted_areas))
 }

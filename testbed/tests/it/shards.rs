@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dwcp_api::shards::{
-    AskShards, GetShards, KeyPlace, MoveSlot, PostShardMove, ShardBy, ShardItem,
+    AskShards, GetShards, MoveSlot, PostShardMove, ShardItem, SlotPlace,
 };
 use dwcp_api::state::{PutStatePolicy, StateKind, StateLevel, StatePolicy};
 use dwcp_api::{ApiError, ErrorCode, NoParams};
@@ -33,7 +33,7 @@ fn copies(copies: Option<u32>) -> StatePolicy {
         regions: Vec::new(),
         ttl_ms: None,
         copies,
-        shard_by: ShardBy::Key,
+        shard_by: None,
     }
 }
 
@@ -51,10 +51,10 @@ async fn of_prefix(door: &Door) -> Result<ShardItem, String> {
     item.ok_or_else(|| "the prefix is not shown".to_owned())
 }
 
-async fn place(door: &Door, key: &str) -> KeyPlace {
+async fn place(door: &Door, key: &str) -> SlotPlace {
     let ask = AskShards { key: Some(key.to_owned()) };
     let list = door.call::<GetShards>(&ask, &()).await.unwrap();
-    list.key.unwrap()
+    list.key.unwrap().at
 }
 
 /// Writes a key in whichever region holds it; asks again where another one does by now.
@@ -137,6 +137,16 @@ async fn settled(federation: &Federation, copies: u32) {
     }
 }
 
+/// Rules that cannot be are refused with what to do.
+async fn cannot_be(door: &Door) {
+    let too_many = configure(door, &copies(Some(5))).await.unwrap_err();
+    assert_eq!(too_many.code, ErrorCode::Refused, "{too_many:?}");
+    assert!(too_many.remedy.unwrap().contains("at most 4"));
+    let bounded = StatePolicy { kind: StateKind::Bounded, ..copies(Some(2)) };
+    let bounded = configure(door, &bounded).await.unwrap_err();
+    assert!(bounded.message.contains("rights"), "{bounded:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_spread_and_moved_under_writes_and_nothing_is_lost() {
     let mut federation = federation().await;
@@ -148,16 +158,22 @@ async fn keys_are_spread_and_moved_under_writes_and_nothing_is_lost() {
         last.insert(key(number), "before".to_owned());
     }
 
-    let too_many = configure(&door, &copies(Some(5))).await.unwrap_err();
-    assert_eq!(too_many.code, ErrorCode::Refused, "{too_many:?}");
-    assert!(too_many.remedy.unwrap().contains("at most 4"));
-    configure(&door, &copies(Some(2))).await.unwrap();
+    cannot_be(&door).await;
     // A daemon that is gone holds slots up, and what is written meanwhile is not lost.
     federation.process("four").kill_9();
+    configure(&door, &copies(Some(2))).await.unwrap();
+    let held_up = || async {
+        let item = of_prefix(&door).await?;
+        let still = item.slots.values().all(|held| *held == 256);
+        let all = (item.copies, item.moving) == (2, 256) && still;
+        if all { Ok(()) } else { Err(format!("{item:?}")) }
+    };
+    until("slots are to go, and stay", held_up).await;
     for number in 0..32 {
         write(&federation, &key(number), "meanwhile").await;
         last.insert(key(number), "meanwhile".to_owned());
     }
+    assert_eq!(held_up().await, Ok(()), "not without one that votes");
     federation.process("four").start();
     settled(&federation, 2).await;
     for (key, value) in &last {
@@ -199,7 +215,11 @@ async fn keys_are_spread_and_moved_under_writes_and_nothing_is_lost() {
     // More copies again, as many as there are regions.
     let all = configure(&door, &copies(None)).await.unwrap_err();
     assert!(all.remedy.unwrap().contains("--copies 4"));
-    configure(&door, &copies(Some(4))).await.unwrap();
+    let four = copies(Some(4));
+    until("the last step has settled", || async {
+        configure(&door, &four).await.map_err(|error| error.to_string())
+    })
+    .await;
     settled(&federation, 4).await;
     assert_eq!(holders(&federation, &moved, "by the tool").await.len(), 4);
     let plain = MoveSlot { prefix: "cache:".to_owned(), ..ask(&from, &to) };

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use dwcp_api::public::{ListRegions, RegionParams};
-use dwcp_api::shards::{
-    AskShards, GetShards, MoveSlot, PostShardMove, ShardBy, ShardList,
-};
+use dwcp_api::shards::{AskShards, GetShards, MoveSlot, PostShardMove, ShardList};
 use dwcp_api::state::{
     EvictReplica, ForceStateSync, GetReplicas, GetStateKey, GetStatePolicies, KEYS_MAX,
     KeyChanges, KeyPage, KeyParams, ListKeys, ListStateKeys, PostStateKey,
@@ -33,9 +31,11 @@ const MISSED_MAX: u32 = 60;
 /// Carries a state command out.
 pub(super) async fn state(run: &mut Run<'_>, args: StateArgs) -> Result<(), Failure> {
     let session = at(run, args.at.as_ref()).await?;
+    // Who names a region wants its answer.
+    let anywhere = args.at.is_none();
     match args.command {
         StateCommand::Init(args) => init(run, &session, args).await,
-        StateCommand::Get(args) => get(run, &session, args).await,
+        StateCommand::Get(args) => get(run, &session, args, anywhere).await,
         StateCommand::List(args) => list(run, &session, args).await,
         StateCommand::Watch(args) => watch(run, &session, args).await,
         StateCommand::LatencyMatrix(w) => {
@@ -61,9 +61,8 @@ pub(super) async fn state(run: &mut Run<'_>, args: StateArgs) -> Result<(), Fail
         StateCommand::Configure(args) => configure(run, &session, args).await,
         StateCommand::Change(change) => {
             let (key, write) = changed(change);
-            let params = KeyParams { key };
-            let ask = (&params, &write);
-            let reply = ask_holder::<PostStateKey>(run, &session, ask).await?;
+            let ask = (&KeyParams { key }, &write);
+            let reply = ask_holder::<PostStateKey>(run, &session, ask, anywhere).await?;
             show(run, &reply, view::key_written)
         }
     }
@@ -133,7 +132,12 @@ fn how(update: StateUpdate, how: HowArgs) -> WriteKey {
     }
 }
 
-async fn get(run: &mut Run<'_>, session: &Session, args: GetArgs) -> Result<(), Failure> {
+async fn get(
+    run: &mut Run<'_>,
+    session: &Session,
+    args: GetArgs,
+    anywhere: bool,
+) -> Result<(), Failure> {
     let params = ReadKey {
         key: args.key,
         level: args.level.map(Into::into),
@@ -142,7 +146,7 @@ async fn get(run: &mut Run<'_>, session: &Session, args: GetArgs) -> Result<(), 
         timeout_ms: None,
     };
     let ask = async |run: &Run<'_>| {
-        ask_holder::<GetStateKey>(run, session, (&params, &())).await
+        ask_holder::<GetStateKey>(run, session, (&params, &()), anywhere).await
     };
     show_or_watch(run, args.watch, ask, view::key).await
 }
@@ -289,7 +293,7 @@ async fn configure(
         regions: args.regions,
         ttl_ms: args.ttl.map(millis),
         copies: args.copies,
-        shard_by: args.shard_by.into(),
+        shard_by: args.shard_by.map(Into::into),
     };
     let reply = session.call::<PutStatePolicy>(&NoParams {}, &policy).await?;
     show(run, &reply, view::policies)
@@ -317,13 +321,8 @@ async fn move_slot(
     let MoveSlotArgs { prefix, slot, from, to, wait } = args;
     let ask = MoveSlot { prefix, slot, from, to };
     let mut reply = session.call::<PostShardMove>(&NoParams {}, &ask).await?;
-    let (asked_at, began) = (reply.epoch, session.monotonic());
-    // A region that has not heard of it yet is of the epoch in which it was asked for.
-    let left = |reply: &ShardList| {
-        let item = reply.items.iter().find(|item| item.prefix == ask.prefix);
-        item.filter(|_| reply.epoch > asked_at).map_or(1, |item| item.moving)
-    };
-    while wait && left(&reply) > 0 {
+    let began = session.monotonic();
+    while wait && !is_there(&reply, &ask)? {
         if session.monotonic().saturating_sub(began) >= session.wait_time_max {
             let message = format!("slot {} is not in {} yet", ask.slot, ask.to);
             return Err(Failure::new(Kind::Failed, message).with_remedy(
@@ -332,26 +331,48 @@ async fn move_slot(
             ));
         }
         session.pause(session.pace.poll).await;
-        reply = session.call::<GetShards>(&AskShards::default(), &()).await?;
+        match session.call::<GetShards>(&AskShards::default(), &()).await {
+            Ok(now) => reply = now,
+            Err(failure) if failure.may_pass() => {}
+            Err(failure) => return Err(failure),
+        }
     }
     show(run, &reply, view::shards)
 }
 
-/// Asks, and asks a region that holds the key when the one that answered does not: straight
-/// away, because a region that may not hold a key may not hand it on either (F45).
+/// Whether a slot is where it was asked to be. Not yet, for a region that has not heard of it.
+fn is_there(reply: &ShardList, ask: &MoveSlot) -> Result<bool, Failure> {
+    let items = reply.items.iter().filter(|item| item.prefix == ask.prefix);
+    let mut slots = items.flat_map(|item| &item.moved);
+    let Some(at) = slots.find(|at| at.slot == ask.slot) else { return Ok(false) };
+    if at.wanted.contains(&ask.from) && !at.wanted.contains(&ask.to) {
+        let message = format!("slot {} is to be in {} again", ask.slot, ask.from);
+        return Err(Failure::new(Kind::Conflict, message)
+            .with_remedy("somebody else moved it meanwhile; ask them"));
+    }
+    Ok(at.wanted.contains(&ask.to) && !at.is_moving())
+}
+
+/// Asks, and asks the regions that hold the key one by one when the one that answered does not:
+/// straight away, because a region that may not hold a key may not hand it on either (F45).
 async fn ask_holder<O: Operation>(
     run: &Run<'_>,
     session: &Session,
     (params, body): (&O::Params, &O::Body),
+    anywhere: bool,
 ) -> Result<O::Reply, Failure> {
-    let failure = match session.call::<O>(params, body).await {
-        Ok(reply) => return Ok(reply),
-        Err(failure) => failure,
+    let mut last = match session.call::<O>(params, body).await {
+        Err(failure) if anywhere => failure,
+        answered => return answered,
     };
-    match failure.holder() {
-        Some(holder) => at(run, Some(&holder)).await?.call::<O>(params, body).await,
-        None => Err(failure),
+    for holder in last.holders() {
+        match at(run, Some(&holder)).await?.call::<O>(params, body).await {
+            // Nothing was done there.
+            Err(failure) if failure.is_unreachable() => last = failure,
+            answered => return answered,
+        }
     }
+    Err(last)
 }
 
 /// The source's `state init`: the replicas are there already, so it checks what is asked for
@@ -371,8 +392,9 @@ async fn init(
     }
     let regions = if args.regions.is_empty() { known.len() } else { args.regions.len() };
     let regions = u32::try_from(regions).unwrap_or(u32::MAX);
-    let factor = args.replication_factor.unwrap_or(regions);
-    if factor == 0 || factor > regions {
+    if let Some(factor) = args.replication_factor
+        && (factor == 0 || factor > regions)
+    {
         return Err(Failure::usage(format!(
             "--replication-factor is {factor} and there are {regions} regions to hold the keys"
         ))
@@ -384,8 +406,8 @@ async fn init(
         level: args.consistency.into(),
         regions: args.regions,
         ttl_ms: None,
-        copies: Some(factor).filter(|factor| *factor < regions),
-        shard_by: ShardBy::Key,
+        copies: args.replication_factor,
+        shard_by: None,
     };
     if args.dry_run {
         return show(run, &policy, |policy, _| {

@@ -98,10 +98,9 @@ pub(crate) struct MoveSlotArgs {
 }
 
 /// What of a key decides its slot, as it is typed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShardByArg {
     /// All of it
-    #[default]
     Key,
     /// What comes before its first slash: what is one tenant's is together
     Tenant,
@@ -397,7 +396,7 @@ pub(crate) struct ConfigureArgs {
     /// Keep each key in so many of the regions; in all when absent (S17)
     #[arg(long, value_name = "N")]
     pub(crate) copies: Option<u32>,
-    /// What of a key decides which regions these are (S16)
-    #[arg(long, value_enum, default_value = "key")]
-    pub(crate) shard_by: ShardByArg,
+    /// What of a key decides which regions these are (S16); as it is when absent
+    #[arg(long, value_enum)]
+    pub(crate) shard_by: Option<ShardByArg>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dwcp_api::shards::{ShardItem, ShardList};
+use dwcp_api::shards::{ShardItem, ShardList, SlotPlace};
 use dwcp_api::state::{
     KeyChanges, KeyPage, PeerState, ReplicaReport, ReplicaReports, StateEntry,
     StatePolicies, StatePolicy, StateValue, Text, Written,
@@ -327,22 +327,29 @@ pub(crate) fn shards(list: &ShardList, look: Look) -> String {
         ]);
     }
     let mut shown = table.render(look.colored);
+    for item in &list.items {
+        for at in &item.moved {
+            let slot =
+                format!("\nslot {} of {} was moved: it", at.slot, named(&item.prefix));
+            shown.push_str(&where_is(&slot, at));
+        }
+    }
     if let Some(key) = &list.key {
-        let wanted = key.wanted.iter().any(|it| !key.regions.contains(it));
-        shown.push_str(&format!(
-            "\n{} is in slot {} of {}, held by {}{}\n",
-            text::plain(&key.key),
-            key.slot,
-            named(&key.prefix),
-            text::listed(&key.regions),
-            if wanted {
-                format!(", on its way to {}", text::listed(&key.wanted))
-            } else {
-                String::new()
-            }
-        ));
+        let (key, prefix, slot) = (text::plain(&key.key), named(&key.prefix), &key.at);
+        let of = format!("\n{key} is in slot {} of {prefix}, which", slot.slot);
+        shown.push_str(&where_is(&of, slot));
     }
     shown
+}
+
+/// Where a slot is, and where it goes.
+fn where_is(of: &str, at: &SlotPlace) -> String {
+    let mut line = format!("{of} is held by {}", text::listed(&at.regions));
+    if at.is_moving() {
+        line.push_str(&format!(", on its way to {}", text::listed(&at.wanted)));
+    }
+    line.push('\n');
+    line
 }
 
 /// How many slots each region holds.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dwcp_api::shards::{KeyPlace, ShardBy, ShardItem, ShardList};
+use dwcp_api::shards::{KeyPlace, ShardBy, ShardItem, ShardList, SlotPlace};
 use dwcp_api::state::{
     Budget, KeyChanges, KeyPage, PeerState, ReplicaReport, ReplicaReports, StateEntry,
     StateKind, StateLevel, StatePolicies, StatePolicy, StateValue, Text, Written,
@@ -143,7 +143,7 @@ pub(crate) fn policies() -> StatePolicies {
         regions: Vec::new(),
         ttl_ms: None,
         copies: None,
-        shard_by: ShardBy::Key,
+        shard_by: None,
     };
     let fenced = StatePolicy {
         regions: vec![region("eu-west-1")],
@@ -152,7 +152,7 @@ pub(crate) fn policies() -> StatePolicies {
     };
     let spread = StatePolicy {
         copies: Some(3),
-        shard_by: ShardBy::Tenant,
+        shard_by: Some(ShardBy::Tenant),
         ..policy("orders:", StateKind::Last, StateLevel::Local)
     };
     StatePolicies {
@@ -172,6 +172,7 @@ pub(crate) fn shards() -> ShardList {
         slots: counts([256; 4]),
         learning: BTreeMap::new(),
         moving: 0,
+        moved: Vec::new(),
     };
     let spread = ShardItem {
         prefix: "orders:".to_owned(),
@@ -182,13 +183,14 @@ pub(crate) fn shards() -> ShardList {
         moving: 1,
         ..all.clone()
     };
-    let key = KeyPlace {
-        key: "orders:acme/7".to_owned(),
-        prefix: "orders:".to_owned(),
+    let at = SlotPlace {
         slot: 17,
         regions: vec![region("ap-south-1"), region("eu-west-1"), region("us-east-1")],
         learning: vec![region("sa-east-1")],
         wanted: vec![region("eu-west-1"), region("sa-east-1"), region("us-east-1")],
     };
+    let spread = ShardItem { moved: vec![at.clone()], ..spread };
+    let (key, prefix) = ("orders:acme/7".to_owned(), "orders:".to_owned());
+    let key = KeyPlace { key, prefix, at };
     ShardList { epoch: 9, items: vec![all, spread], key: Some(key) }
 }

@@ -4,10 +4,12 @@
 //! The tunings of the source that ours does not need are accepted and told so: pushes follow
 //! each write, batches form by themselves, and every peer has a stream of its own.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dwcp_state::shard::ShardBy;
 use dwcp_state::{Kind, Level};
+use dwcp_types::RegionId;
 
 use super::federation::{RegionSpec, StateConfig, StateRule, StateTransport};
 use super::field::Field;
@@ -15,6 +17,7 @@ use super::names::Names;
 use super::problem::Report;
 use super::section::Section;
 use super::yaml::Node;
+use crate::state::SPREAD_MAX;
 
 const KEYS: &[&str] = &[
     "cluster",
@@ -104,7 +107,7 @@ pub(super) fn state(
         section.get("consistency_level").map(|field| field.choice(&LEVELS, report));
     let rules = match section.get("policies") {
         None => Some(default.rules.clone()),
-        Some(field) => rules(field, with_replica(regions), names, report),
+        Some(field) => rules(field, with_replica(regions).as_ref(), names, report),
     };
     let mut rules = rules?;
     if let Some(level) = level {
@@ -137,17 +140,16 @@ fn usual(level: Level) -> StateRule {
     }
 }
 
-/// How many regions have a replica; when the regions are not readable, that is told, and no
-/// number of copies is too large.
-fn with_replica(regions: Option<&[RegionSpec]>) -> usize {
-    regions.map_or(super::REGIONS_MAX, |regions| {
-        regions.iter().filter(|spec| spec.state_endpoint.is_some()).count()
-    })
+/// The regions that have a replica; nothing when the regions are not readable, which is told, and
+/// then no number of copies is too large.
+fn with_replica(regions: Option<&[RegionSpec]>) -> Option<BTreeSet<&RegionId>> {
+    let specs = regions?.iter().filter(|spec| spec.state_endpoint.is_some());
+    Some(specs.map(|spec| &spec.region.id).collect())
 }
 
 fn rules(
     field: Field<'_>,
-    replicas: usize,
+    replicas: Option<&BTreeSet<&RegionId>>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<Vec<StateRule>> {
@@ -164,12 +166,18 @@ fn rules(
             return None;
         }
     }
+    let spread = rules.iter().filter(|rule| rule.copies.is_some()).count();
+    if spread > SPREAD_MAX {
+        let reason = format!("{spread} policies have `copies`, at most {SPREAD_MAX} may");
+        report.error(field.at(), reason, "have one of them cover more keys");
+        return None;
+    }
     Some(rules)
 }
 
 fn rule(
     node: &Node,
-    replicas: usize,
+    replicas: Option<&BTreeSet<&RegionId>>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<StateRule> {
@@ -192,8 +200,11 @@ fn rule(
     let kind = kind?;
     fits(level_field, kind, level, report)?;
     let regions = regions?;
-    let may_hold = if regions.is_empty() { replicas } else { regions.len() };
-    let copies = section.get("copies").map(|field| copies(field, may_hold, report));
+    let may_hold = replicas.map_or(super::REGIONS_MAX, |replicas| {
+        let is_legal = |it: &&&RegionId| regions.is_empty() || regions.contains(**it);
+        replicas.iter().filter(is_legal).count()
+    });
+    let copies = section.get("copies").map(|field| copies(field, kind, may_hold, report));
     let shard_by = section.get("shard_by").map(|field| field.choice(&SHARD_BY, report));
     Some(StateRule {
         prefix: prefix?.to_owned(),
@@ -213,7 +224,22 @@ fn rule(
 }
 
 /// As many as there are regions that may hold the keys, at most (F37).
-fn copies(field: Field<'_>, may_hold: usize, report: &mut Report<'_>) -> Option<usize> {
+fn copies(
+    field: Field<'_>,
+    kind: Option<Kind>,
+    may_hold: usize,
+    report: &mut Report<'_>,
+) -> Option<usize> {
+    let instead = match kind {
+        Some(Kind::Bounded) => Some(
+            "left away for the kind `bounded`: each region has rights of its own in it",
+        ),
+        None => Some("left away for the kind `strong`: the engine holds it"),
+        Some(_) => None,
+    };
+    if let Some(instead) = instead {
+        return field.refuse(instead, "every region holds these keys", report);
+    }
     let count = field.count(1..=u64::try_from(super::REGIONS_MAX).ok()?, report)?;
     let copies = usize::try_from(count).ok()?;
     if copies <= may_hold {
@@ -274,11 +300,11 @@ fn regions(
     field: Field<'_>,
     names: &mut Names,
     report: &mut Report<'_>,
-) -> Option<Vec<dwcp_types::RegionId>> {
+) -> Option<Vec<RegionId>> {
     let items = field.list(1..=super::REGIONS_MAX, report)?;
     let mut read = Vec::new();
     for item in items {
-        let id: dwcp_types::RegionId = item.parsed(report)?;
+        let id: RegionId = item.parsed(report)?;
         names.refer(&id, item.at(), "state.policies.regions");
         read.push(id);
     }

@@ -178,7 +178,9 @@ impl Migrations {
             Some(Verdict::Refused { reasons, .. }) => {
                 let texts: Vec<_> = reasons.iter().map(ToString::to_string).collect();
                 let why = texts.join("; ");
-                if reasons.iter().all(Reason::may_pass) {
+                // Hosts that were told to take none are an order; those that are silent are not.
+                let is_silent = |it: &Reason| matches!(it, Reason::Health { .. });
+                if reasons.iter().all(Reason::may_pass) && reasons.iter().any(is_silent) {
                     return Err(for_now(why));
                 }
                 let remedy = "choose another region: dwcp-cli federation explain";

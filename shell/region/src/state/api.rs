@@ -309,7 +309,12 @@ impl StateApi {
         let mut items = Vec::new();
         for key in page.keys {
             let ask = ReadKey { level: Some(StateLevel::Eventual), ..ReadKey::of(&*key) };
-            items.push(self.get(ask, ()).await?);
+            match self.get(ask, ()).await {
+                Ok(entry) => items.push(entry),
+                // Its slot left this region: who watches there is told.
+                Err(error) if translate::is_elsewhere(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(KeyChanges { items, reset: page.reset, token: page.token })
     }
@@ -352,8 +357,8 @@ impl StateApi {
         _: NoParams,
         policy: StatePolicy,
     ) -> Result<StatePolicies, ApiError> {
-        let membership = self.rules.set(&policy).await?;
-        Ok(policies::shown(&membership, &self.wanted.borrow()))
+        let (membership, wanted) = self.rules.set(&policy).await?;
+        Ok(policies::shown(&membership, &wanted))
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]
@@ -367,8 +372,9 @@ impl StateApi {
     }
 
     async fn move_slot(&self, _: NoParams, ask: MoveSlot) -> Result<ShardList, ApiError> {
-        let wanted = self.rules.move_slot(&ask).await?;
-        shards::shown(self.view()?.as_ref(), &wanted, &AskShards::default())
+        let view = self.view()?;
+        let wanted = self.rules.move_slot(&ask, &view.voting()).await?;
+        shards::shown(&view, &wanted, &AskShards::default())
     }
 
     fn view(&self) -> Result<Arc<Membership>, ApiError> {

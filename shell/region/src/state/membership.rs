@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwcp_runtime::mesh::MeshHandle;
 use dwcp_runtime::strong::{
     Compare, Event, KeyValue, Op, OpId, Range, StrongEngine, StrongError, Txn, TxnOutcome,
 };
@@ -21,6 +22,7 @@ use dwcp_state::{Actor, Membership, ReplicaId, Settled};
 use dwcp_types::RegionId;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::interval;
 use tracing::{debug, info, warn};
 
 use super::shards::{self, WantedAreas};
@@ -33,6 +35,8 @@ const SETTLED: &str = "/state/settled/";
 const PREFIX: &str = "/state/";
 /// Pause before the engine is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How often is looked whether what waited goes on.
+const AGAIN_EVERY: Duration = Duration::from_secs(2);
 /// Attempts at a change that others keep overtaking.
 const ATTEMPTS_MAX: usize = 16;
 
@@ -68,6 +72,8 @@ pub(super) struct Keeper {
     pub(super) settled: watch::Receiver<Settled>,
     /// Where slots are to be.
     pub(super) wanted: watch::Sender<Arc<WantedAreas>>,
+    /// The lines to the other replicas.
+    pub(super) mesh: MeshHandle,
     /// Who the replica was last, for one that was evicted and has its disk.
     pub(super) actor: watch::Receiver<Actor>,
 }
@@ -90,8 +96,11 @@ impl Keeper {
         self.wanted.send_replace(Arc::new(page.wanted));
         self.show(&page.membership);
         self.take_part().await;
+        let mut again = interval(AGAIN_EVERY);
         loop {
             tokio::select! {
+                // What waited for a region, or failed, is told by no record.
+                _ = again.tick() => self.take_part().await,
                 batch = watch.next() => {
                     let Some(batch) = batch else { return Ok(()) };
                     for event in batch?.events {
@@ -135,21 +144,37 @@ impl Keeper {
     }
 
     /// Brings slots a step nearer to where they are to be. Every daemon tries; one does it.
+    ///
+    /// Not while a voter is not reached: the epoch could not settle without it, and while that
+    /// is so it could not be put out either.
     async fn balance(&self, now: &Membership) {
         let wanted = Arc::clone(&self.wanted.borrow());
         let Some(step) = now.rebalanced(&wanted) else { return };
+        if let Some(away) = self.out_of_reach(now) {
+            return debug!(%away, "slots wait for a region");
+        }
         let is_as_seen = |current: &Membership| current.epoch == now.epoch;
-        let changed = change(self.engine.as_ref(), |current| {
+        let changed = change_members(self.engine.as_ref(), |current| {
             is_as_seen(current).then(|| step.clone())
         })
         .await;
         match changed {
             Ok(next) if next == step => info!(epoch = next.epoch, "slots go on"),
             Ok(_) => {}
-            // Told again when somebody settles.
-            Err(ChangeError::Denied(reason)) => debug!(%reason, "slots wait"),
-            Err(reason) => warn!(%reason, "slots do not go on now"),
+            Err(ChangeError::Denied(reason @ ChangeDenied::NotSettled { .. })) => {
+                debug!(%reason, "slots wait");
+            }
+            Err(reason) => warn!(%reason, "slots do not go on"),
         }
+    }
+
+    /// A region that votes and is not connected now.
+    fn out_of_reach(&self, now: &Membership) -> Option<RegionId> {
+        let is_connected = |region: &RegionId| {
+            self.mesh.peer_stats(region).is_some_and(|stats| stats.carrier.is_some())
+        };
+        let mut others = now.voting().into_iter().filter(|it| *it != self.region);
+        others.find(|region| !is_connected(region))
     }
 
     /// Shows a membership to the replica.
@@ -173,7 +198,7 @@ impl Keeper {
             Some((id, _)) if !now.is_active(*id) => now.activating(*id),
             Some(_) => return,
         };
-        match change(self.engine.as_ref(), |current| {
+        match change_members(self.engine.as_ref(), |current| {
             (current.epoch == now.epoch).then(|| step.clone())
         })
         .await
@@ -219,6 +244,7 @@ struct Read {
     membership: Membership,
     record: KeyValue,
     wanted: WantedAreas,
+    wanted_record: Option<KeyValue>,
     settled: BTreeMap<ReplicaId, Settled>,
     /// Of the record; what else was read is of this one or a later one.
     revision: u64,
@@ -241,6 +267,7 @@ async fn read(engine: &dyn StrongEngine) -> Result<Read, ChangeError> {
     Ok(Read {
         membership: decoded(&record)?,
         wanted: wanted_of(wanted.as_ref())?,
+        wanted_record: wanted,
         settled: settled.collect(),
         revision: page.revision,
         record,
@@ -276,26 +303,47 @@ async fn create(
     Ok(())
 }
 
-/// Changes the membership to what `step` makes of the current one, when that may follow now.
-/// `step` gives nothing when there is nothing to change any more.
+/// What follows: the membership, and where slots are to be.
+pub(crate) type Next = (Membership, WantedAreas);
+
+/// Changes the membership to what `step` makes of the current one, when that may follow now, and
+/// with it where slots are to be. `step` gives nothing when there is nothing to change any more.
 pub(crate) async fn change(
     engine: &dyn StrongEngine,
-    step: impl Fn(&Membership) -> Option<Membership>,
-) -> Result<Membership, ChangeError> {
+    step: impl Fn(&Membership, &WantedAreas) -> Option<Next>,
+) -> Result<Next, ChangeError> {
     for _ in 0..ATTEMPTS_MAX {
         let now = read(engine).await?;
-        let Some(next) = step(&now.membership) else { return Ok(now.membership) };
-        now.membership.ready_for(&next, &now.settled)?;
-        let txn = Txn {
-            compare: vec![Compare::unchanged(&now.record)],
-            then: vec![Op::put(KEY, encoded(&next)?)],
-            op_id: Some(OpId::random()),
+        let Some((next, wanted)) = step(&now.membership, &now.wanted) else {
+            return Ok((now.membership, now.wanted));
         };
+        now.membership.ready_for(&next, &now.settled)?;
+        let mut compare = vec![Compare::unchanged(&now.record)];
+        let mut then = vec![Op::put(KEY, encoded(&next)?)];
+        if wanted != now.wanted {
+            compare.push(
+                now.wanted_record
+                    .as_ref()
+                    .map_or_else(|| Compare::absent(shards::WANTED), Compare::unchanged),
+            );
+            then.push(Op::put(shards::WANTED, encoded(&wanted)?));
+        }
+        let txn = Txn { compare, then, op_id: Some(OpId::random()) };
         if let TxnOutcome::Committed { .. } = engine.txn(txn).await? {
-            return Ok(next);
+            return Ok((next, wanted));
         }
     }
     Err(ChangeError::Contended)
+}
+
+/// Changes the membership alone.
+pub(crate) async fn change_members(
+    engine: &dyn StrongEngine,
+    step: impl Fn(&Membership) -> Option<Membership>,
+) -> Result<Membership, ChangeError> {
+    let changed =
+        change(engine, |now, wanted| Some((step(now)?, wanted.clone()))).await?;
+    Ok(changed.0)
 }
 
 fn encoded(record: &impl Serialize) -> Result<Bytes, ChangeError> {

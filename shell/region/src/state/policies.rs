@@ -1,6 +1,7 @@
 //! The rules of key prefixes, and the rights that are minted under them: what of replicated
 //! state needs the strong engine first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::engine;
 
 /// The jurisdiction of keys that every region may hold.
 pub(crate) const EVERYWHERE: &str = "everywhere";
+/// Most prefixes that are spread: where the slots of each are is some 20 KB of one record.
+pub(crate) const SPREAD_MAX: usize = 32;
 /// Where mints are decided.
 const MINTS: &str = "/state/mints/";
 
@@ -56,27 +59,27 @@ impl Rules {
     ///
     /// When the rule cannot be, keys that exist would change their kind, a voter has not settled
     /// yet, or the engine does not answer.
-    pub(crate) async fn set(&self, asked: &StatePolicy) -> Result<Membership, ApiError> {
+    pub(crate) async fn set(
+        &self,
+        asked: &StatePolicy,
+    ) -> Result<(Membership, WantedAreas), ApiError> {
         let now = membership::now(self.engine.as_ref())
             .await
             .map_err(|error| not_changed(&error))?;
         known(&now, asked)?;
-        let rule = rule_of(asked);
-        let (_, wanted) =
-            with_rule(&now, &rule).map_err(|error| shards::refused(&error))?;
-        let step = |now: &Membership| {
-            let (next, _) = with_rule(now, &rule).ok()?;
+        let rule = rule_of(asked, &now);
+        with_rule(&now, &rule).map_err(|error| shards::refused(&error))?;
+        let step = |now: &Membership, before: &WantedAreas| {
+            let (next, wanted) = with_rule(now, &rule).ok()?;
+            let mut areas = before.clone();
+            shards::want(&mut areas, &rule.prefix, wanted);
             let differs = next.policies != now.policies || next.shards != now.shards;
-            differs.then_some(next)
+            // Where slots are to be may change alone, and then all waits as long as it would.
+            (differs || areas != *before).then_some((next, areas))
         };
-        let changed = membership::change(self.engine.as_ref(), step)
+        membership::change(self.engine.as_ref(), step)
             .await
-            .map_err(|error| not_changed(&error))?;
-        if let Some(wanted) = wanted {
-            let area = shards::area_of(&rule.prefix);
-            shards::want(self.engine.as_ref(), &area, &wanted).await?;
-        }
-        Ok(changed)
+            .map_err(|error| not_changed(&error))
     }
 
     /// Has a slot leave a region for another.
@@ -87,8 +90,9 @@ impl Rules {
     pub(crate) async fn move_slot(
         &self,
         ask: &MoveSlot,
+        voting: &BTreeSet<RegionId>,
     ) -> Result<WantedAreas, ApiError> {
-        shards::move_slot(self.engine.as_ref(), ask).await
+        shards::move_slot(self.engine.as_ref(), ask, voting).await
     }
 
     /// Puts a region's replica out. Its daemon, when it runs, joins again by itself and begins
@@ -120,7 +124,7 @@ impl Rules {
                 now.members.get(&replica).map(|member| member.admission) == admission;
             same.then(|| now.evicting(replica))
         };
-        let next = membership::change(self.engine.as_ref(), step)
+        let next = membership::change_members(self.engine.as_ref(), step)
             .await
             .map_err(|error| not_changed(&error))?;
         Ok(Eviction { region: region.clone(), epoch: next.epoch })
@@ -196,8 +200,8 @@ fn not_changed(error: &ChangeError) -> ApiError {
     }
 }
 
-/// Refuses a rule about regions that have no replica, and one that would have slots jump from
-/// some regions to all.
+/// Refuses a rule about regions that have no replica, and one that would move keys where they
+/// may not be.
 fn known(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
     let known: Vec<&RegionId> =
         now.members.values().map(|member| &member.region).collect();
@@ -207,16 +211,59 @@ fn known(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::Invalid, message)
             .with_remedy(format!("name some of {}", known.join(", "))));
     }
-    let mut rules = now.policies.iter().filter(|(prefix, _)| ***prefix == *rule.prefix);
+    spreads(now, rule)?;
+    keeps_fence(now, rule)
+}
+
+/// Refuses to spread what cannot be, and to have slots jump from some regions to all.
+fn spreads(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
     let area = shards::area_of(&rule.prefix);
-    if rule.copies.is_none() && rules.any(|(_, it)| it.jurisdiction == area) {
-        let message = format!("the keys of {:?} are in some regions only", rule.prefix);
-        return Err(ApiError::new(ErrorCode::Refused, message).with_remedy(format!(
-            "say --copies, also to have them in all regions again: --copies {}",
-            known.len()
-        )));
+    let Some(_) = rule.copies else {
+        let mut rules = now.policies.iter();
+        if rules.any(|(prefix, it)| **prefix == *rule.prefix && it.jurisdiction == area) {
+            let message =
+                format!("the keys of {:?} are in some regions only", rule.prefix);
+            return Err(ApiError::new(ErrorCode::Refused, message).with_remedy(format!(
+                "say --copies, also to have them in all regions again: --copies {}",
+                now.voting().len()
+            )));
+        }
+        return Ok(());
+    };
+    if rule.kind == StateKind::Bounded {
+        let message = "each region has rights of its own in a bounded counter, and would lose \
+                       them with the slot";
+        return Err(ApiError::new(ErrorCode::Refused, message)
+            .with_remedy("leave --copies away: every region holds them"));
     }
-    Ok(())
+    let areas = now.shards.jurisdictions.keys();
+    let spread = areas.filter(|it| it.as_str().ends_with('*') && **it != area).count();
+    if spread < SPREAD_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("{spread} prefixes are spread already, which is as many as may be");
+    Err(ApiError::new(ErrorCode::Refused, message)
+        .with_remedy("have a rule of theirs cover more keys: a shorter prefix"))
+}
+
+/// Refuses to lift a fence by not mentioning it (F45).
+fn keeps_fence(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
+    let before = now.policies.of(&rule.prefix).map(|it| &it.jurisdiction);
+    let everywhere = before.is_none_or(|it| it.as_str() == EVERYWHERE);
+    let area = before.and_then(|it| now.shards.jurisdictions.get(it));
+    let Some(area) = area.filter(|_| rule.regions.is_empty() && !everywhere) else {
+        return Ok(());
+    };
+    let outside = now.voting().difference(&area.legal).next().cloned();
+    let Some(outside) = outside else { return Ok(()) };
+    let legal: Vec<&str> = area.legal.iter().map(RegionId::as_str).collect();
+    let message = format!(
+        "the keys of {:?} may not be in {outside}, and without regions they would be allowed there",
+        rule.prefix
+    );
+    Err(ApiError::new(ErrorCode::Refused, message)
+        .with_remedy(format!("name the regions: --regions {}", legal.join(","))))
 }
 
 /// The next epoch, with one rule set, and where its slots are to be when they are spread.
@@ -226,9 +273,11 @@ fn with_rule(
 ) -> Result<(Membership, Option<Wanted>), ShardError> {
     let mut next = now.clone();
     next.epoch += 1;
-    let wanted = wanted_of(rule, now.members.values().map(|it| it.region.clone()))?;
+    let voting = now.voting();
+    let wanted = wanted_of(rule, &voting)?;
     let before = now.policies.of(&rule.prefix).map(|it| it.jurisdiction.clone());
-    let policy = policy(&mut next.shards, rule, wanted.as_ref(), before.as_ref());
+    let spread = wanted.as_ref().map(|wanted| (wanted, &voting));
+    let policy = policy(&mut next.shards, rule, spread, before.as_ref());
     let rows =
         now.policies.iter().map(|(prefix, policy)| (prefix.clone(), policy.clone()));
     let rows = rows.filter(|(prefix, _)| **prefix != *rule.prefix);
@@ -237,27 +286,27 @@ fn with_rule(
     Ok((next, wanted))
 }
 
-/// Where the slots of a rule are to be: in some of its regions, which are all that there are
-/// when it names none. Nothing when every region holds all of it.
+/// Where the slots of a rule are to be: in some of its regions, which are all that vote when it
+/// names none. Nothing when every region holds all of it.
 ///
 /// # Errors
 ///
 /// When there are fewer regions than copies.
 pub(crate) fn wanted_of(
     rule: &StateRule,
-    all: impl IntoIterator<Item = RegionId>,
+    voting: &BTreeSet<RegionId>,
 ) -> Result<Option<Wanted>, ShardError> {
     let Some(copies) = rule.copies.filter(|_| rule.kind.is_some()) else {
         return Ok(None);
     };
-    if rule.regions.is_empty() {
-        return Wanted::spread(all, copies).map(Some);
-    }
-    Wanted::spread(rule.regions.iter().cloned(), copies).map(Some)
+    Wanted::spread(rule.regions.iter().cloned().collect(), copies, voting).map(Some)
 }
 
-/// A rule that was asked for, as a file has it.
-fn rule_of(asked: &StatePolicy) -> StateRule {
+/// A rule that was asked for, as a file has it. What decides slots stays as it is when nothing
+/// is said about it.
+fn rule_of(asked: &StatePolicy, now: &Membership) -> StateRule {
+    let as_it_is = || now.policies.of(&asked.prefix).map(|policy| policy.shard_by);
+    let shard_by = asked.shard_by.map(shards::by).or_else(as_it_is);
     StateRule {
         prefix: asked.prefix.clone(),
         kind: translate::kind(asked.kind),
@@ -265,7 +314,7 @@ fn rule_of(asked: &StatePolicy) -> StateRule {
         regions: asked.regions.clone(),
         ttl: asked.ttl_ms.map(Duration::from_millis),
         copies: asked.copies.map(|it| usize::try_from(it).unwrap_or(usize::MAX)),
-        shard_by: shards::by(asked.shard_by),
+        shard_by: shard_by.unwrap_or_default(),
     }
 }
 
@@ -285,14 +334,14 @@ fn jurisdiction_of(regions: &[RegionId]) -> JurisdictionName {
 pub(crate) fn policy(
     shards: &mut ShardMap,
     rule: &StateRule,
-    wanted: Option<&Wanted>,
+    spread: Option<(&Wanted, &BTreeSet<RegionId>)>,
     before: Option<&JurisdictionName>,
 ) -> Policy {
-    let jurisdiction = match wanted {
+    let jurisdiction = match spread {
         Some(wanted) => shards::spread(shards, &rule.prefix, wanted, before),
         None => jurisdiction_of(&rule.regions),
     };
-    if wanted.is_none() && !rule.regions.is_empty() {
+    if spread.is_none() && !rule.regions.is_empty() {
         let legal = Jurisdiction::everywhere(rule.regions.iter().cloned());
         shards.jurisdictions.entry(jurisdiction.clone()).or_insert(legal);
     }
@@ -329,7 +378,7 @@ pub(crate) fn shown(membership: &Membership, wanted: &WantedAreas) -> StatePolic
                 .unwrap_or_default(),
             ttl_ms: policy.ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok()),
             copies: copies.and_then(|wanted| u32::try_from(wanted.copies).ok()),
-            shard_by: shards::shown_by(policy.shard_by),
+            shard_by: Some(shards::shown_by(policy.shard_by)),
         }
     };
     StatePolicies { items: membership.policies.iter().map(item).collect() }

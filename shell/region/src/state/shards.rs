@@ -2,10 +2,12 @@
 //! moved, and what of both is so by now. The steps that bring slots there are taken by the
 //! membership's keepers ([`super::membership`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dwcp_api::shards::{AskShards, KeyPlace, MoveSlot, ShardBy, ShardItem, ShardList};
+use dwcp_api::shards::{
+    AskShards, KeyPlace, MoveSlot, ShardBy, ShardItem, ShardList, SlotPlace,
+};
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_state::policy::Plane;
@@ -41,7 +43,7 @@ pub(crate) fn area_of(prefix: &str) -> JurisdictionName {
 pub(crate) fn spread(
     shards: &mut ShardMap,
     prefix: &str,
-    wanted: &Wanted,
+    (wanted, voting): (&Wanted, &BTreeSet<RegionId>),
     before: Option<&JurisdictionName>,
 ) -> JurisdictionName {
     let name = area_of(prefix);
@@ -49,31 +51,20 @@ pub(crate) fn spread(
     let area = shards
         .jurisdictions
         .entry(name.clone())
-        .or_insert_with(|| held.unwrap_or_else(|| wanted.area()));
-    area.legal.clone_from(&wanted.legal);
+        .or_insert_with(|| held.unwrap_or_else(|| wanted.area(voting)));
+    area.allow(wanted, voting);
     name
 }
 
-/// Writes down where the slots of an area are to be. Those that somebody moved stay moved while
-/// the number of copies and the regions are the same.
-///
-/// # Errors
-///
-/// When the engine does not do it.
-pub(crate) async fn want(
-    engine: &dyn StrongEngine,
-    name: &JurisdictionName,
-    wanted: &Wanted,
-) -> Result<(), ApiError> {
-    change(engine, |areas| {
-        let same = |it: &Wanted| it.legal == wanted.legal && it.copies == wanted.copies;
-        if !areas.get(name).is_some_and(same) {
-            areas.insert(name.clone(), wanted.clone());
-        }
-        Ok(())
-    })
-    .await
-    .map(drop)
+/// Notes where the slots of a prefix are to be. Those that somebody moved stay moved while the
+/// number of copies and the regions are the same.
+pub(crate) fn want(areas: &mut WantedAreas, prefix: &str, wanted: Option<Wanted>) {
+    let Some(wanted) = wanted else { return };
+    let name = area_of(prefix);
+    let same = |it: &Wanted| it.legal == wanted.legal && it.copies == wanted.copies;
+    if !areas.get(&name).is_some_and(same) {
+        areas.insert(name, wanted);
+    }
 }
 
 /// Writes down that a slot is to leave a region for another; gives what is wanted then.
@@ -84,11 +75,13 @@ pub(crate) async fn want(
 pub(crate) async fn move_slot(
     engine: &dyn StrongEngine,
     ask: &MoveSlot,
+    voting: &BTreeSet<RegionId>,
 ) -> Result<WantedAreas, ApiError> {
     let name = area_of(&ask.prefix);
     change(engine, |areas| {
         let area = areas.get_mut(&name).ok_or_else(|| not_spread(&ask.prefix))?;
-        area.pin(ask.slot, &ask.from, &ask.to).map_err(|error| refused(&error))
+        let way = (&ask.from, &ask.to);
+        area.pin(ask.slot, way, voting).map_err(|error| refused(&error))
     })
     .await
 }
@@ -168,37 +161,71 @@ pub(crate) fn shown(
     wanted: &WantedAreas,
     ask: &AskShards,
 ) -> Result<ShardList, ApiError> {
+    let voting = now.voting();
     let rules = now.policies.iter().filter(|(_, it)| it.plane == Plane::Replicated);
     let items = rules.filter_map(|(prefix, policy)| {
-        let area = now.shards.jurisdictions.get(&policy.jurisdiction)?;
-        Some(item(prefix, policy, area, wanted.get(&policy.jurisdiction)))
+        let name = &policy.jurisdiction;
+        let area = now.shards.jurisdictions.get(name)?;
+        let seen = Seen { area, wanted: wanted.get(name), voting: &voting };
+        Some(seen.item(prefix, policy))
     });
-    let key = ask.key.as_ref().map(|key| place(now, wanted, key)).transpose()?;
-    Ok(ShardList { epoch: now.epoch, items: items.collect(), key })
+    let items = items.collect();
+    let Some(key) = &ask.key else {
+        return Ok(ShardList { epoch: now.epoch, items, key: None });
+    };
+    let none = || {
+        ApiError::new(ErrorCode::Refused, format!("no rule covers the key {key:?}"))
+            .with_remedy("see the rules: dwcp-cli federation state policies")
+    };
+    let rules = now.policies.iter().filter(|(prefix, _)| key.starts_with(&***prefix));
+    let rule = rules.max_by_key(|(prefix, _)| prefix.len());
+    let (prefix, policy) = rule.ok_or_else(none)?;
+    let name = &policy.jurisdiction;
+    let area = now.shards.jurisdictions.get(name).ok_or_else(none)?;
+    let seen = Seen { area, wanted: wanted.get(name), voting: &voting };
+    let at = seen.place(slot_of(key, policy.shard_by));
+    let key = Some(KeyPlace { key: key.clone(), prefix: prefix.to_string(), at });
+    Ok(ShardList { epoch: now.epoch, items, key })
 }
 
-fn item(
-    prefix: &str,
-    policy: &Policy,
-    area: &Jurisdiction,
-    wanted: Option<&Wanted>,
-) -> ShardItem {
-    let copies = wanted.map_or(area.usual.voters.len(), |wanted| wanted.copies);
-    let is_moving = |slot: &Slot| is_moving(area.placement(*slot), wanted, *slot);
-    ShardItem {
-        prefix: prefix.to_owned(),
-        shard_by: shown_by(policy.shard_by),
-        regions: area.legal.iter().cloned().collect(),
-        copies: u32::try_from(copies).unwrap_or(u32::MAX),
-        slots: counted(area, |placement| placement.voters.iter()),
-        learning: counted(area, |placement| placement.learners.iter()),
-        moving: u32::try_from(SLOTS.filter(is_moving).count()).unwrap_or(u32::MAX),
+/// An area, and where its slots are to be.
+struct Seen<'a> {
+    area: &'a Jurisdiction,
+    wanted: Option<&'a Wanted>,
+    voting: &'a BTreeSet<RegionId>,
+}
+
+impl Seen<'_> {
+    fn item(&self, prefix: &str, policy: &Policy) -> ShardItem {
+        let area = self.area;
+        let copies = self.wanted.map_or(area.usual.voters.len(), |wanted| wanted.copies);
+        let moving = SLOTS.filter(|slot| self.place(*slot).is_moving()).count();
+        let pinned = self.wanted.into_iter().flat_map(|it| it.pinned.keys());
+        ShardItem {
+            prefix: prefix.to_owned(),
+            shard_by: shown_by(policy.shard_by),
+            regions: area.legal.iter().cloned().collect(),
+            copies: u32::try_from(copies).unwrap_or(u32::MAX),
+            slots: counted(area, |placement| placement.voters.iter()),
+            learning: counted(area, |placement| placement.learners.iter()),
+            moving: u32::try_from(moving).unwrap_or(u32::MAX),
+            moved: pinned.map(|slot| self.place(*slot)).collect(),
+        }
     }
-}
 
-/// Whether a slot is not where it is to be.
-fn is_moving(placement: &Placement, wanted: Option<&Wanted>, slot: Slot) -> bool {
-    wanted.is_some_and(|wanted| *placement != Placement::of(wanted.regions(slot)))
+    fn place(&self, slot: Slot) -> SlotPlace {
+        let placement = self.area.placement(slot);
+        let wanted = match self.wanted {
+            Some(wanted) => wanted.regions(slot, self.voting),
+            None => placement.voters.clone(),
+        };
+        SlotPlace {
+            slot,
+            regions: placement.voters.iter().cloned().collect(),
+            learning: placement.learners.iter().cloned().collect(),
+            wanted: wanted.into_iter().collect(),
+        }
+    }
 }
 
 /// How many slots name each region.
@@ -211,33 +238,6 @@ fn counted<'a, I: Iterator<Item = &'a RegionId>>(
         *counts.entry(region.clone()).or_default() += 1;
     }
     counts
-}
-
-fn place(
-    now: &Membership,
-    wanted: &WantedAreas,
-    key: &str,
-) -> Result<KeyPlace, ApiError> {
-    let none = || {
-        ApiError::new(ErrorCode::Refused, format!("no rule covers the key {key:?}"))
-            .with_remedy("see the rules: dwcp-cli federation state policies")
-    };
-    let rules = now.policies.iter().filter(|(prefix, _)| key.starts_with(&***prefix));
-    let rule = rules.max_by_key(|(prefix, _)| prefix.len());
-    let (prefix, policy) = rule.ok_or_else(none)?;
-    let area = now.shards.jurisdictions.get(&policy.jurisdiction).ok_or_else(none)?;
-    let slot = slot_of(key, policy.shard_by);
-    let placement = area.placement(slot);
-    let wanted = wanted.get(&policy.jurisdiction);
-    let wanted = wanted.map_or_else(|| placement.voters.clone(), |it| it.regions(slot));
-    Ok(KeyPlace {
-        key: key.to_owned(),
-        prefix: prefix.to_string(),
-        slot,
-        regions: placement.voters.iter().cloned().collect(),
-        learning: placement.learners.iter().cloned().collect(),
-        wanted: wanted.into_iter().collect(),
-    })
 }
 
 /// What decides a slot, as the API names it; a rule of the core may know more.

@@ -277,13 +277,27 @@ pub(crate) fn refused(refusal: &Refusal, op_id: Option<&str>) -> ApiError {
     let (message, remedy) = text.split_once("; ").unwrap_or((&text, ""));
     let error = ApiError::new(code(refusal), message);
     let error = if remedy.is_empty() { error } else { error.with_remedy(remedy) };
-    if let Refusal::NotHeld { holders, .. } = refusal {
-        return error.with_details(&serde_json::json!({ "holders": holders }));
+    match (refusal, op_id) {
+        (Refusal::NotHeld { holders, .. }, _) => {
+            error.with_details(&serde_json::json!({ HOLDERS: holders }))
+        }
+        (refusal, Some(id)) if refusal.may_be_done() => {
+            error.with_details(&serde_json::json!({ "op_id": id }))
+        }
+        (Refusal::StoreFailed { .. }, None) => error.with_remedy(
+            "what was asked may still be done when it works again: read the key before asking \
+             again, or name the next write with an operation id",
+        ),
+        _ => error,
     }
-    match op_id.filter(|_| refusal.may_be_done()) {
-        Some(id) => error.with_details(&serde_json::json!({ "op_id": id })),
-        None => error,
-    }
+}
+
+/// The regions that hold a key, in the details of a refusal by one that does not.
+const HOLDERS: &str = "holders";
+
+/// Whether a key was refused because other regions hold it.
+pub(crate) fn is_elsewhere(error: &ApiError) -> bool {
+    error.details.as_ref().is_some_and(|details| details.get(HOLDERS).is_some())
 }
 
 const fn code(refusal: &Refusal) -> ErrorCode {

@@ -83,8 +83,7 @@ fn a_slot_moves_under_writes_and_loses_nothing() {
 fn slots_walk_to_where_they_are_wanted_under_writes() {
     let mut net = Net::new(2, membership(&["a", "b", "c", "d"]));
     net.run_secs(1);
-    let all = ["a", "b", "c", "d"].map(region);
-    let wanted = Wanted::spread(all, 2).unwrap();
+    let wanted = Wanted::spread(BTreeSet::new(), 2, &net.view.voting()).unwrap();
     let wanted = BTreeMap::from([("global".into(), wanted)]);
     let mut round = 0;
     let mut last = BTreeMap::new();
