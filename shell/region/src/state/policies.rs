@@ -383,3 +383,133 @@ pub(crate) fn shown(membership: &Membership, wanted: &WantedAreas) -> StatePolic
     };
     StatePolicies { items: membership.policies.iter().map(item).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use dwcp_api::shards::ShardBy;
+    use dwcp_state::membership::{ClusterId, Member, Phase};
+    use dwcp_state::{ReplicaId, Settled};
+
+    use super::*;
+
+    fn region(name: &str) -> RegionId {
+        RegionId::new(name).unwrap()
+    }
+
+    fn rule(prefix: &str, regions: &[&str], copies: Option<u32>) -> StatePolicy {
+        StatePolicy {
+            prefix: prefix.to_owned(),
+            kind: StateKind::Last,
+            level: StateLevel::Local,
+            regions: regions.iter().map(|name| region(name)).collect(),
+            ttl_ms: None,
+            copies,
+            shard_by: None,
+        }
+    }
+
+    /// Four regions that vote, under these rules from the beginning.
+    fn federation(rules: &[StatePolicy]) -> (Membership, WantedAreas) {
+        let names = ["a", "b", "c", "d"];
+        let member =
+            |name| Member { region: region(name), admission: 1, phase: Phase::Active };
+        let members = (1..).map(ReplicaId::new).zip(names.map(member)).collect();
+        let shards = ShardMap::single(EVERYWHERE.into(), names.map(region));
+        let mut first = Membership {
+            cluster: ClusterId::new(1),
+            epoch: 1,
+            members,
+            evicted: BTreeMap::new(),
+            policies: Policies::new([]),
+            shards,
+        };
+        let mut areas = WantedAreas::new();
+        for asked in rules {
+            let (next, wanted) = with_rule(&first, &rule_of(asked, &first)).unwrap();
+            shards::want(&mut areas, &asked.prefix, wanted);
+            first = Membership { epoch: 1, ..next };
+        }
+        first.check().unwrap();
+        (first, areas)
+    }
+
+    /// Sets a rule, if it may follow.
+    fn set(
+        now: &Membership,
+        areas: &mut WantedAreas,
+        asked: &StatePolicy,
+    ) -> Result<Membership, String> {
+        known(now, asked).map_err(|error| error.to_string())?;
+        let (next, wanted) = with_rule(now, &rule_of(asked, now)).unwrap();
+        let all = now.members.keys().map(|id| (*id, Settled::in_epoch(now.epoch)));
+        now.ready_for(&next, &all.collect()).map_err(|error| error.to_string())?;
+        shards::want(areas, &asked.prefix, wanted);
+        Ok(next)
+    }
+
+    fn walked(mut now: Membership, areas: &WantedAreas) -> Membership {
+        while let Some(next) = now.rebalanced(areas) {
+            now.may_follow(&next).unwrap();
+            now = next;
+        }
+        now
+    }
+
+    fn holders(now: &Membership, prefix: &str) -> BTreeSet<RegionId> {
+        let policy = now.policies.of(prefix).unwrap();
+        let area = &now.shards.jurisdictions[&policy.jurisdiction];
+        area.placements().flat_map(|it| it.regions()).cloned().collect()
+    }
+
+    #[test]
+    fn a_fence_that_is_not_mentioned_is_kept() {
+        for copies in [None, Some(1)] {
+            let fenced = rule("pii:", &["a", "b"], copies);
+            let (now, mut areas) = federation(&[fenced]);
+            for copies in [None, Some(1), Some(2), Some(4)] {
+                let lifted = rule("pii:", &[], copies);
+                let told = set(&now, &mut areas, &lifted).unwrap_err();
+                assert!(told.contains("may not be in c") || copies.is_none(), "{told}");
+            }
+            let longer = StatePolicy {
+                ttl_ms: Some(60_000),
+                ..rule("pii:", &["a", "b"], Some(2))
+            };
+            let next = walked(set(&now, &mut areas, &longer).unwrap(), &areas);
+            assert_eq!(holders(&next, "pii:"), ["a", "b"].map(region).into());
+        }
+    }
+
+    #[test]
+    fn slots_leave_regions_that_are_not_named_any_more_and_law_follows_them() {
+        let (now, mut areas) = federation(&[rule("s:", &[], Some(2))]);
+        let narrow = rule("s:", &["a", "b"], Some(2));
+        let next = walked(set(&now, &mut areas, &narrow).unwrap(), &areas);
+        assert_eq!(holders(&next, "s:"), ["a", "b"].map(region).into());
+        let area = &next.shards.jurisdictions[&shards::area_of("s:")];
+        assert_eq!(area.legal, ["a", "b"].map(region).into());
+    }
+
+    #[test]
+    fn a_region_that_was_put_out_holds_no_rule_up() {
+        let (now, mut areas) = federation(&[rule("s:", &[], Some(2))]);
+        let out = ReplicaId::new(4);
+        let now = walked(now.evicting(out), &areas);
+        assert_eq!(holders(&now, "s:"), ["a", "b", "c"].map(region).into());
+        let tenant = StatePolicy { ttl_ms: Some(60_000), ..rule("s:", &[], Some(3)) };
+        let next = walked(set(&now, &mut areas, &tenant).unwrap(), &areas);
+        assert_eq!(holders(&next, "s:"), ["a", "b", "c"].map(region).into());
+    }
+
+    #[test]
+    fn what_decides_slots_stays_when_nothing_is_said_about_it() {
+        let by_tenant =
+            StatePolicy { shard_by: Some(ShardBy::Tenant), ..rule("t:", &[], Some(2)) };
+        let (now, mut areas) = federation(&[by_tenant]);
+        let next = set(&now, &mut areas, &rule("t:", &[], Some(3))).unwrap();
+        let by = next.policies.of("t:").unwrap().shard_by;
+        assert_eq!(shards::shown_by(by), ShardBy::Tenant);
+    }
+}
