@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 pub const SLOTS: usize = 256;
 /// Most jurisdictions of a federation.
 pub const JURISDICTIONS_MAX: usize = 64;
+/// Most of them whose slots are spread: where those of each are is some 20 KB of one record.
+pub const SPREAD_MAX: usize = 32;
 
 /// Names an area of law, for example `eu` or `global`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -43,7 +43,6 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use api::{StateApi, routes};
-pub(crate) use policies::SPREAD_MAX;
 
 use crate::config::{Federation, RegionSpec, StateTransport};
 use crate::metrics::Metrics;

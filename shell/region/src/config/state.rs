@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dwcp_state::shard::ShardBy;
+use dwcp_state::shard::{SPREAD_MAX, ShardBy};
 use dwcp_state::{Kind, Level};
 use dwcp_types::RegionId;
 
@@ -17,7 +17,6 @@ use super::names::Names;
 use super::problem::Report;
 use super::section::Section;
 use super::yaml::Node;
-use crate::state::SPREAD_MAX;
 
 const KEYS: &[&str] = &[
     "cluster",

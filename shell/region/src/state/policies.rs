@@ -10,7 +10,9 @@ use dwcp_api::state::{Eviction, StateKind, StateLevel, StatePolicies, StatePolic
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_state::policy::Plane;
-use dwcp_state::shard::{Jurisdiction, JurisdictionName, ShardError, ShardMap, Wanted};
+use dwcp_state::shard::{
+    Jurisdiction, JurisdictionName, SPREAD_MAX, ShardError, ShardMap, Wanted,
+};
 use dwcp_state::{Actor, Kind, Level, Membership, MintId, Policies, Policy, Update};
 use dwcp_types::RegionId;
 use serde::{Deserialize, Serialize};
@@ -23,8 +25,6 @@ use crate::engine;
 
 /// The jurisdiction of keys that every region may hold.
 pub(crate) const EVERYWHERE: &str = "everywhere";
-/// Most prefixes that are spread: where the slots of each are is some 20 KB of one record.
-pub(crate) const SPREAD_MAX: usize = 32;
 /// Where mints are decided.
 const MINTS: &str = "/state/mints/";
 
@@ -359,8 +359,10 @@ pub(crate) fn shown(membership: &Membership, wanted: &WantedAreas) -> StatePolic
         let engine = policy.plane == Plane::Engine;
         let everywhere = policy.jurisdiction.as_str() == EVERYWHERE;
         let area = membership.shards.jurisdictions.get(&policy.jurisdiction);
-        let legal = area.filter(|_| !everywhere && !engine);
+        let legal = area.filter(|_| !everywhere && !engine).map(|area| &area.legal);
         let copies = wanted.get(&policy.jurisdiction).filter(|_| !engine);
+        // As the rule names them: slots may still be on their way from others.
+        let legal = copies.map(|wanted| &wanted.legal).or(legal);
         StatePolicy {
             prefix: prefix.to_string(),
             kind: if engine {
@@ -373,9 +375,7 @@ pub(crate) fn shown(membership: &Membership, wanted: &WantedAreas) -> StatePolic
             } else {
                 translate::shown_level(policy.floor)
             },
-            regions: legal
-                .map(|area| area.legal.iter().cloned().collect())
-                .unwrap_or_default(),
+            regions: legal.into_iter().flatten().cloned().collect(),
             ttl_ms: policy.ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok()),
             copies: copies.and_then(|wanted| u32::try_from(wanted.copies).ok()),
             shard_by: Some(shards::shown_by(policy.shard_by)),
@@ -509,6 +509,8 @@ mod tests {
             StatePolicy { shard_by: Some(ShardBy::Tenant), ..rule("t:", &[], Some(2)) };
         let (now, mut areas) = federation(&[by_tenant]);
         let next = set(&now, &mut areas, &rule("t:", &[], Some(3))).unwrap();
+        let told = shown(&next, &areas).items.pop().unwrap();
+        assert_eq!((told.copies, told.regions), (Some(3), Vec::new()), "as it was said");
         let by = next.policies.of("t:").unwrap().shard_by;
         assert_eq!(shards::shown_by(by), ShardBy::Tenant);
     }
