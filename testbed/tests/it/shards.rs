@@ -22,6 +22,15 @@ async fn federation() -> Federation {
     let plan = Plan::simulated(REGIONS.map(region).to_vec());
     let federation = Federation::start(plan).await;
     federation.connected(&REGIONS).await;
+    let door = federation.at("one");
+    until("all have settled, so that a rule may be set", || async {
+        let reports = door.replicas().await.map_err(|error| error.to_string())?;
+        let mut all = reports.items.iter();
+        let done = reports.items.len() == REGIONS.len()
+            && all.all(|it| it.epoch > 0 && it.settled == it.epoch);
+        if done { Ok(()) } else { Err(format!("{reports:?}")) }
+    })
+    .await;
     federation
 }
 
