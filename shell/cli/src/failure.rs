@@ -187,11 +187,6 @@ impl Failure {
         holders.filter_map(|it| it.as_str()?.parse().ok()).collect()
     }
 
-    /// Whether nobody answered, and nothing was done.
-    pub(crate) const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Told(told) if matches!(told.code, Kind::Unreachable))
-    }
-
     /// Whether looking again later may help.
     pub(crate) const fn may_pass(&self) -> bool {
         matches!(self, Self::Told(told)

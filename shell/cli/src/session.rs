@@ -70,9 +70,13 @@ impl Session {
         params: &O::Params,
         body: &O::Body,
     ) -> Result<O::Reply, Failure> {
+        self.try_call::<O>(params, body).await.map_err(Self::failure_of::<O>)
+    }
+
+    /// What it means that a call has no reply.
+    pub(crate) fn failure_of<O: Operation>(error: CallError) -> Failure {
         let changes = O::METHOD != Method::Get && O::ID != ExplainPlacement::ID;
-        let reply = self.try_call::<O>(params, body).await;
-        reply.map_err(|error| Failure::of_call(error, changes))
+        Failure::of_call(error, changes)
     }
 
     /// Asks once, and says in the client's own terms why there is no reply.

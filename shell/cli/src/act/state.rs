@@ -10,7 +10,7 @@ use dwcp_api::state::{
     PutStatePolicy, ReadKey, StatePolicy, StateUpdate, Text, WATCH_MAX_MS, WatchKeys,
     WatchStateKeys, WriteKey,
 };
-use dwcp_api::{NoParams, Operation};
+use dwcp_api::{CallError, NoParams, Operation};
 use dwcp_types::{RegionId, millis};
 
 use super::{View, show, show_or_watch, written};
@@ -366,10 +366,14 @@ async fn ask_holder<O: Operation>(
         answered => return answered,
     };
     for holder in last.holders() {
-        match at(run, Some(&holder)).await?.call::<O>(params, body).await {
-            // Nothing was done there.
-            Err(failure) if failure.is_unreachable() => last = failure,
-            answered => return answered,
+        let there = at(run, Some(&holder)).await?;
+        match there.try_call::<O>(params, body).await {
+            Ok(reply) => return Ok(reply),
+            // Nothing arrived there. After a silence it may have been carried out.
+            Err(error @ CallError::Unreachable { .. }) => {
+                last = Session::failure_of::<O>(error);
+            }
+            Err(error) => return Err(Session::failure_of::<O>(error)),
         }
     }
     Err(last)
