@@ -166,16 +166,19 @@ impl Membership {
         wanted: &BTreeMap<JurisdictionName, Wanted>,
     ) -> Option<Self> {
         let voting = self.voting();
-        let mut next = self.clone();
-        for (name, wanted) in wanted {
-            let Some(area) = next.shards.jurisdictions.get_mut(name) else { continue };
-            let stepped = area.stepped(wanted, &voting);
-            if let Some(stepped) = stepped.filter(|it| it.check(name).is_ok()) {
-                *area = stepped;
-            }
+        let steps = wanted.iter().filter_map(|(name, wanted)| {
+            let area = self.shards.jurisdictions.get(name)?;
+            let stepped = area.stepped(wanted, &voting)?;
+            stepped.check(name).is_ok().then(|| (name.clone(), stepped))
+        });
+        let steps: Vec<_> = steps.collect();
+        if steps.is_empty() {
+            return None;
         }
+        let mut next = self.clone();
+        next.shards.jurisdictions.extend(steps);
         next.epoch += 1;
-        (next.shards != self.shards).then_some(next)
+        Some(next)
     }
 
     /// The epoch in which a joining replica begins to vote.

@@ -155,6 +155,13 @@ impl Policies {
         self.find(key).and_then(|place| self.at(place))
     }
 
+    /// The policy of a key, and the prefix that it is of.
+    #[must_use]
+    pub fn rule_of(&self, key: &str) -> Option<(&str, &Policy)> {
+        let (prefix, policy) = self.rows.get(self.find(key)?)?;
+        Some((prefix, policy))
+    }
+
     /// Every prefix with its policy, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Policy)> {
         self.rows.iter().map(|(prefix, policy)| (prefix, policy))

@@ -61,6 +61,13 @@ pub enum ShardBy {
     Segments(u8),
 }
 
+impl ShardBy {
+    /// What is one tenant's is together.
+    pub const TENANT: Self = Self::Segments(1);
+    /// What is of one tenant and one type is together.
+    pub const TYPE: Self = Self::Segments(2);
+}
+
 /// One of the [`SLOTS`] of a jurisdiction.
 pub type Slot = u8;
 

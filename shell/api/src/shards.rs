@@ -10,13 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::{NoParams, operations};
 
 /// What of a key decides its slot (S16).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShardBy {
     /// All of it.
-    #[default]
     Key,
     /// What comes before its first slash: what is one tenant's is together.
     Tenant,

@@ -408,11 +408,11 @@ pub struct StateRule {
     pub shard_by: ShardBy,
 }
 
-impl Default for StateConfig {
-    /// The classes of the source (S9 to S12) under the key names of the source (S18), with the
-    /// kinds that its corrections ask for (F38, F39, F90).
-    fn default() -> Self {
-        let rule = |prefix: &str, kind, level| StateRule {
+impl StateRule {
+    /// A prefix that every region holds, with nothing special about it.
+    #[must_use]
+    pub fn of(prefix: &str, kind: Option<Kind>, level: Level) -> Self {
+        Self {
             prefix: prefix.to_owned(),
             kind,
             level,
@@ -420,7 +420,15 @@ impl Default for StateConfig {
             ttl: None,
             copies: None,
             shard_by: ShardBy::Key,
-        };
+        }
+    }
+}
+
+impl Default for StateConfig {
+    /// The classes of the source (S9 to S12) under the key names of the source (S18), with the
+    /// kinds that its corrections ask for (F38, F39, F90).
+    fn default() -> Self {
+        let rule = StateRule::of;
         Self {
             cluster: "dwcp".to_owned(),
             transport: StateTransport::Auto,

@@ -71,11 +71,8 @@ const KINDS: [(&str, Option<Kind>); 10] = [
 
 /// What of a key decides its slot, by the names of the source (S16): `tenant` is what comes
 /// before the first slash, `type` what comes before the second.
-const SHARD_BY: [(&str, ShardBy); 3] = [
-    ("key", ShardBy::Key),
-    ("tenant", ShardBy::Segments(1)),
-    ("type", ShardBy::Segments(2)),
-];
+const SHARD_BY: [(&str, ShardBy); 3] =
+    [("key", ShardBy::Key), ("tenant", ShardBy::TENANT), ("type", ShardBy::TYPE)];
 
 /// Reads the block.
 pub(super) fn state(
@@ -128,15 +125,7 @@ fn usual(level: Level) -> StateRule {
         Level::Quorum => Some(Kind::Register),
         Level::Eventual | Level::Local => Some(Kind::Lww),
     };
-    StateRule {
-        prefix: String::new(),
-        kind,
-        level,
-        regions: Vec::new(),
-        ttl: None,
-        copies: None,
-        shard_by: ShardBy::Key,
-    }
+    StateRule::of("", kind, level)
 }
 
 /// The regions that have a replica; nothing when the regions are not readable, which is told, and

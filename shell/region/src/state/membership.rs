@@ -125,7 +125,9 @@ impl Keeper {
                 self.take_part().await;
             }
             Event::Put(record) if record.key == shards::WANTED => {
-                self.wanted.send_replace(Arc::new(wanted_of(Some(record))?));
+                self.wanted.send_replace(Arc::new(
+                    shards::read(Some(record)).map_err(ChangeError::Unreadable)?,
+                ));
                 self.take_part().await;
             }
             Event::Put(record) if record.key.starts_with(SETTLED) => {
@@ -266,18 +268,12 @@ async fn read(engine: &dyn StrongEngine) -> Result<Read, ChangeError> {
     });
     Ok(Read {
         membership: decoded(&record)?,
-        wanted: wanted_of(wanted.as_ref())?,
+        wanted: shards::read(wanted.as_ref()).map_err(ChangeError::Unreadable)?,
         wanted_record: wanted,
         settled: settled.collect(),
         revision: page.revision,
         record,
     })
-}
-
-fn wanted_of(record: Option<&KeyValue>) -> Result<WantedAreas, ChangeError> {
-    let read = record.map(|record| shards::read(&record.value)).transpose();
-    read.map(Option::unwrap_or_default)
-        .map_err(|error| ChangeError::Unreadable(error.to_string()))
 }
 
 /// Writes the first membership where there is none.
@@ -321,11 +317,8 @@ pub(crate) async fn change(
         let mut compare = vec![Compare::unchanged(&now.record)];
         let mut then = vec![Op::put(KEY, encoded(&next)?)];
         if wanted != now.wanted {
-            compare.push(
-                now.wanted_record
-                    .as_ref()
-                    .map_or_else(|| Compare::absent(shards::WANTED), Compare::unchanged),
-            );
+            let found = now.wanted_record.as_ref();
+            compare.push(Compare::as_found(shards::WANTED, found));
             then.push(Op::put(shards::WANTED, encoded(&wanted)?));
         }
         let txn = Txn { compare, then, op_id: Some(OpId::random()) };

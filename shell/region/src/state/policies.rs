@@ -237,7 +237,7 @@ fn spreads(now: &Membership, rule: &StatePolicy) -> Result<(), ApiError> {
             .with_remedy("leave --copies away: every region holds them"));
     }
     let areas = now.shards.jurisdictions.keys();
-    let spread = areas.filter(|it| it.as_str().ends_with('*') && **it != area).count();
+    let spread = areas.filter(|it| shards::is_spread(it) && **it != area).count();
     if spread < SPREAD_MAX {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use dwcp_api::shards::{
     AskShards, KeyPlace, MoveSlot, ShardBy, ShardItem, ShardList, SlotPlace,
 };
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
+use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_state::policy::Plane;
 use dwcp_state::shard::{
     Jurisdiction, JurisdictionName, Placement, ShardBy as By, ShardError, ShardMap, Slot,
@@ -19,6 +19,7 @@ use dwcp_state::{Membership, Policy};
 use dwcp_types::RegionId;
 use tokio::sync::watch;
 
+use crate::commit::encoded;
 use crate::engine;
 
 /// The record of where slots are to be.
@@ -36,6 +37,11 @@ pub(crate) type WantedView = watch::Receiver<Arc<WantedAreas>>;
 /// without those of others.
 pub(crate) fn area_of(prefix: &str) -> JurisdictionName {
     format!("{prefix}*").as_str().into()
+}
+
+/// Whether an area is such a prefix's own.
+pub(crate) fn is_spread(area: &JurisdictionName) -> bool {
+    area.as_str().ends_with('*')
 }
 
 /// Makes the area of a prefix whose keys are in some of the regions only. Slots that hold keys
@@ -93,19 +99,16 @@ async fn change(
 ) -> Result<WantedAreas, ApiError> {
     for _ in 0..ATTEMPTS_MAX {
         let record = engine.get(WANTED).await.map_err(|error| engine::failed(&error))?;
-        let before = record.as_ref().map(|kv| read(&kv.value)).transpose()?;
-        let before = before.unwrap_or_default();
+        let before = read(record.as_ref()).map_err(internal)?;
         let mut next = before.clone();
         step(&mut next)?;
         if next == before {
             return Ok(next);
         }
-        let compare = record
-            .as_ref()
-            .map_or_else(|| Compare::absent(WANTED.to_owned()), Compare::unchanged);
+        let value = encoded(&next).map_err(internal)?;
         let txn = Txn {
-            compare: vec![compare],
-            then: vec![Op::put(WANTED.to_owned(), written(&next)?)],
+            compare: vec![Compare::as_found(WANTED, record.as_ref())],
+            then: vec![Op::put(WANTED, value)],
             op_id: Some(OpId::random()),
         };
         let done = engine.txn(txn).await.map_err(|error| engine::failed(&error))?;
@@ -117,24 +120,18 @@ async fn change(
         .with_remedy("ask again"))
 }
 
-/// The record as it is kept.
-///
-/// # Errors
-///
-/// When it cannot be written as JSON.
-pub(crate) fn written(areas: &WantedAreas) -> Result<Vec<u8>, ApiError> {
-    serde_json::to_vec(areas)
-        .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
+fn internal(reason: String) -> ApiError {
+    ApiError::new(ErrorCode::Internal, reason)
 }
 
-/// Reads the record.
+/// Reads the record; where there is none, nothing is wanted.
 ///
 /// # Errors
 ///
-/// When this program cannot read it.
-pub(crate) fn read(bytes: &[u8]) -> Result<WantedAreas, ApiError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("{WANTED}: {error}")))
+/// Why this program cannot read it.
+pub(crate) fn read(record: Option<&KeyValue>) -> Result<WantedAreas, String> {
+    let Some(record) = record else { return Ok(WantedAreas::new()) };
+    serde_json::from_slice(&record.value).map_err(|error| format!("{WANTED}: {error}"))
 }
 
 /// Why slots are not placed so.
@@ -177,14 +174,12 @@ pub(crate) fn shown(
         ApiError::new(ErrorCode::Refused, format!("no rule covers the key {key:?}"))
             .with_remedy("see the rules: dwcp-cli federation state policies")
     };
-    let rules = now.policies.iter().filter(|(prefix, _)| key.starts_with(&***prefix));
-    let rule = rules.max_by_key(|(prefix, _)| prefix.len());
-    let (prefix, policy) = rule.ok_or_else(none)?;
+    let (prefix, policy) = now.policies.rule_of(key).ok_or_else(none)?;
     let name = &policy.jurisdiction;
     let area = now.shards.jurisdictions.get(name).ok_or_else(none)?;
     let seen = Seen { area, wanted: wanted.get(name), voting: &voting };
     let at = seen.place(slot_of(key, policy.shard_by));
-    let key = Some(KeyPlace { key: key.clone(), prefix: prefix.to_string(), at });
+    let key = Some(KeyPlace { key: key.clone(), prefix: prefix.to_owned(), at });
     Ok(ShardList { epoch: now.epoch, items, key })
 }
 
@@ -253,7 +248,7 @@ pub(crate) const fn shown_by(by: By) -> ShardBy {
 pub(crate) const fn by(by: ShardBy) -> By {
     match by {
         ShardBy::Key => By::Key,
-        ShardBy::Tenant => By::Segments(1),
-        ShardBy::Type => By::Segments(2),
+        ShardBy::Tenant => By::TENANT,
+        ShardBy::Type => By::TYPE,
     }
 }
