@@ -103,30 +103,31 @@ async fn it_halts_near_the_end_and_ends_after_it_and_an_older_grant_gives_nothin
     let agent = open(folder.path());
     let (handle, web) = (agent.handle(), vm("web"));
     handle.put(web.clone(), bound(1)).await.unwrap();
-    // A little before the first end: it starts, and halts by itself.
-    let short = |from: ClockReading, pause_after_ms, kill_after_ms| LeaseGrant {
+    // Each grant leads to a state that lasts until the next one, however slow the machine is.
+    let lasting = |from: ClockReading, pause_after_ms, kill_after_ms| LeaseGrant {
         from,
         pause_after_ms,
         kill_after_ms,
         vms: BTreeMap::from([(vm("web"), Epoch::FIRST)]),
     };
-    let from = clock(&handle).await;
     let give = async |grant| {
         api::grant_lease(&handle, LeaseBody { grant: Some(grant) }).await.unwrap()
     };
-    give(short(from, 2_000, 4_000)).await;
+    give(lasting(clock(&handle).await, 600_000, 1_200_000)).await;
     sees(&handle, &web, "it runs", |seen| seen.phase == VmPhase::Running).await;
+    give(lasting(clock(&handle).await, 500, 1_200_000)).await;
     sees(&handle, &web, "it halts", |seen| seen.phase == VmPhase::Paused).await;
+    give(lasting(clock(&handle).await, 400, 500)).await;
     let ended = |seen: &InstanceReport| seen.phase == VmPhase::Fenced;
     let seen = sees(&handle, &web, "it ends", ended).await;
     assert!(seen.error.unwrap().contains("lease"), "the report says why");
     // It was on its way since before the one that is over.
     let mut early = clock(&handle).await;
     early.now_us -= 60_000_000;
-    give(short(early, 120_000, 180_000)).await;
+    give(lasting(early, 120_000, 180_000)).await;
     let now = clock(&handle).await;
     let other = ClockReading { boot: "another".to_owned(), ..now };
-    give(short(other, 60_000, 120_000)).await;
+    give(lasting(other, 60_000, 120_000)).await;
     sees(&handle, &web, "it stays ended", ended).await;
     grant(&handle, 1, Duration::ZERO).await;
     let seen =
