@@ -185,8 +185,11 @@ pub struct Migration {
     /// The halt that was foretold, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foretold_downtime_ms: Option<u64>,
-    /// From the promise until the guest ran at the target, as its controller saw it, in
-    /// milliseconds.
+    /// It is emulated, and so halted while its memory is sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub emulated: bool,
+    /// From the promise, or from the first of its memory when it is emulated, until the guest ran
+    /// at the target, as its controller saw it, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downtime_ms: Option<u64>,
     /// Why it failed.
@@ -223,6 +226,7 @@ impl Migration {
             reservation,
             foretold_ms: None,
             foretold_downtime_ms: None,
+            emulated: false,
             downtime_ms: None,
             failure: None,
             outcome: None,

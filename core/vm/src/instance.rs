@@ -354,10 +354,13 @@ impl Instance {
         match state {
             RunState::Running | RunState::Suspended if paused => (Action::Pause, None),
             RunState::Running | RunState::Suspended => self.run_well(turn),
-            RunState::Paused | RunState::Prelaunch if paused => {
+            // After a move that was given up it is halted if it was halted before.
+            RunState::Paused | RunState::Prelaunch | RunState::PostMigrate if paused => {
                 self.in_order(VmPhase::Paused)
             }
-            RunState::Paused | RunState::Prelaunch => (Action::Cont, None),
+            RunState::Paused | RunState::Prelaunch | RunState::PostMigrate => {
+                (Action::Cont, None)
+            }
             RunState::Shutdown => self.run_shut_down(turn),
             RunState::GuestPanicked => self.broken(Note::GuestPanicked, turn),
             RunState::InternalError => self.broken(Note::InternalError, turn),
@@ -370,10 +373,7 @@ impl Instance {
                 }
                 (Action::Cont, None)
             }
-            RunState::InMigrate
-            | RunState::FinishMigrate
-            | RunState::PostMigrate
-            | RunState::Other => {
+            RunState::InMigrate | RunState::FinishMigrate | RunState::Other => {
                 (Action::Nothing, Some(turn.now.plus(turn.policy.repeat_after)))
             }
         }

@@ -20,6 +20,13 @@ pub const SWITCH_MS: u64 = 100;
 /// Round trips while the guest is halted: the promise to the region, the compare-and-set, the
 /// word to both sides, the last pages.
 pub const SWITCH_TRIPS: u64 = 4;
+/// Halts that QEMU is asked for, in milliseconds, the shortest first: it stops the guest as soon
+/// as the rest fits, so one that may be halted for 5 s, and is small, would be for as long as all
+/// of its memory takes.
+const LIMITS_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
+/// A halt that is shorter than allowed is asked for when it holds for a guest that changes its
+/// memory so many times as fast as was measured.
+const SURELY: u64 = 2;
 /// How much QEMU slows a guest down at first, and by how much more each time, in percent.
 const THROTTLE_FIRST: u64 = 20;
 const THROTTLE_STEP: u64 = 10;
@@ -44,6 +51,10 @@ pub struct Wish {
     pub total_ms_max: Option<u64>,
     /// The guest may be slowed down.
     pub throttle: bool,
+    /// It is emulated, so it is halted while all of its memory is sent: QEMU's translator does not
+    /// mark a page as changed that it writes by a translation it has cached (seen as lists of a
+    /// guest's kernel that were torn; bugs.launchpad.net/bugs/1371130).
+    pub emulated: bool,
     /// Its guest is off, and only the disk moves.
     pub cold: bool,
 }
@@ -93,6 +104,16 @@ pub enum Reason {
         /// What is allowed.
         max_ms: u64,
     },
+    /// All of its memory is sent in the halt.
+    #[error(
+        "an emulated guest is halted while all of its memory is sent, {needs_ms} ms over this link, more than the {max_ms} ms that are allowed; allow more, or move it cold"
+    )]
+    Emulated {
+        /// What it takes.
+        needs_ms: u64,
+        /// What is allowed.
+        max_ms: u64,
+    },
     /// It takes too long.
     #[error("it takes {needs_ms} ms, more than the {max_ms} ms until the deadline")]
     TooSlow {
@@ -138,15 +159,44 @@ const fn switch_ms(wish: &Wish) -> u64 {
 
 fn copy(wish: &Wish, rate: u64) -> Result<Forecast, Reason> {
     let (switch, max_ms) = (switch_ms(wish), wish.downtime_ms_max);
-    let limit_ms = max_ms.checked_sub(switch).filter(|limit| *limit > 0);
-    let limit_ms = limit_ms.ok_or(Reason::TooFar { needs_ms: switch, max_ms })?;
+    let most = max_ms.checked_sub(switch).filter(|limit| *limit > 0);
+    let most = most.ok_or(Reason::TooFar { needs_ms: switch, max_ms })?;
+    if wish.emulated {
+        return halted(wish, rate, most);
+    }
+    let free = Wish { throttle: false, ..*wish };
+    let dirty_rate = wish.dirty_rate.saturating_mul(SURELY);
+    let faster = Wish { dirty_rate, ..free };
+    let shorter = LIMITS_MS.into_iter().filter(|limit| *limit < most);
+    shorter
+        .filter(|limit| rounds(&faster, rate, *limit).is_some())
+        .find_map(|limit| rounds(&free, rate, limit))
+        .or_else(|| rounds(wish, rate, most))
+        .ok_or(Reason::Diverges { dirty_rate: wish.dirty_rate, rate, max_ms })
+}
+
+/// All of the memory while the guest is halted.
+fn halted(wish: &Wish, rate: u64, limit_ms: u64) -> Result<Forecast, Reason> {
+    let needs_ms = span_ms(wish.memory, rate).saturating_add(switch_ms(wish));
+    let max_ms = wish.downtime_ms_max;
+    if needs_ms > max_ms {
+        return Err(Reason::Emulated { needs_ms, max_ms });
+    }
+    let (total_ms, downtime_ms) = (needs_ms, needs_ms);
+    let (rounds, throttle_percent) = (1, 0);
+    Ok(Forecast { total_ms, downtime_ms, rounds, throttle_percent, limit_ms, rate })
+}
+
+/// Round after round until the rest fits into this halt, if it ever does.
+fn rounds(wish: &Wish, rate: u64, limit_ms: u64) -> Option<Forecast> {
+    let switch = switch_ms(wish);
     let (mut left, mut spent, mut throttle) = (wish.memory, 0u64, 0);
     for round in 1..=ROUNDS_MAX {
         let took = span_ms(left, rate);
         // The first round is always sent while the guest runs.
         if round > 1 && took <= limit_ms {
             let downtime_ms = took.saturating_add(switch);
-            return Ok(Forecast {
+            return Some(Forecast {
                 total_ms: spent.saturating_add(downtime_ms),
                 downtime_ms,
                 rounds: round - 1,
@@ -170,7 +220,7 @@ fn copy(wish: &Wish, rate: u64) -> Result<Forecast, Reason> {
         }
         left = next;
     }
-    Err(Reason::Diverges { dirty_rate: wish.dirty_rate, rate, max_ms })
+    None
 }
 
 fn clamp(value: u128) -> u64 {
@@ -210,6 +260,7 @@ mod tests {
                 downtime_ms_max: downtime,
                 total_ms_max: None,
                 throttle: false,
+                emulated: false,
                 cold: false,
             }
         })
@@ -253,6 +304,12 @@ mod tests {
             match forecast(&wish) {
                 Ok(told) => {
                     prop_assert!(told.downtime_ms <= wish.downtime_ms_max);
+                    // No shorter halt would have been as sure.
+                    let faster = Wish { dirty_rate: 2 * wish.dirty_rate, ..wish };
+                    for shorter in LIMITS_MS.into_iter().filter(|it| *it < told.limit_ms) {
+                        let surely = (shorter * 9 / 10).saturating_sub(5);
+                        prop_assert_eq!(simulated(&faster, surely), None, "{}", shorter);
+                    }
                     // What is on the edge may fall either way: a tenth more room is sure.
                     let limit = told.limit_ms + told.limit_ms / 10 + 5;
                     let (total, halt) = simulated(&wish, limit).expect("it converges");
@@ -293,6 +350,7 @@ mod tests {
         downtime_ms_max: 5_000,
         total_ms_max: None,
         throttle: true,
+        emulated: false,
         cold: false,
     };
 
@@ -302,6 +360,29 @@ mod tests {
         // 8 GiB * 8 / 0.85 Gbit/s.
         assert_eq!(told.total_ms, 80_847 + 404);
         assert_eq!((told.downtime_ms, told.rounds), (404, 1));
+    }
+
+    #[test]
+    fn an_emulated_guest_is_halted_for_as_long_as_its_memory_takes() {
+        let emulated = Wish { memory: 96 << 20, emulated: true, ..EIGHT_GIB };
+        let told = forecast(&emulated).unwrap();
+        assert_eq!((told.downtime_ms, told.total_ms), (948 + 404, 948 + 404));
+        let large = forecast(&Wish { emulated: true, ..EIGHT_GIB }).unwrap_err();
+        assert_eq!(large, Reason::Emulated { needs_ms: 80_847 + 404, max_ms: 5_000 });
+    }
+
+    /// 96 MiB are sent in less than the 4.6 s that are left of the halt that is allowed.
+    #[test]
+    fn a_small_guest_is_not_halted_for_as_long_as_it_may_be() {
+        let small = Wish { memory: 96 << 20, dirty_rate: 4_000_000, ..EIGHT_GIB };
+        let told = forecast(&small).unwrap();
+        assert_eq!(told.limit_ms, 50);
+        assert!(told.downtime_ms < 404 + 50, "{told:?}");
+        let busy = forecast(&Wish { dirty_rate: 100_000_000, ..small }).unwrap();
+        // All of its memory takes 948 ms, however fast it changes.
+        assert_eq!(busy.limit_ms, 1_600);
+        let large = Wish { memory: 1 << 30, dirty_rate: 100_000_000, ..EIGHT_GIB };
+        assert_eq!(forecast(&large).unwrap().limit_ms, 5_000 - 404, "all that it may");
     }
 
     #[test]

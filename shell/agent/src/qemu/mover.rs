@@ -18,7 +18,7 @@ use dwcp_types::VmId;
 use dwcp_vm::migration::{
     Incoming, Machine, Mirror, Outgoing, Ports, Stream, StreamStatus, Traffic,
 };
-use dwcp_vm::{GuestName, GuestSpec, launch};
+use dwcp_vm::{Accelerator, GuestName, GuestSpec, launch};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -327,6 +327,10 @@ impl Qemu {
         order: &Outgoing,
     ) -> Result<(), HypervisorError> {
         let client = self.connect(vm).await?;
+        if self.accelerator == Accelerator::Tcg {
+            // What it writes while its memory is sent would be missed at the target.
+            client.execute::<Value>("stop", Value::Null).await?;
+        }
         client.execute::<Value>("migrate-set-capabilities", capabilities()).await?;
         let parameters = json!({
             "tls-creds": TLS, "tls-hostname": order.name,

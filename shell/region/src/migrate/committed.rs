@@ -26,18 +26,22 @@ impl Migrations {
     ) -> Result<Turn, ApiError> {
         let ask = &migration.ask;
         if !life.handed_over {
-            let confirmed = self.books.confirm(migration.reservation.clone()).await;
-            confirmed.map_err(not_stored)?.ok();
-            let order = MoveOrder::HandOver { id: migration.id.clone() };
-            match self.reach.put_move(&ask.source, &ask.vm, &order).await {
-                // It was taken, or the source is past it; what the target sees decides.
-                Ok(_) => {}
-                Err(error) if error.code == ErrorCode::Conflict => {}
-                Err(_) if self.is_source_lost(migration).await? => {}
+            match self.order_hand_over(migration, life).await {
+                Ok(()) => {}
+                // The source is past it; what the target sees decides.
+                Err(error) if error.code == ErrorCode::Conflict => {
+                    life.handed_over = true;
+                }
+                Err(_) if self.is_source_lost(migration).await? => {
+                    life.handed_over = true;
+                }
                 Err(error) => return Err(error),
             }
-            crash_point("move-after-hand-over");
-            life.handed_over = true;
+        }
+        if !life.confirmed {
+            let confirmed = self.books.confirm(migration.reservation.clone()).await;
+            confirmed.map_err(not_stored)?.ok();
+            life.confirmed = true;
         }
         let seen = self.at_target(migration, life).await?;
         let owned = seen.epoch.is_some_and(|epoch| epoch > ask.epoch);

@@ -17,6 +17,7 @@ use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
 use dwcp_types::{Epoch, MigrationId, ReservationId};
+use dwcp_vm::Accelerator;
 use dwcp_vm::migration::Forecast;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -58,7 +59,11 @@ pub(super) struct Life {
     taken: Option<Step>,
     pub(super) stage: Option<MoveStage>,
     pub(super) promised_at: Option<Duration>,
+    /// The VM's record, read while its guest still runs; an older one than the engine's fails
+    /// the commit, and is read again.
+    vm: Option<(KeyValue, VmRecord)>,
     pub(super) handed_over: bool,
+    pub(super) confirmed: bool,
 }
 
 impl Life {
@@ -292,6 +297,7 @@ impl Migrations {
         let mut next = self.next(migration, Step::Moving, &what)?;
         next.foretold_ms = Some(told.total_ms);
         next.foretold_downtime_ms = Some(told.downtime_ms);
+        next.emulated = from.machine.accelerator == Accelerator::Tcg.as_str();
         Ok(Turn::Next(next))
     }
 
@@ -336,12 +342,19 @@ impl Migrations {
             renewed.map_err(|_| refused("the capacity that was held for it is gone"))?;
             life.renewed_at = Some(now);
         }
+        if life.vm.is_none() {
+            life.vm = Some(self.vm(migration).await?);
+        }
         let seen = self.reach.get_move(&ask.source, &ask.vm, (life.stage, WATCH)).await?;
         let ours = seen.id.as_ref() == Some(&migration.id);
         life.stage = Some(seen.stage);
+        let halted = seen.stage == MoveStage::Ready
+            || migration.emulated && seen.stage == MoveStage::Sending;
+        if ours && halted {
+            life.promised_at.get_or_insert_with(|| self.clock.monotonic());
+        }
         if ours && seen.stage == MoveStage::Ready {
-            life.promised_at = Some(self.clock.monotonic());
-            return self.commit(kv, migration, site).await;
+            return self.commit(kv, migration, (site, life)).await;
         }
         if !ours || matches!(seen.stage, MoveStage::Failed | MoveStage::None) {
             return Err(refused(failure(&seen, "the source")));
@@ -359,9 +372,13 @@ impl Migrations {
         &self,
         kv: &KeyValue,
         migration: &Migration,
-        site: &Site,
+        (site, life): (&Site, &mut Life),
     ) -> Result<Turn, ApiError> {
-        let (vm_kv, record) = self.vm(migration).await?;
+        let read = match life.vm.take() {
+            Some(read) => read,
+            None => self.vm(migration).await?,
+        };
+        let (vm_kv, record) = read;
         let now = self.clock.now();
         let owned = hand_over(&record, migration, now).map_err(|why| changed(&why))?;
         let id = migration.reservation.clone();
@@ -376,8 +393,26 @@ impl Migrations {
             return Ok(Turn::Again);
         }
         crash_point("move-after-commit");
+        // The guest is halted: the log is read again after the source has the word.
+        if let Err(error) = self.order_hand_over(&next, life).await {
+            info!(id = %next.id, %error, "the source is told again");
+        }
         self.tell(migration, &next).await;
         Ok(Turn::Again)
+    }
+
+    /// Has the source send the rest.
+    pub(super) async fn order_hand_over(
+        &self,
+        migration: &Migration,
+        life: &mut Life,
+    ) -> Result<(), ApiError> {
+        let ask = &migration.ask;
+        let order = MoveOrder::HandOver { id: migration.id.clone() };
+        self.reach.put_move(&ask.source, &ask.vm, &order).await?;
+        crash_point("move-after-hand-over");
+        life.handed_over = true;
+        Ok(())
     }
 
     /// Puts a VM's owner and the log of its move, if both are as they were read.

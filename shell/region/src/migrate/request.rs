@@ -15,6 +15,7 @@ use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_controller::placement::{Choice, Reason, Verdict, explain};
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
 use dwcp_types::{MigrationId, RegionId, ReservationId, Timestamp, millis};
+use dwcp_vm::Accelerator;
 use dwcp_vm::migration::{Forecast, LINK_PERCENT, Wish, forecast};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
@@ -219,6 +220,7 @@ impl Migrations {
             downtime_ms_max: ask.downtime_ms_max,
             total_ms_max: ask.deadline.map(|deadline| millis(deadline.since(now))),
             throttle: true,
+            emulated: there.machine.accelerator == Accelerator::Tcg.as_str(),
             cold: ask.cold,
         };
         let told = forecast(&wish).map_err(|reason| {
