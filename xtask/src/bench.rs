@@ -14,6 +14,7 @@ mod federation;
 mod inventory;
 mod latency;
 mod mesh;
+mod migration;
 mod monitor;
 mod moves;
 mod nanos;
@@ -46,6 +47,7 @@ const BENCHMARKS: &[(&str, Measure)] = &[
     ("failover", failover::measure),
     ("inventory", inventory::measure),
     ("mesh", mesh::measure),
+    ("migration", migration::measure),
     ("monitor", monitor::measure),
     ("moves", moves::measure),
     ("placement", placement::measure),
