@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dwcp_api::NoParams;
 use dwcp_api::failover::ListFailovers;
-use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled};
+use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled, VmList};
 use dwcp_controller::failover::Log;
 use dwcp_controller::liveness::RegionState;
 use dwcp_types::{RegionId, VmPhase};
@@ -163,6 +163,8 @@ impl Drill<'_> {
             if seen.dead.is_none() && self.is(door, RegionState::Dead).await.is_ok() {
                 seen.dead = Some(lost.elapsed());
             }
+            // First who owns what, then who lives: one that is owned elsewhere was gone before.
+            let list = door.vms().await.ok();
             let living = federation.living();
             let gone = lost.elapsed();
             for (vm, pid) in before {
@@ -171,7 +173,9 @@ impl Drill<'_> {
                     it.old_gone = Some(gone);
                 }
             }
-            self.look_elsewhere(door, lost, &mut seen).await;
+            if let Some(list) = list {
+                self.look_elsewhere(door, (&list, lost), &mut seen).await;
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
         seen.log = federation.newest_failover(self.observer).await;
@@ -190,10 +194,15 @@ impl Drill<'_> {
     }
 
     /// Looks who owns the VMs by now, and whether their guests there are up.
-    async fn look_elsewhere(&self, door: &Door, lost: Instant, seen: &mut Seen) {
-        let Ok(list) = door.vms().await else { return };
+    async fn look_elsewhere(
+        &self,
+        door: &Door,
+        (list, lost): (&VmList, Instant),
+        seen: &mut Seen,
+    ) {
         for item in list.items.iter().filter(|it| it.region.as_str() != self.region) {
             let Some(it) = seen.vms.get_mut(item.id.as_str()) else { continue };
+            // By the list, which is as old as the look at who lives.
             it.owned.get_or_insert_with(|| lost.elapsed());
             assert!(it.old_gone.is_some(), "{} is owned twice: {it:?}", item.id);
             if it.ready.is_some() || item.phase != VmPhase::Running {

@@ -13,6 +13,9 @@ use crate::wan::Links;
 /// Round trip to every user zone and region, when a test does not care.
 const LATENCY_MS: u64 = 10;
 
+/// Of half a second each.
+const PATIENT_MISSES: u32 = 20;
+
 /// A host.
 #[derive(Clone, Debug)]
 pub struct HostPlan {
@@ -146,6 +149,8 @@ pub struct Plan {
     links: Option<Links>,
     /// How long leases last; none: as long as by default.
     lease_s: Option<u64>,
+    /// How many heartbeats are missed until a region is silent; none: as many as by default.
+    misses: Option<u32>,
     /// Who is told of incidents, and where the secret of both is.
     receiver: Option<(String, std::path::PathBuf)>,
     /// An Alertmanager that is told of them.
@@ -195,6 +200,7 @@ impl Plan {
             voters,
             links: None,
             lease_s: None,
+            misses: None,
             receiver: None,
             alertmanager: None,
             looked_at_every_s: None,
@@ -337,6 +343,14 @@ impl Plan {
         self
     }
 
+    /// A region may be still for ten seconds before it is taken for silent: for a machine that
+    /// stalls, and a test in which being silent for less means nothing.
+    #[must_use]
+    pub const fn patient(mut self) -> Self {
+        self.misses = Some(PATIENT_MISSES);
+        self
+    }
+
     /// What all hosts of a region offer.
     pub(crate) fn total(&self, region: &str) -> Capacity {
         let region = self.regions.iter().find(|other| other.id == region);
@@ -418,13 +432,18 @@ impl Plan {
     }
 
     fn failover(&self) -> Value {
-        self.lease_s.map_or_else(
-            || json!({}),
-            |seconds| {
-                let longest = format!("{}s", seconds + 30);
-                json!({ "lease_ttl": format!("{seconds}s"), "max_failover_time": longest })
-            },
-        )
+        let mut failover = Map::new();
+        if let Some(seconds) = self.lease_s {
+            failover.insert("lease_ttl".to_owned(), format!("{seconds}s").into());
+        }
+        if let Some(misses) = self.misses {
+            failover.insert("heartbeat_misses".to_owned(), misses.into());
+        }
+        if !failover.is_empty() {
+            let longest = format!("{}s", self.lease_s.unwrap_or_default() + 60);
+            failover.insert("max_failover_time".to_owned(), longest.into());
+        }
+        failover.into()
     }
 
     fn engine(&self, socket: &dyn Fn(&str) -> SocketAddr) -> Value {

@@ -357,7 +357,7 @@ impl Core {
         let peers = peers(&federation, &region, &net)?;
         let (books, events) = open_books(&region, &store, &clock, tasks)?;
         let mirror = Mirror::new(clock.clone());
-        let world = Arc::new(World::default());
+        let world = Arc::new(World::new(federation.failover.timing.detection()));
         let meter = Arc::new(Meter::default());
         let zones = federation.user_zones.iter().map(|zone| zone.view.clone()).collect();
         let fleet = FleetKeeper::new(mirror.clone(), world.clone(), zones, clock.clone());

@@ -24,10 +24,6 @@ use crate::mirror::{Change, Mirror};
 use crate::records::RegionRecord;
 use crate::world::{Known, World};
 
-/// A region that was not heard from for so long is unknown: four heartbeats of 500 ms
-/// (DESIGN 4: detection within 2 s).
-const HEARD_WITHIN: Duration = Duration::from_secs(2);
-
 /// How often health is looked at again: silence makes no noise.
 const HEALTH_EVERY: Duration = Duration::from_millis(500);
 
@@ -142,7 +138,8 @@ impl FleetKeeper {
     /// How a region fares, as of now.
     pub fn health(&self, region: &RegionId) -> Health {
         let now = self.clock.monotonic();
-        self.world.region(region, |known| report_of(known, now).health)
+        let silent_after = self.world.silent_after();
+        self.world.region(region, |known| report_of(known, now, silent_after).health)
     }
 
     /// Keeps the fleet true, for ever.
@@ -273,7 +270,8 @@ impl FleetKeeper {
     fn region_view(&self, record: &RegionRecord, now: Timestamp) -> RegionView {
         self.world.region(&record.region.id, |known| RegionView {
             region: Arc::new(record.region.clone()),
-            health: report_of(known, self.clock.monotonic()).health,
+            health: report_of(known, self.clock.monotonic(), self.world.silent_after())
+                .health,
             observed_at: now,
             hosts: known.map(host_views).unwrap_or_default(),
         })
@@ -299,11 +297,15 @@ fn counts(record: &VmRecord) -> bool {
 /// A region's health from what is known of it: unknown when it was not heard from in time
 /// (F6), at the bottom when none of its hosts answers, else the source's score (M11) over the
 /// last minute of its API. How busy its hosts are joins the score with the monitor's samples.
-pub(crate) fn report_of(known: Option<&Known>, now: Duration) -> HealthReport {
+pub(crate) fn report_of(
+    known: Option<&Known>,
+    now: Duration,
+    silent_after: Duration,
+) -> HealthReport {
     let fresh = known.filter(|known| {
         known
             .heard_at
-            .is_some_and(|heard_at| now.saturating_sub(heard_at) <= HEARD_WITHIN)
+            .is_some_and(|heard_at| now.saturating_sub(heard_at) <= silent_after)
     });
     let Some(known) = fresh else { return reported(&Observation::Silent) };
     if !known.hosts.iter().any(|host| host.answers) {

@@ -233,11 +233,12 @@ impl Sources {
         let mirror = &self.inventory.mirror;
         let vms = mirror.vm_counts();
         let regions = mirror.regions();
+        let silent_after = self.inventory.world.silent_after();
         let region = |record: &Arc<RegionRecord>| {
             let of = vms.get(&record.region.id).copied().unwrap_or_default();
             self.inventory.world.region(&record.region.id, |known| RegionFacts {
                 vms: of,
-                ..region_facts(record, known, now)
+                ..region_facts(record, known, (now, silent_after))
             })
         };
         let active = self.seen.borrow().active.as_ref().map(|(log, _)| failover(log));
@@ -301,9 +302,9 @@ impl Sources {
 fn region_facts(
     record: &RegionRecord,
     known: Option<&Known>,
-    now: Duration,
+    (now, silent_after): (Duration, Duration),
 ) -> RegionFacts {
-    let health = report_of(known, now);
+    let health = report_of(known, now, silent_after);
     let heard = health.health.state != HealthState::Unknown;
     let hosts = known.map(|known| known.hosts.as_slice()).unwrap_or_default();
     let guests = known.filter(|_| heard).into_iter().flat_map(|it| it.guests.values());

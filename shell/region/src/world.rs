@@ -43,13 +43,27 @@ pub struct Trip {
 }
 
 /// What is known of all regions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
     regions: RwLock<BTreeMap<RegionId, Known>>,
     hosts_changed: Notify,
+    silent_after: Duration,
 }
 
 impl World {
+    /// Nothing is known yet. A region that was not heard from for longer than this is silent.
+    #[must_use]
+    pub fn new(silent_after: Duration) -> Self {
+        let (regions, hosts_changed) = (RwLock::default(), Notify::new());
+        Self { regions, hosts_changed, silent_after }
+    }
+
+    /// After how long without a word a region is silent (DESIGN 4: 2 s by default).
+    #[must_use]
+    pub const fn silent_after(&self) -> Duration {
+        self.silent_after
+    }
+
     /// Looks at one region without copying it.
     pub fn region<T>(
         &self,

@@ -18,7 +18,7 @@ use dwcp_types::{Power, VmPhase};
 async fn walk(who: &str, steps: &[&str]) {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(64));
     let regions = ["engine", "coordinator", "owner"].map(region).to_vec();
-    let mut federation = Federation::start(Plan::simulated(regions)).await;
+    let mut federation = Federation::start(Plan::simulated(regions).patient()).await;
     for step in steps {
         crash_at(&mut federation, who, step).await;
     }
@@ -137,7 +137,8 @@ async fn the_agent_may_be_killed_at_every_step() {
 async fn everyone_in_a_pre_emption_may_be_killed_and_its_room_is_kept() {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(1));
     let regions = ["engine", "coordinator", "owner"].map(region).to_vec();
-    let mut federation = Federation::start(Plan::simulated(regions).preempting()).await;
+    let mut federation =
+        Federation::start(Plan::simulated(regions).patient().preempting()).await;
     for (who, step) in [
         ("coordinator", "coordinator-after-room"),
         ("owner", "owner-before-park"),

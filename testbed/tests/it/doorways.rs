@@ -23,6 +23,7 @@ fn plan() -> Plan {
             .country("US", "North America")
             .latency_ms(90),
     ])
+    .patient()
 }
 
 fn region(id: &str) -> Identity {

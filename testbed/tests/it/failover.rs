@@ -97,7 +97,7 @@ async fn is_one_trace(federation: &Federation) {
     let door = federation.at("home");
     let item = only(&door, of("failover")).await;
     until("the trace has each phase and the guest", || async {
-        let trace = read(&door, &item).await;
+        let trace = read(&door, &item, Some("far")).await;
         let has = |name: &str| trace.rows.iter().any(|row| row.span.name == name);
         let names = ["failover recovering", "failover verifying", "take_over"];
         let whole = names.into_iter().chain(["put_instance", "guest_starts"]).all(has);
@@ -294,8 +294,14 @@ async fn killed_at(federation: &mut Federation, step: &str) {
     federation.healthy().await;
     lose(federation, "far", false);
     federation.sees("middle", "far", RegionState::Dead).await;
-    // Its answer may die with it.
-    let _lost = command(federation, ask_for("far")).await;
+    // Its answer may die with it. It is refused while others are late.
+    until("the failover is asked for", || async {
+        match command(federation, ask_for("far")).await {
+            Err(CallError::Api(error)) if error.code == ErrorCode::Refused => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    })
+    .await;
     let ended = federation.process("middle").ended().await;
     assert_eq!(ended.status.signal(), Some(9), "middle ends at {step}");
     federation.process("middle").start();

@@ -2,7 +2,7 @@
 //!
 //! Needs QEMU and the guest image; says so and does nothing without them.
 
-use dwcp_api::public::VmDetail;
+use dwcp_api::public::{Event, VmDetail};
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, refusal, until,
 };
@@ -36,7 +36,7 @@ async fn guests_outlive_daemons_and_agents_and_end_when_told() {
     let Some(image) = guest_image() else { return };
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(8));
     let regions = ["engine", "real"].map(region).to_vec();
-    let mut federation = Federation::start(Plan::qemu(regions, image)).await;
+    let mut federation = Federation::start(Plan::qemu(regions, image).patient()).await;
     let door = federation.at("engine");
     for vm in VMS {
         door.place(&Ask::new(vm).only_in("real")).await.unwrap();
@@ -83,9 +83,12 @@ async fn guests_outlive_daemons_and_agents_and_end_when_told() {
 
     door.want("vm-2", Power::Stopped).await.unwrap();
     federation.in_phase("engine", "vm-2", VmPhase::Stopped).await;
-    let events = door.events("vm-2").await.unwrap();
-    let happened = |what: &str| events.iter().any(|event| event.what.contains(what));
-    assert!(happened("asked to shut down"), "{events:?}");
+    until("its stop is among its events", || async {
+        let events = door.events("vm-2").await.map_err(|error| error.to_string())?;
+        let stopped = |event: &Event| event.what.contains("asked to shut down");
+        if events.iter().any(stopped) { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
     assert!(!federation.living().contains(&before[1]), "a stopped VM has no process");
     door.want("vm-2", Power::Running).await.unwrap();
     federation.in_phase("engine", "vm-2", VmPhase::Running).await;
@@ -109,7 +112,7 @@ async fn guests_outlive_daemons_and_agents_and_end_when_told() {
 async fn an_image_that_is_not_there_is_named_and_the_vm_can_be_deleted() {
     let Some(image) = guest_image() else { return };
     let regions = vec![RegionPlan::new("real").host(HostPlan::of_slots(2))];
-    let federation = Federation::start(Plan::qemu(regions, image)).await;
+    let federation = Federation::start(Plan::qemu(regions, image).patient()).await;
     let door = federation.at("real");
     let placed = door.place(&Ask::new("vm-1").image("no-such-image")).await;
     if placed.is_err() {

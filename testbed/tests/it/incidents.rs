@@ -229,6 +229,7 @@ async fn who_stalls_leaves_the_duty_to_who_took_it_and_nothing_is_told_by_both()
     let door = federation.at(left);
     federation.process(&duty).freeze();
     on_duty(&door, &[&duty]).await;
+    stands_so(&door, &duty, Status::Open).await;
     federation.process(&duty).thaw();
     let silence = stands_so(&door, &duty, Status::Resolved).await;
     heard(&receiver, silence.id, &[Change::Opened, Change::Resolved]).await;

@@ -38,7 +38,7 @@ fn sla(id: &str, region: &str, metric: &str, target: f64) -> Value {
 /// Nobody asks a region a million times a second; a region is heard as long as it is there.
 fn plan(of: &str) -> Plan {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(2));
-    let plan = Plan::simulated(REGIONS.map(region).to_vec());
+    let plan = Plan::simulated(REGIONS.map(region).to_vec()).patient();
     let fast = sla("fast", of, "throughput", 1e6);
     plan.promising(vec![fast, sla("heard", of, "availability", 99.9)])
 }
@@ -135,7 +135,7 @@ async fn makes_one_of_ones_own(door: &Door, other: &Door) {
     until("another daemon measures it in each region", || async {
         let list =
             other.call::<ListSlas>(&filter, &()).await.map_err(|e| e.to_string())?;
-        let regions = &list.items[0].regions;
+        let regions = &list.items.first().ok_or("it is not there yet")?.regions;
         // Nobody asked the third one anything.
         let measured = regions.iter().filter(|it| it.holds == Some(true)).count();
         if regions.len() == 3 && measured >= 2 {

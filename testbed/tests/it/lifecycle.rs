@@ -7,7 +7,7 @@ use dwcp_types::{Power, VmPhase};
 
 fn three_regions() -> Plan {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
-    Plan::simulated(vec![region("north"), region("south"), region("west")])
+    Plan::simulated(vec![region("north"), region("south"), region("west")]).patient()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,11 +36,13 @@ async fn a_vm_lives_through_all_its_states_by_a_daemon_that_does_not_own_it() {
         door.want("vm-1", power).await.unwrap();
         federation.in_phase("north", "vm-1", phase).await;
     }
-    let said: Vec<_> =
-        door.events("vm-1").await.unwrap().into_iter().map(|event| event.what).collect();
-    for what in ["started", "paused", "resumed", "asked to shut down"] {
-        assert!(said.iter().any(|said| said.contains(what)), "{what}: {said:?}");
-    }
+    until("all of it is among its events", || async {
+        let events = door.events("vm-1").await.map_err(|error| error.to_string())?;
+        let said = |what: &str| events.iter().any(|event| event.what.contains(what));
+        let all = ["started", "paused", "resumed", "asked to shut down"];
+        if all.into_iter().all(said) { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
     let console = door.console("vm-1").await.unwrap().text;
     assert!(console.contains("READY"), "{console}");
 

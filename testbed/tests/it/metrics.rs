@@ -19,7 +19,7 @@ fn value(text: &str, sample: &str) -> Option<f64> {
 async fn a_monitor_reads_the_metrics_of_a_daemon_and_nothing_else() {
     let regions =
         ["one", "two"].map(|id| RegionPlan::new(id).host(HostPlan::of_slots(2)));
-    let federation = Federation::start(Plan::simulated(regions.to_vec())).await;
+    let federation = Federation::start(Plan::simulated(regions.to_vec()).patient()).await;
     let monitor = Identity::Monitor("prometheus".to_owned());
     let hour = Duration::from_hours(1);
     let issued = federation.ca().issue(&monitor, &[], hour, SystemClock::new().now());

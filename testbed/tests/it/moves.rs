@@ -43,7 +43,7 @@ pub(crate) async fn placed_as(federation: &Federation, ask: &Ask) {
     let vm = vm.as_str();
     // Both are alike: what goes to the other one is moved here first.
     let door = federation.at("engine");
-    let placed = door.place(&ask).await.unwrap().vm.unwrap();
+    let placed = until("it is placed", || door.place(&ask)).await.vm.unwrap();
     federation.in_phase("engine", vm, VmPhase::Running).await;
     if placed.region.as_str() != "here" {
         let moved = ask_until_fresh(&door, &wish(vm, "here")).await;
@@ -66,7 +66,7 @@ pub(crate) async fn is_at(federation: &Federation, vm: &str, region: &str) -> Ep
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_moves_by_a_daemon_that_is_neithers_and_leaves_nothing_behind() {
-    let federation = Federation::start(Plan::simulated(plan())).await;
+    let federation = Federation::start(Plan::simulated(plan()).patient()).await;
     let door = federation.at("engine");
     placed(&federation, "vm-1").await;
     let before = is_at(&federation, "vm-1", "here").await;
@@ -164,7 +164,7 @@ async fn dies_in_a_move(federation: &mut Federation, who: &str, step: &str) -> b
 
 /// All of these, and in the end each VM's capacity is held once.
 async fn walk(who: &str, steps: &[&str], moved_min: u64) {
-    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     let mut moved = 0;
     for step in steps {
         moved += u64::from(dies_in_a_move(&mut federation, who, step).await);
@@ -209,7 +209,7 @@ async fn the_agent_of_either_side_may_die_in_the_middle_of_a_move() {
 /// too; both come back, and it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_daemons_may_die_in_the_middle_of_a_move() {
-    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     for step in ["move-after-begin", "move-after-commit"] {
         placed(&federation, step).await;
         dies_at(&mut federation, "there", step).await;
@@ -231,7 +231,7 @@ async fn both_daemons_may_die_in_the_middle_of_a_move() {
 /// A move is called off while its driver is dead, and the driver dies again while it undoes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_that_is_called_off_is_undone_by_whichever_life_of_its_driver() {
-    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     placed(&federation, "vm-1").await;
     let (asked, before) = stopped_at(&mut federation, "move-after-begin").await;
     let door = federation.at("engine");
@@ -277,7 +277,7 @@ fn rescue(dry_run: bool) -> StartFailover {
 /// one has the VM, and nothing is left of it where it came from nor where it was to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_whose_target_is_failed_over_leaves_one_guest_and_ends() {
-    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     placed_as(&federation, &Ask::new("vm-1").protected().only_in("engine")).await;
     let (asked, before) = stopped_at(&mut federation, "move-after-commit").await;
     let door = federation.at("engine");
@@ -316,7 +316,7 @@ async fn a_move_whose_target_is_failed_over_leaves_one_guest_and_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_is_off_moves_cold_and_starts_at_its_target() {
-    let federation = Federation::start(Plan::simulated(plan())).await;
+    let federation = Federation::start(Plan::simulated(plan()).patient()).await;
     let door = federation.at("engine");
     placed(&federation, "vm-1").await;
     door.want("vm-1", Power::Stopped).await.unwrap();
@@ -341,7 +341,7 @@ async fn a_target_that_is_disabled_or_full_or_against_the_law_is_refused_with_wh
 {
     let mut regions = plan();
     regions.push(RegionPlan::new("full").host(HostPlan::of_slots(1)));
-    let federation = Federation::start(Plan::simulated(regions)).await;
+    let federation = Federation::start(Plan::simulated(regions).patient()).await;
     let door = federation.at("engine");
     door.place(&Ask::new("vm-fills").only_in("full")).await.unwrap();
     let anywhere = Ask::new("vm-1").only_in("here").only_in("there").only_in("full");
@@ -386,7 +386,7 @@ async fn a_target_that_is_disabled_or_full_or_against_the_law_is_refused_with_wh
 /// Several are asked for at once: they go by urgency, two from a host at a time, and all arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn moves_that_wait_go_by_urgency_and_all_arrive() {
-    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     let vms = ["vm-1", "vm-2", "vm-3", "vm-4"];
     for vm in vms {
         placed(&federation, vm).await;
@@ -433,7 +433,7 @@ async fn moves_that_wait_go_by_urgency_and_all_arrive() {
 /// Its host's agent dies after the commit and before the guest has come: the source has it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_whose_agent_dies_before_the_guest_has_come_gives_it_back() {
-    let mut federation = Federation::start(Plan::simulated(plan())).await;
+    let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     placed(&federation, "vm-1").await;
     let (asked, before) = stopped_at(&mut federation, "move-after-commit").await;
     let door = federation.at("engine");
@@ -498,7 +498,7 @@ async fn counts_on_after_a_move(federation: &Federation, ask: &Ask) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_guest_moves_between_regions_and_counts_on() {
     let Some(image) = guest_image() else { return };
-    let federation = Federation::start(Plan::qemu(plan(), image)).await;
+    let federation = Federation::start(Plan::qemu(plan(), image).patient()).await;
     counts_on_after_a_move(&federation, &Ask::new("vm-1")).await;
     federation.nothing_reserved("here").await;
     federation.end();
@@ -508,7 +508,7 @@ async fn a_real_guest_moves_between_regions_and_counts_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_protected_guest_moves_between_regions_and_counts_on() {
     let Some(image) = guest_image() else { return };
-    let federation = Federation::start(Plan::qemu(plan(), image)).await;
+    let federation = Federation::start(Plan::qemu(plan(), image).patient()).await;
     counts_on_after_a_move(&federation, &Ask::new("vm-1").protected()).await;
     federation.nothing_reserved("here").await;
     federation.end();
@@ -528,7 +528,7 @@ fn kill_what_came(federation: &Federation) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_protected_guest_that_its_target_loses_runs_on_at_its_source() {
     let Some(image) = guest_image() else { return };
-    let mut federation = Federation::start(Plan::qemu(plan(), image)).await;
+    let mut federation = Federation::start(Plan::qemu(plan(), image).patient()).await;
     placed_as(&federation, &Ask::new("vm-1").protected()).await;
     let door = federation.at("engine");
     let before = is_at(&federation, "vm-1", "here").await;

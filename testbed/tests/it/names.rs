@@ -42,7 +42,7 @@ async fn federation() -> Federation {
 async fn dig(server: SocketAddr, args: &[&str]) -> Option<String> {
     let (ip, port) = (server.ip().to_string(), server.port().to_string());
     let mut command = Command::new("dig");
-    command.arg(format!("@{ip}")).args(["-p", &port, "+tries=1", "+time=2"]).args(args);
+    command.arg(format!("@{ip}")).args(["-p", &port, "+tries=1", "+time=60"]).args(args);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
     match output {
         Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),

@@ -18,7 +18,7 @@ const REGIONS: [&str; 3] = ["one", "two", "three"];
 
 fn plan() -> Plan {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(2));
-    Plan::simulated(REGIONS.map(region).to_vec())
+    Plan::simulated(REGIONS.map(region).to_vec()).patient()
 }
 
 fn id(region: &str) -> RegionId {

@@ -48,7 +48,8 @@ fn hosts(replies: &[Result<PlaceReply, CallError>]) -> Vec<String> {
 async fn two_hundred_at_once_onto_room_for_150_make_150_and_not_one_more() {
     let names = ["r1", "r2", "r3", "r4", "r5"];
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(30));
-    let federation = Federation::start(Plan::simulated(names.map(region).to_vec())).await;
+    let federation =
+        Federation::start(Plan::simulated(names.map(region).to_vec()).patient()).await;
     let asks = (0..200).map(|n| Ask::new(&format!("vm-{n}"))).collect();
     let replies = place_all(&federation, &names, asks).await;
     let placed = hosts(&replies);
@@ -84,7 +85,8 @@ async fn rules_about_groups_hold_however_many_ask_at_once() {
         let host = || HostPlan::of_slots(16);
         RegionPlan::new(id).host(host()).host(host()).host(host().in_zone('b'))
     };
-    let federation = Federation::start(Plan::simulated(names.map(region).to_vec())).await;
+    let federation =
+        Federation::start(Plan::simulated(names.map(region).to_vec()).patient()).await;
     let asks = |count: usize, group: &str, mode, scope, hardness| -> Vec<Ask> {
         let name = |n| format!("{group}-{n}");
         (0..count)
@@ -153,7 +155,8 @@ async fn nobody_takes_the_room_that_a_pre_emption_makes() {
         RegionPlan::new("full").host(host),
         RegionPlan::new("other").host(HostPlan::of_slots(1)),
     ];
-    let federation = Federation::start(Plan::simulated(regions).preempting()).await;
+    let federation =
+        Federation::start(Plan::simulated(regions).preempting().patient()).await;
     let lows: Vec<_> = (0..SLOTS).map(|n| format!("low-{n}")).collect();
     for low in &lows {
         let ask = Ask::new(low).only_in("full").priority(2);
@@ -193,7 +196,8 @@ async fn nobody_takes_the_room_that_a_pre_emption_makes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn less_urgent_vms_give_way_and_come_back_and_protected_ones_never_do() {
     let regions = vec![RegionPlan::new("only").host(HostPlan::of_slots(3))];
-    let federation = Federation::start(Plan::simulated(regions).preempting()).await;
+    let federation =
+        Federation::start(Plan::simulated(regions).preempting().patient()).await;
     let door = federation.at("only");
     let guarded = Ask::new("guarded").priority(1).tier(Tier::Protected);
     for ask in [guarded, Ask::new("low").priority(2), Ask::new("middle").priority(4)] {
@@ -266,7 +270,7 @@ async fn a_protected_vm_that_would_not_survive_its_region_is_told_of_or_refused(
     let guarded = |name| Ask::new(name).only_in("here").tier(Tier::Protected);
 
     // The constraint to one region leaves no place after its loss, whatever is free.
-    let federation = Federation::start(Plan::simulated(regions())).await;
+    let federation = Federation::start(Plan::simulated(regions()).patient()).await;
     let door = federation.at("there");
     let free = door.place(&Ask::new("free").tier(Tier::Protected)).await.unwrap();
     assert_eq!(names(&free), Vec::<String>::new());
@@ -279,7 +283,7 @@ async fn a_protected_vm_that_would_not_survive_its_region_is_told_of_or_refused(
     federation.end();
 
     let federation =
-        Federation::start(Plan::simulated(regions()).keeping_n_minus_1()).await;
+        Federation::start(Plan::simulated(regions()).patient().keeping_n_minus_1()).await;
     let door = federation.at("there");
     let refused = refusal(door.place(&guarded("bound")).await);
     assert_eq!(refused.code, ErrorCode::Refused);

@@ -105,7 +105,7 @@ async fn an_incident_is_an_alert_of_an_alertmanager_until_it_is_over() {
     let Some(mut alertmanager) = started else { return };
     let regions = ["one", "two", "three"];
     let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(1)));
-    let plan = Plan::simulated(regions.to_vec()).alerting(&alertmanager);
+    let plan = Plan::simulated(regions.to_vec()).patient().alerting(&alertmanager);
     let mut federation = Federation::start(plan).await;
     federation.have_run().await;
     federation.healthy().await;
@@ -145,7 +145,7 @@ async fn what_stands_is_said_again_to_alertmanagers_until_it_is_over() {
     let receiver = Receiver::start(Answers::Status(200)).await;
     let regions = ["one", "two", "three"];
     let regions = regions.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(1)));
-    let plan = Plan::simulated(regions.to_vec()).alerting_at(&receiver.url());
+    let plan = Plan::simulated(regions.to_vec()).patient().alerting_at(&receiver.url());
     let mut federation = Federation::start(plan).await;
     federation.have_run().await;
     federation.healthy().await;

@@ -9,7 +9,7 @@ use dwcp_types::{Power, VmPhase};
 
 fn plan() -> Plan {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(4));
-    Plan::standing_in(["home", "far"].map(region).to_vec())
+    Plan::standing_in(["home", "far"].map(region).to_vec()).patient()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ const REGIONS: [&str; 3] = ["one", "two", "three"];
 
 fn plan() -> Plan {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
-    Plan::simulated(REGIONS.map(region).to_vec())
+    Plan::simulated(REGIONS.map(region).to_vec()).patient()
 }
 
 async fn list(door: &Door, filter: &TraceFilter) -> Result<TraceList, String> {
@@ -43,9 +43,16 @@ pub(crate) fn of(operation: &str) -> TraceFilter {
     TraceFilter { operation: Some(operation.to_owned()), ..TraceFilter::default() }
 }
 
-pub(crate) async fn read(door: &Door, item: &TraceItem) -> Trace {
+/// The whole of it, once all regions but the one that is lost have told their parts.
+pub(crate) async fn read(door: &Door, item: &TraceItem, lost: Option<&str>) -> Trace {
     let asked = TraceParams { trace: item.trace };
-    door.call::<GetTrace>(&asked, &()).await.unwrap().trace
+    until("the regions tell their parts of a trace", || async {
+        let read = door.call::<GetTrace>(&asked, &()).await;
+        let read = read.map_err(|error| error.to_string())?;
+        let told = read.missing.iter().all(|region| Some(region.as_str()) == lost);
+        if told { Ok(read.trace) } else { Err(format!("{read:#?}")) }
+    })
+    .await
 }
 
 /// The row of a span, by name, side and where it is.
@@ -107,12 +114,12 @@ async fn a_placement_in_another_region_is_one_trace_in_whatever_region_it_is_ask
     for at in REGIONS {
         let door = federation.at(at);
         until("the guest's start is part of it", || async {
-            let trace = read(&door, &item).await;
+            let trace = read(&door, &item, None).await;
             let starts = trace.rows.iter().any(|it| it.span.name == "guest_starts");
             starts.then_some(()).ok_or_else(|| format!("{trace:#?}"))
         })
         .await;
-        is_whole(&read(&door, &item).await);
+        is_whole(&read(&door, &item, None).await);
     }
 
     // What nobody takes failed, and is kept whatever the rate says.
@@ -135,7 +142,7 @@ async fn a_placement_in_another_region_is_one_trace_in_whatever_region_it_is_ask
     }
     federation.healthy().await;
     let again = only(&federation.at("three"), filter.clone()).await;
-    is_whole(&read(&federation.at("two"), &again).await);
+    is_whole(&read(&federation.at("two"), &again, None).await);
 
     // A region that is gone is said to be.
     federation.process("three").kill_9();
@@ -159,7 +166,7 @@ async fn a_move_is_one_trace_of_its_steps_on_both_hosts() {
     door.move_is_over(&asked).await;
     let item = only(&door, of("move")).await;
     assert_eq!(item.vm.as_deref(), Some("vm-1"));
-    let trace = read(&door, &item).await;
+    let trace = read(&door, &item, None).await;
     let whole = row(&trace, "move", Kind::Internal, (to, "dwcpd"));
     for step in ["move preparing", "move moving", "move committed", "move arrived"] {
         is_part_of(row(&trace, step, Kind::Internal, (to, "dwcpd")), whole);

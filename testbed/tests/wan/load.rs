@@ -21,8 +21,11 @@ pub(crate) const LEVELS: [StateLevel; 4] =
 
 /// Between two questions of one client: what is judged are orders, not rates.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a question may take: several of the longest round trips (343 ms).
+/// How long a question may take that others must answer: several of the longest round trips
+/// (343 ms).
 const WITHIN_MS: u64 = 2_000;
+/// How long one may take that one's own region answers, however slow the machine is.
+const ALONE_WITHIN_MS: u64 = 60_000;
 
 /// What the clients of one region were told at one level.
 #[derive(Clone, Debug, Default)]
@@ -184,6 +187,13 @@ struct Client {
 }
 
 impl Client {
+    const fn within_ms(&self) -> u64 {
+        match self.level {
+            StateLevel::Eventual | StateLevel::Local => ALONE_WITHIN_MS,
+            StateLevel::Quorum | StateLevel::Strong => WITHIN_MS,
+        }
+    }
+
     fn moment(&self) -> u64 {
         self.moments.fetch_add(1, Ordering::SeqCst)
     }
@@ -219,7 +229,7 @@ impl Client {
         let begun = self.moment();
         let ask = ReadKey {
             level: Some(self.level),
-            timeout_ms: Some(WITHIN_MS),
+            timeout_ms: Some(self.within_ms()),
             ..ReadKey::of(&self.key)
         };
         let entry = self.door.read_as(ask).await;
@@ -234,8 +244,11 @@ impl Client {
     }
 
     async fn send(&self, write: WriteKey) -> Result<dwcp_api::state::Written, CallError> {
-        let write =
-            WriteKey { level: Some(self.level), timeout_ms: Some(WITHIN_MS), ..write };
+        let write = WriteKey {
+            level: Some(self.level),
+            timeout_ms: Some(self.within_ms()),
+            ..write
+        };
         self.door.write(&self.key, &write).await
     }
 }

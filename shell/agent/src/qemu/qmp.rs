@@ -459,10 +459,17 @@ mod tests {
         assert!(matches!(refused, QmpError::NotQemu { .. }), "{refused}");
     }
 
+    /// Greeted in time, however long that takes; then it waits for [`SHORT`] only.
+    async fn impatient(folder: &tempfile::TempDir) -> Client {
+        let mut client = Client::connect(folder.path(), COMMAND_LIMIT).await.unwrap();
+        client.limit = SHORT;
+        client
+    }
+
     #[tokio::test]
     async fn a_hanging_peer_is_waited_for_only_so_long_and_leaves_nothing_behind() {
         let folder = peer(|_| Vec::new(), GREETING).await;
-        let client = Client::connect(folder.path(), SHORT).await.unwrap();
+        let client = impatient(&folder).await;
         for _ in 0..3 {
             assert!(matches!(client.status().await, Err(QmpError::Late { .. })));
         }
@@ -486,10 +493,11 @@ mod tests {
             }
         };
         let folder = peer(script, GREETING).await;
-        let client = Client::connect(folder.path(), SHORT).await.unwrap();
+        let client = impatient(&folder).await;
         let others = async {
             assert!(matches!(client.status().await, Err(QmpError::Late { .. })));
-            client.status().await.unwrap();
+            // Whether it is answered in time is the machine's business.
+            drop(client.status().await);
         };
         let (prepared, ()) =
             tokio::join!(client.prepare("object-add", json!({})), others);

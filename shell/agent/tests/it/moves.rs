@@ -26,6 +26,8 @@ struct Pair {
     source: Program,
     target: Program,
     region: Region,
+    /// What memory may take of the line, in bytes a second.
+    bandwidth: u64,
     /// Where the guest is seen running; both at once never.
     stages: BTreeSet<String>,
 }
@@ -50,6 +52,7 @@ impl Pair {
             source,
             target,
             region: Region::Moving,
+            bandwidth: 200 << 20,
             stages: BTreeSet::new(),
         };
         pair.source.put("web", &instruction(1, 1, Power::Running)).await;
@@ -103,7 +106,7 @@ impl Pair {
             disk_port: target.disk_port?,
             memory_port: target.memory_port?,
             name: to.name,
-            bandwidth: 200 << 20,
+            bandwidth: self.bandwidth,
             downtime_ms: 300,
             cold: false,
         };
@@ -284,6 +287,8 @@ async fn a_cut_leaves_the_source_running_and_the_target_clean_or_completes() {
     let root = tempfile::tempdir().unwrap();
     let _guests = ["host-a", "host-b"].map(|host| Guests(root.path().join(host)));
     let mut pair = Pair::start(root.path(), "qemu", (None, None)).await;
+    // So that it takes seconds until all is sent, and the cut comes before.
+    pair.bandwidth = 8 << 20;
     for cut in [Cut::TargetProcess, Cut::TargetAgent, Cut::SourceAgent] {
         pair.region = Region::Moving;
         let console = ticks_beyond(&pair.source, 1).await;

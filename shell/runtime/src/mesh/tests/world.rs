@@ -60,7 +60,7 @@ pub(super) fn limits() -> Limits {
 /// Limits by which a dead peer is noticed soon.
 pub(super) fn impatient() -> Limits {
     Limits {
-        idle_time_max: Duration::from_secs(1),
+        idle_time_max: Duration::from_secs(4),
         ping_every: Duration::from_millis(100),
         pause_max: Duration::from_millis(200),
         ..limits()
