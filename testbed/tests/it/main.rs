@@ -4,12 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod connections;
 mod crashes;
 mod doorways;
 mod engine;
 mod evacuation;
 mod examples;
 mod failover;
+mod fronts;
 mod full_disk;
 mod guests;
 mod incidents;

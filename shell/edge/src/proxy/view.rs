@@ -9,6 +9,7 @@ use dwcp_types::{RegionId, ServiceId};
 
 use super::group::Group;
 use super::pool::{Destination, Pool, Trust};
+use super::streams::Passing;
 use crate::steering::Steering;
 
 /// A service as the proxy has it.
@@ -22,6 +23,8 @@ pub struct ServiceSpec {
     pub regions: BTreeSet<RegionId>,
     /// Its servers in this region.
     pub group: Option<Arc<Group>>,
+    /// How connections to it are passed on, where it has a port of its own.
+    pub passing: Option<Passing>,
 }
 
 /// What never changes while a daemon runs.
@@ -64,6 +67,22 @@ impl Sites {
     /// The service of a host, its place.
     pub(super) fn service(&self, host: &str) -> Option<usize> {
         self.hosts.get(host).copied()
+    }
+
+    /// The place of a service.
+    pub(super) fn place(&self, id: &ServiceId) -> Option<usize> {
+        self.services.iter().position(|service| service.id == *id)
+    }
+
+    /// How connections to a service are passed on.
+    pub(super) fn passing(&self, service: usize) -> Option<Passing> {
+        self.services.get(service)?.passing
+    }
+
+    /// Services that have a port of their own.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (&ServiceId, u16)> {
+        let services = self.services.iter();
+        services.filter_map(|service| Some((&service.id, service.passing?.port)))
     }
 
     /// This region's servers of a service.

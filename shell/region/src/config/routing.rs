@@ -86,6 +86,9 @@ const SERVICE_KEYS: &[&str] = &[
     "domains",
     "upstreams",
     "health_path",
+    "listen_port",
+    "idle_timeout",
+    "send_proxy_protocol",
     "kb_per_request",
     "cpu_us_per_request",
 ];
@@ -390,7 +393,7 @@ fn service(
         section.get("sticky_sessions").map_or(Some(false), |field| field.truth(report));
     let requirements = requirements(&section, report);
     let hosts = hosts.read(section.get("hosts"), report);
-    let reach = proxy::reach(&section, names, report);
+    let reach = proxy::reach(&section, protocol, names, report);
     let mut service = Service::new(id?, config.algorithm);
     service.weights = config.weights;
     let weights = weights?;
