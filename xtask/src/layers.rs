@@ -149,6 +149,8 @@ const LAYERS: &[Layer] = &[
             "bytes",
             "clap",
             "futures-util",
+            // Where clients are, from files that others keep.
+            "maxminddb",
             "prometheus-client",
             "rustix",
             "serde",

@@ -26,6 +26,7 @@ mod moves;
 mod names;
 mod outages;
 mod overview;
+mod places;
 mod placing;
 mod prometheus;
 mod proxy;

@@ -163,6 +163,7 @@ pub(super) fn routing(
     let clients = clients::clients(&section, zones, names, report);
     let dns = dns::dns(&section, report);
     let proxy = proxy::proxy(&section, report);
+    let (clients, places) = clients?;
     let mut config = RoutingConfig {
         algorithm: algorithm?,
         weights: weights?,
@@ -170,7 +171,8 @@ pub(super) fn routing(
         table_interval: interval?,
         fronts: fronts?,
         services: Vec::new(),
-        clients: clients?,
+        clients,
+        places,
         dns: dns?,
         proxy: proxy?,
         anycast: AnycastConfig::default(),
