@@ -40,7 +40,7 @@ pub use client::{CLIENT_BITS_IPV4, CLIENT_BITS_IPV6, client_number};
 pub use country::country_spot;
 pub use decide::{
     Decision, Fallbacks, Key, Path, Reason, Reasons, RegionIx, Standing, decide,
-    decide_for,
+    decide_by, decide_for,
 };
 pub use explain::{Candidate, Chosen, Explanation, FactorView, LegView, explain, ways};
 pub use input::{

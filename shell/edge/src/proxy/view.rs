@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use dwcp_router::{Decision, Key, RegionIx, Standing, Table, decide};
+use dwcp_router::{Decision, Key, RegionIx, Standing, Table, decide_by};
 use dwcp_types::{RegionId, ServiceId};
 
 use super::group::Group;
@@ -111,6 +111,8 @@ pub struct View {
 struct Steered {
     by: Steering,
     own: Option<RegionIx>,
+    /// Regions that are up and have a proxy, whatever servers they have.
+    relays: Standing,
     /// By service: its number in the table, and the regions that are up and have it.
     services: Vec<(Option<u16>, Standing)>,
 }
@@ -150,7 +152,7 @@ impl View {
             ..Key::default()
         };
         let table = &*steered.by.table;
-        Some((decide(table, standing, &key), table))
+        Some((decide_by(table, standing, steered.relays, &key), table))
     }
 }
 
@@ -171,6 +173,14 @@ impl Steered {
             (by.table.service(&service.id), standing)
         });
         let services = services.collect();
-        Self { own: by.table.region_ix(&sites.own), services, by }
+        let mut relays = by.standing;
+        for region in regions.iter().map(|site| &site.id) {
+            if let (false, Some(ix)) =
+                (sites.peers.contains_key(region), by.table.region_ix(region))
+            {
+                relays = relays.without(ix);
+            }
+        }
+        Self { own: by.table.region_ix(&sites.own), relays, services, by }
     }
 }
