@@ -30,6 +30,7 @@ mod places;
 mod placing;
 mod prometheus;
 mod proxy;
+mod relays;
 mod replicas;
 mod routing;
 mod shards;
