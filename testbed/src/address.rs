@@ -45,6 +45,14 @@ impl Claim {
     }
 }
 
+/// The address of the `n`-th region besides a claimed one: whoever has 127.77.x.y has these too.
+pub(crate) fn beside(claimed: IpAddr, n: usize) -> IpAddr {
+    let IpAddr::V4(claimed) = claimed else { return claimed };
+    let [first, second, third, fourth] = claimed.octets();
+    let n = u8::try_from(n + 1).expect("a small federation");
+    Ipv4Addr::new(first, second + n, third, fourth).into()
+}
+
 /// Spreads processes and their attempts over 127.77.0.0/16.
 fn candidate(pid: u32, tried: u32) -> Ipv4Addr {
     let [.., third, fourth] =

@@ -24,7 +24,7 @@ use dwcp_types::{HealthState, HostId, RegionId, Timestamp, VmPhase};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::address::Claim;
+use crate::address::{Claim, beside};
 use crate::disk::SmallDisk;
 use crate::doors::Door;
 use crate::etcd::etcd_program;
@@ -112,7 +112,13 @@ impl Federation {
             // Regions with addresses of their own have the same ports.
             let n = if ground.is_apart() { *own } else { n };
             *own += 1;
-            (name, ground.socket(&region, n))
+            let mut socket = ground.socket(&region, n);
+            if let Some(at) = plan.proxy_apart(&name)
+                && !ground.is_apart()
+            {
+                socket.set_ip(beside(socket.ip(), at));
+            }
+            (name, socket)
         };
         let sockets = plan.sockets().into_iter().zip(0..).map(socket).collect();
         let ca = DevelopmentCa::create(&layout.ca(), issued_at());

@@ -15,6 +15,8 @@ const LATENCY_MS: u64 = 10;
 
 /// Of half a second each.
 const PATIENT_MISSES: u32 = 20;
+/// Where a region is, when a test does not care: Dublin.
+const SPOT: (f64, f64) = (53.3, -6.2);
 
 /// A host.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub struct RegionPlan {
     edge: bool,
     latency_ms: u64,
     cpu_price: f64,
+    /// Degrees north and east.
+    spot: (f64, f64),
 }
 
 impl RegionPlan {
@@ -75,6 +79,7 @@ impl RegionPlan {
             edge: false,
             latency_ms: LATENCY_MS,
             cpu_price: 0.04,
+            spot: SPOT,
         }
     }
 
@@ -96,6 +101,13 @@ impl RegionPlan {
     #[must_use]
     pub fn country(mut self, country: &str, continent: &str) -> Self {
         (self.country, self.continent) = (country.to_owned(), continent.to_owned());
+        self
+    }
+
+    /// There, in degrees north and east.
+    #[must_use]
+    pub const fn at(mut self, latitude: f64, longitude: f64) -> Self {
+        self.spot = (latitude, longitude);
         self
     }
 
@@ -169,6 +181,8 @@ pub struct Plan {
     routing: Option<Value>,
     /// What faces clients in every region: `dns`, `proxy`.
     planes: Vec<&'static str>,
+    /// Proxies have an address of their own in each region, so that they may have the same ports.
+    proxies_apart: bool,
 }
 
 impl Plan {
@@ -211,6 +225,7 @@ impl Plan {
             own_clocks: false,
             routing: None,
             planes: Vec::new(),
+            proxies_apart: false,
         }
     }
 
@@ -269,6 +284,20 @@ impl Plan {
         self.routing = Some(routing);
         self.planes.push("proxy");
         self
+    }
+
+    /// The same, at an address of its own in each region: services have ports there.
+    #[must_use]
+    pub fn taking_connections(mut self, routing: Value) -> Self {
+        self.proxies_apart = true;
+        self.taking_requests(routing)
+    }
+
+    /// Which region has its proxy at an address of its own, counted from the first.
+    pub(crate) fn proxy_apart(&self, socket: &str) -> Option<usize> {
+        let regions = self.regions.iter();
+        let mut names = regions.map(|region| plane_name(&region.id, "proxy"));
+        names.position(|name| name == socket).filter(|_| self.proxies_apart)
     }
 
     /// On etcd, with a member in each region; the leader belongs in the first.
@@ -390,7 +419,7 @@ impl Plan {
             "regions": regions,
             "user_zones": [{
                 "id": "home",
-                "location": location("IE", "Europe"),
+                "location": location(SPOT, "IE", "Europe"),
                 "latency": latency,
             }],
             "controller": {
@@ -484,7 +513,7 @@ impl Plan {
         let mut described = json!({
             "id": region.id,
             "name": region.id,
-            "location": location(&region.country, &region.continent),
+            "location": location(region.spot, &region.country, &region.continent),
             "type": if region.edge { "edge" } else { "cloud" },
             "cloud_provider": "test",
             "provider_region": region.id,
@@ -537,10 +566,10 @@ pub(crate) fn peer_door(region: &str) -> String {
     format!("etcd-{region}-peer")
 }
 
-fn location(country: &str, continent: &str) -> Value {
+fn location((latitude, longitude): (f64, f64), country: &str, continent: &str) -> Value {
     json!({
-        "latitude": 53.3,
-        "longitude": -6.2,
+        "latitude": latitude,
+        "longitude": longitude,
         "country": country,
         "continent": continent,
     })

@@ -18,7 +18,16 @@ struct Layer {
 /// What a core needs to describe its values; nothing here has an effect.
 const VALUES: &[&str] = &["schemars", "serde", "serde_json", "thiserror"];
 /// What tests may use besides.
-const TESTING: &[&str] = &["crdts", "proptest", "serde_json", "tempfile"];
+const TESTING: &[&str] = &[
+    "crdts",
+    // Clients of HTTP/2.
+    "http-body-util",
+    "hyper",
+    "hyper-util",
+    "proptest",
+    "serde_json",
+    "tempfile",
+];
 
 const LAYERS: &[Layer] = &[
     Layer { folder: "core/types", ours: &[], others: VALUES },
@@ -140,6 +149,8 @@ const LAYERS: &[Layer] = &[
             "bytes",
             "clap",
             "futures-util",
+            // Where clients are, from files that others keep.
+            "maxminddb",
             "prometheus-client",
             "rustix",
             "serde",

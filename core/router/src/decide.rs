@@ -228,10 +228,23 @@ impl Decision {
 #[inline]
 #[must_use]
 pub fn decide(table: &Table, standing: Standing, key: &Key) -> Decision {
+    decide_by(table, standing, standing, key)
+}
+
+/// The same where others may answer than may carry: a region without a server of the service is
+/// a relay all the same.
+#[inline]
+#[must_use]
+pub fn decide_by(
+    table: &Table,
+    standing: Standing,
+    relays: Standing,
+    key: &Key,
+) -> Decision {
     let Some((plan, entry)) = table.entry(key) else {
         return unknown(table);
     };
-    choose(table, plan, entry, standing, key)
+    choose(table, plan, entry, (standing, relays), key)
         .unwrap_or_else(|| anew(table, plan, standing, key))
 }
 
@@ -278,16 +291,17 @@ pub(crate) fn reweighed(
 pub(crate) fn settled(table: &Table, plan: &Plan, entry: &Entry, key: &Key) -> Decision {
     let nowhere =
         || Decision::nowhere(table.generation(), Reasons::of_entry(entry.flags));
-    choose(table, plan, entry, Standing::ALL, key).unwrap_or_else(nowhere)
+    let all = (Standing::ALL, Standing::ALL);
+    choose(table, plan, entry, all, key).unwrap_or_else(nowhere)
 }
 
-/// Picks from an entry; nothing when all its regions are down.
+/// Picks from an entry by who may answer and who may carry; nothing when all its regions are down.
 #[inline]
 pub(crate) fn choose(
     table: &Table,
     plan: &Plan,
     entry: &Entry,
-    standing: Standing,
+    (standing, relays): (Standing, Standing),
     key: &Key,
 ) -> Option<Decision> {
     if entry.sites[0] == NONE {
@@ -299,7 +313,7 @@ pub(crate) fn choose(
     let at = turn(table, entry, up, if plan.sticky { key.client } else { key.request })?;
     let relay = entry.relays[at];
     // A relay that has just gone down is left out; the direct way is there.
-    let relayed = relay != NONE && standing.has(relay.into());
+    let relayed = relay != NONE && relays.has(relay.into());
     let failed = Refusals::of_soft(entry.failed[at]);
     let stood_in = up.iter().zip(entry.shares()).any(|(up, share)| !up && share > 0);
     let brief = stood_in || !failed.is_empty() || entry.flags & flag::STATIC != 0;

@@ -145,7 +145,7 @@ pub fn explain(
     } else {
         let entry = table.again(key, &mut pad);
         debug_assert_eq!(entry, *stored, "what is told is not what was done");
-        match choose(table, plan, &entry, standing, key) {
+        match choose(table, plan, &entry, (standing, standing), key) {
             Some(decision) => (entry, decision),
             None => {
                 pad.0.clear();

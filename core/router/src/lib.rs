@@ -17,6 +17,7 @@ pub mod anycast;
 mod budget;
 mod build;
 mod client;
+mod country;
 mod decide;
 mod explain;
 mod input;
@@ -36,9 +37,10 @@ mod weights;
 pub use budget::{RETRIES_MIN, RETRY_PERCENT, RetryBudget, WINDOW_S};
 pub use build::Problem;
 pub use client::{CLIENT_BITS_IPV4, CLIENT_BITS_IPV6, client_number};
+pub use country::country_spot;
 pub use decide::{
     Decision, Fallbacks, Key, Path, Reason, Reasons, RegionIx, Standing, decide,
-    decide_for,
+    decide_by, decide_for,
 };
 pub use explain::{Candidate, Chosen, Explanation, FactorView, LegView, explain, ways};
 pub use input::{

@@ -12,5 +12,5 @@ pub mod proxy;
 mod seats;
 mod steering;
 
-pub use clients::{Clients, Network};
+pub use clients::{Clients, InOrder, Network, OutOfOrder};
 pub use steering::Steering;

@@ -21,11 +21,6 @@ impl<V> Newest<V> {
         Self { newest, now, request }
     }
 
-    /// The value that was last looked at.
-    pub(crate) const fn now(&self) -> &Arc<V> {
-        &self.now
-    }
-
     /// The value, and a number that differs from the last.
     pub(crate) fn next(&mut self) -> (&Arc<V>, u64) {
         // When no more come, the last one counts.

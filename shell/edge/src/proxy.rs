@@ -13,6 +13,8 @@
 //!   region that is meant, and what says so counts from a region's certificate only.
 //! * **What comes out is written anew**: framing, hop-by-hop headers and who asked are this
 //!   proxy's own words, so that no two readers can disagree about where a request ends.
+//! * **A service with a port of its own** has its connections passed on as they are, decided in the
+//!   same way when they come ([`Passing`]).
 //! * **Everything is bounded**: connections, of each network too, headers, bodies, times, what is
 //!   under way to each server, retries.
 //!
@@ -24,18 +26,26 @@ mod counters;
 mod course;
 mod group;
 mod head;
+mod hop;
+mod log;
 mod pool;
 mod preface;
 mod server;
+mod sides;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod view;
 
 pub use counters::{Bytes, Counters};
 pub use course::AccessRecord;
 pub use group::{Group, Ward};
-pub use pool::{PEER_PROTOCOL, Trust};
+pub use log::{AccessLine, ConnectionRecord, End};
+pub use pool::{Front, PEER_PROTOCOL, STREAM_PROTOCOL, Trust};
+pub use preface::Announce;
 pub use server::{Listening, Server};
+pub use streams::Passing;
 pub use view::{ServiceSpec, Sites, View};
 
 use std::time::Duration;

@@ -374,7 +374,7 @@ impl Core {
         let reservations =
             Reservations::new(books.clone(), committer.clone(), followed.clone());
         let guard = Guard::of(&federation);
-        let router = Router::new(&federation, &region, &inventory, &engine, &metrics);
+        let router = Router::new(&federation, &region, &inventory, &engine, &metrics)?;
         let seen = guard.wardship.is_some().then(|| guard.seen.subscribe());
         let interval = federation.monitoring.interval;
         let chronicle = Chronicle::new(region.clone(), interval, clock.clone(), archive);

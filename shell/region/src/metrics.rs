@@ -407,6 +407,22 @@ impl Metrics {
             "What befell requests and connections of the proxy besides",
             events,
         );
+        let ends = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        for (end, count) in requests.connections() {
+            ends.get_or_create(&[("end", end)]).inc_by(count);
+        }
+        own.register(
+            "proxy_connections",
+            "Connections that the proxy passed on as they are, by how they ended",
+            ends,
+        );
+        let open = Gauge::<i64>::default();
+        open.set(i64::try_from(requests.open()).unwrap_or(i64::MAX));
+        own.register(
+            "proxy_connections_open",
+            "Connections that the proxy passes on at this moment",
+            open,
+        );
         let moved = Family::<Pair, Counter>::default();
         for (region, bytes) in requests.bytes() {
             let (source_region, target_region) =
@@ -415,7 +431,7 @@ impl Metrics {
         }
         all.register_with_unit(
             "routed_traffic",
-            "Bodies of answers that the proxy brought from a region to clients",
+            "Bodies of answers, and of connections, that the proxy brought from a region to clients",
             Unit::Bytes,
             moved,
         );

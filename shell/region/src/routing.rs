@@ -8,6 +8,7 @@
 
 mod announce;
 mod answers;
+mod atlas;
 mod inputs;
 mod memory;
 mod names;
@@ -32,11 +33,16 @@ use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 
 pub(crate) use self::announce::{AnnounceDoor, AnnouncePlane, AnycastApi};
+pub(crate) use self::atlas::AtlasFile;
+use self::atlas::Look;
 use self::inputs::{Maker, Places};
 use self::memory::{Known, Memory};
 pub(crate) use self::names::NamePlane;
 pub(crate) use self::requests::{Place, RequestPlane};
 use self::settings::Settings;
+
+/// How often it is looked whether the file of places has changed: it does each week or month.
+const PLACES_EVERY: Duration = Duration::from_secs(5);
 
 /// A table with what belongs to it.
 #[derive(Debug)]
@@ -60,6 +66,8 @@ struct Parts {
     zones: Vec<UserZoneSpec>,
     /// Whether this region has a name server, and a proxy.
     planes: (bool, bool),
+    /// Where clients are that are in no network of the configuration.
+    atlas: Option<AtlasFile>,
     inventory: Inventory,
     engine: Arc<dyn StrongEngine>,
     metrics: Arc<Metrics>,
@@ -77,29 +85,34 @@ pub struct Router {
 }
 
 impl Router {
+    /// # Errors
+    ///
+    /// When the configuration names a file of places that cannot be used.
     pub(crate) fn new(
         federation: &Federation,
         region: &RegionId,
         inventory: &Inventory,
         engine: &Arc<dyn StrongEngine>,
         metrics: &Arc<Metrics>,
-    ) -> Arc<Self> {
+    ) -> anyhow::Result<Arc<Self>> {
+        let places = federation.routing.places.as_deref();
         let parts = Parts {
             region: region.clone(),
             config: federation.routing.clone(),
             zones: federation.user_zones.clone(),
             planes: planes(federation, region),
+            atlas: places.map(AtlasFile::open).transpose()?,
             inventory: inventory.clone(),
             engine: engine.clone(),
             metrics: metrics.clone(),
         };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             parts,
             made: watch::Sender::new(None),
             settings: RwLock::default(),
             refused: RwLock::default(),
             changed: Notify::new(),
-        })
+        }))
     }
 
     fn clock(&self) -> &dyn Clock {
@@ -127,7 +140,39 @@ impl Router {
         if let Some(known) = &recalled {
             self.choose(known.settings.clone());
         }
-        tokio::join!(self.make_tables(memory, recalled), self.follow());
+        tokio::join!(
+            self.make_tables(memory, recalled),
+            self.follow(),
+            self.clone().follow_places()
+        );
+    }
+
+    /// Reads the file of places again when it has changed, for ever.
+    async fn follow_places(self: Arc<Self>) {
+        if self.parts.atlas.is_none() {
+            return;
+        }
+        let mut tick = tokio::time::interval(PLACES_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let own = self.clone();
+            // Seconds of CPU when the file is large and has changed.
+            let look = tokio::task::spawn_blocking(move || {
+                own.parts.atlas.as_ref().map(AtlasFile::look)
+            });
+            match look.await {
+                Ok(Some(Look::Taken)) => {
+                    info!("the places of clients were read anew");
+                    self.changed.notify_one();
+                }
+                Ok(Some(Look::Refused(reason))) => {
+                    warn!(%reason, "a changed file of places is not used; the last good one stays");
+                }
+                Ok(Some(Look::Same) | None) => {}
+                Err(error) => warn!(%error, "a changed file of places was not read"),
+            }
+        }
     }
 
     async fn make_tables(&self, mut memory: Memory, recalled: Option<Known>) {

@@ -33,7 +33,7 @@ pub(crate) use farewell::farewell;
 pub(crate) use files::read_roots;
 pub use files::{CA_CERTIFICATE, CA_KEY, Credentials};
 pub use identity::{Identity, IdentityError, Peer};
-pub use planes::front_tls;
+pub use planes::FrontTls;
 /// What connections are made with.
 pub use rustls::{ClientConfig, ServerConfig};
 pub use verify::ExpectedServer;

@@ -4,12 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod connections;
 mod crashes;
 mod doorways;
 mod engine;
 mod evacuation;
 mod examples;
 mod failover;
+mod fronts;
 mod full_disk;
 mod guests;
 mod incidents;
@@ -24,9 +26,11 @@ mod moves;
 mod names;
 mod outages;
 mod overview;
+mod places;
 mod placing;
 mod prometheus;
 mod proxy;
+mod relays;
 mod replicas;
 mod routing;
 mod shards;

@@ -6,18 +6,24 @@
 //! thirteen metros, 64 services and 2,592 cells; nginx with one worker, haproxy with one thread.
 //! Each is charged its own CPU time, of user and kernel, and whoever asks and answers nobody's.
 //!
+//! Connections that are passed on as they are come from threads of this process to others of it, in
+//! bulk and as short ones, beside haproxy in its mode `tcp`.
+//!
 //! All programs are Debian's: `apt-get install wrk nginx-light haproxy`.
 
 mod load;
 mod ours;
 mod peers;
+mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::ensure;
 
 use self::load::Load;
+use self::ours::What;
 use self::peers::Process;
+use self::streams::Kind;
 use super::scratch::Scratch;
 use super::{Measurement, Options, Peer};
 
@@ -36,9 +42,10 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     let origin = Process::origin(scratch.path())?;
     let (mut own, mut nginx, mut haproxy) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        own.push(ours::round(origin.at, &load)?);
-        nginx.push(Process::nginx(scratch.path(), origin.at)?.round(&load)?);
-        haproxy.push(Process::haproxy(scratch.path(), origin.at)?.round(&load)?);
+        own.push(ours::round(origin.at, What::Requests, |at| load.ask(at))?);
+        nginx.push(Process::nginx(scratch.path(), origin.at)?.round(|at| load.ask(at))?);
+        haproxy
+            .push(Process::haproxy(scratch.path(), origin.at)?.round(|at| load.ask(at))?);
     }
     for rates in [&mut own, &mut nginx, &mut haproxy] {
         rates.sort_unstable_by(f64::total_cmp);
@@ -57,7 +64,43 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
             value: rates[ROUNDS - 1],
         }),
     };
-    Ok(vec![one("nginx", &nginx), one("haproxy", &haproxy)])
+    let mut all = vec![one("nginx", &nginx), one("haproxy", &haproxy)];
+    for kind in [Kind::Bulk, Kind::Short] {
+        all.push(connections(&scratch, kind, options)?);
+    }
+    Ok(all)
+}
+
+/// Connections, ours and haproxy's.
+fn connections(
+    scratch: &Scratch,
+    kind: Kind,
+    options: &Options,
+) -> anyhow::Result<Measurement> {
+    let origin = streams::origin(kind)?;
+    let (mut own, mut peer) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let ask = |at| streams::ask(kind, at, options.quick);
+        own.push(ours::round(origin, What::Connections, ask)?);
+        peer.push(Process::haproxy_tcp(scratch.path(), origin)?.round(ask)?);
+    }
+    own.sort_unstable_by(f64::total_cmp);
+    peer.sort_unstable_by(f64::total_cmp);
+    let middle = ROUNDS / 2;
+    Ok(Measurement {
+        name: format!("proxy.connections, {}", kind.name()),
+        value: own[ROUNDS - 1],
+        unit: kind.unit(),
+        method: format!(
+            "{}, decision on, one thread, over loopback, best of {ROUNDS} (middle {:.1})",
+            kind.method(),
+            own[middle]
+        ),
+        peer: Some(Peer {
+            name: format!("haproxy, mode tcp, middle {:.1}", peer[middle]),
+            value: peer[ROUNDS - 1],
+        }),
+    })
 }
 
 /// An address of this machine that nobody has.

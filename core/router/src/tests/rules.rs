@@ -8,7 +8,9 @@ use dwcp_types::{
 };
 
 use crate::build::Problem;
-use crate::decide::{Decision, Key, Path, Reason, Standing, decide, decide_for};
+use crate::decide::{
+    Decision, Key, Path, Reason, Standing, decide, decide_by, decide_for,
+};
 use crate::explain::explain;
 use crate::input::{Aged, Cell, Inputs, Link, RoundTrip, Site, Spot};
 use crate::refusal::Refusal;
@@ -406,6 +408,10 @@ fn a_relay_is_taken_when_it_saves_a_tenth_and_five_milliseconds() {
     let (_, table) = relayed(244, 140, 76);
     let down = Standing::ALL.without(table.region_ix(&id("relay")).unwrap());
     assert_eq!(decide(&table, down, &ASKED).path, Path::Direct);
+    // One that may not answer itself, since it has no server, carries.
+    let carried = decide_by(&table, down, Standing::ALL, &ASKED);
+    assert_eq!(carried.path, Path::Via(table.region_ix(&id("relay")).unwrap()));
+    assert_eq!(decide_by(&table, down, down, &ASKED).path, Path::Direct);
 }
 
 #[test]

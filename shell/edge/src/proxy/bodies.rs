@@ -191,6 +191,12 @@ impl Download {
         Self { from, patience: Patience::new(Duration::MAX), lease: None, tally: None }
     }
 
+    /// None at all.
+    pub(super) const fn nothing() -> Self {
+        let from = Source::Own(None);
+        Self { from, patience: Patience::new(Duration::MAX), lease: None, tally: None }
+    }
+
     /// What a server sends, by the connection that it comes by.
     pub(super) fn server(from: Incoming, lease: Lease, time_max: Duration) -> Self {
         let patience = Patience::new(time_max);

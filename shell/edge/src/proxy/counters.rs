@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dwcp_types::RegionId;
 
-/// Bodies of answers from a region to clients, in bytes (O26).
+use super::log::End;
+
+/// Bodies of answers from a region to clients, and what connections brought from there, in bytes
+/// (O26).
 #[derive(Debug, Default)]
 pub struct Bytes(AtomicU64);
 
@@ -46,6 +49,10 @@ pub struct Counters {
     /// By the first digit of the status.
     answers: [AtomicU64; 6],
     events: [AtomicU64; EVENTS.len()],
+    /// Connections that were passed on, by how they ended.
+    ends: [AtomicU64; End::ALL.len()],
+    /// Those that are passed on now.
+    open: Arc<AtomicU64>,
     bytes: BTreeMap<RegionId, Arc<Bytes>>,
 }
 
@@ -70,7 +77,19 @@ impl Counters {
         EVENTS.into_iter().zip(counts)
     }
 
-    /// Bytes of answers' bodies, by the region that answered.
+    /// Connections that were passed on as they are, by how they ended.
+    pub fn connections(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.ends.iter().map(|count| count.load(Ordering::Relaxed));
+        End::ALL.into_iter().map(End::as_str).zip(counts)
+    }
+
+    /// Connections that are passed on at this moment.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of answers' bodies and of connections, by the region that they came from.
     pub fn bytes(&self) -> impl Iterator<Item = (&RegionId, u64)> {
         self.bytes.iter().map(|(id, bytes)| (id, bytes.0.load(Ordering::Relaxed)))
     }
@@ -88,7 +107,29 @@ impl Counters {
         }
     }
 
+    /// A connection is passed on as long as what is given back is held.
+    pub(super) fn opened(&self) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(self.open.clone())
+    }
+
+    pub(super) fn ended(&self, end: End) {
+        if let Some(count) = self.ends.get(end as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn of_region(&self, region: &RegionId) -> Option<Arc<Bytes>> {
         self.bytes.get(region).cloned()
+    }
+}
+
+/// A connection that is passed on.
+#[derive(Debug)]
+pub(super) struct Open(Arc<AtomicU64>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

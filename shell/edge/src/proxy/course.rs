@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use dwcp_router::{Decision, Evidence, Path, RetryBudget, Table};
+use dwcp_router::{Decision, Evidence, RetryBudget, Table};
 use dwcp_types::RegionId;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -19,16 +20,12 @@ use super::bodies::{BodyError, Download, Upload};
 use super::counters::{Bytes as Moved, Counters, Event};
 use super::group::Group;
 use super::head::{self, Asked, EXPLAIN, ORDER, Order, Refusal, Said, UNSERVED};
+use super::hop::{self, ATTEMPTS_MAX, Hop, OWN_MAX};
+use super::log::AccessLine;
 use super::pool::{Lease, Pool, Unanswered};
+use super::tunnel::Tunnels;
 use super::view::{Question, View};
 use crate::clients::Clients;
-
-/// Attempts at a request: a decision and its fallbacks.
-const ATTEMPTS_MAX: usize = 4;
-/// This region's servers that are tried before another region is.
-const OWN_MAX: usize = 3;
-/// Proxies that a request passes after the first: a relay, and the region that is meant.
-const HOPS_MAX: u8 = 2;
 
 /// A line of the access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +61,7 @@ pub(super) struct Shared {
     /// Addresses in cell 1 are told why.
     pub(super) explains: Clients,
     pub(super) counters: Arc<Counters>,
-    pub(super) log: Option<mpsc::Sender<AccessRecord>>,
+    pub(super) log: Option<mpsc::Sender<AccessLine>>,
     pub(super) budget: Mutex<RetryBudget>,
     pub(super) start: Instant,
     pub(super) via: HeaderValue,
@@ -80,6 +77,8 @@ pub(super) struct Caller {
     pub(super) explains: bool,
     /// Another region's proxy.
     pub(super) peer: Option<RegionId>,
+    /// What its connection has changed to.
+    pub(super) tunnels: Tunnels,
 }
 
 /// Counts an answer, and writes it down when it has gone.
@@ -87,7 +86,7 @@ pub(super) struct Caller {
 pub(super) struct Tally {
     moved: Option<Arc<Moved>>,
     sent: u64,
-    log: Option<(mpsc::Sender<AccessRecord>, AccessRecord, Instant)>,
+    log: Option<(mpsc::Sender<AccessLine>, AccessRecord, Instant)>,
     counters: Arc<Counters>,
 }
 
@@ -106,20 +105,11 @@ impl Drop for Tally {
             record.bytes = self.sent;
             record.took_us =
                 u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-            if log.try_send(record).is_err() {
+            if log.try_send(AccessLine::Request(record)).is_err() {
                 self.counters.add(Event::LogLost);
             }
         }
     }
-}
-
-/// Where a request is sent next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Hop {
-    /// To a server of this region.
-    Own,
-    /// To a region, by its own proxy or a relay's.
-    Region { meant: RegionId, by: RegionId },
 }
 
 /// One request.
@@ -137,6 +127,8 @@ pub(super) struct Course<'c> {
     since: Instant,
     attempts: usize,
     explained: Option<HeaderValue>,
+    /// The client's side of a tunnel, when it asks for one.
+    near: Option<OnUpgrade>,
 }
 
 /// An answer, and who gave it.
@@ -161,13 +153,17 @@ pub(super) async fn answer(
     shared: &Shared,
     caller: &Caller,
     (view, request_number): (&View, u64),
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<Download> {
     let since = Instant::now();
+    let asks = request.version() == Version::HTTP_11
+        && *request.method() == Method::GET
+        && head::changes(request.headers());
+    let near = asks.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let course = match Course::new(shared, caller, (view, request_number, since), &parts)
     {
-        Ok(course) => course,
+        Ok(course) => Course { near, ..course },
         Err(refusal) => {
             shared.counters.add(Event::Refused);
             return own_words(shared, refusal, true);
@@ -247,6 +243,7 @@ impl<'c> Course<'c> {
             since,
             attempts: 0,
             explained: None,
+            near: None,
         })
     }
 
@@ -324,19 +321,12 @@ impl<'c> Course<'c> {
                 reason: "another region's order is unreadable",
             })?;
             (self.hops, self.client) = (order.hops, order.client);
-            if order.region == self.view.sites.own {
-                return Ok(vec![Hop::Own]);
-            }
-            if self.hops >= HOPS_MAX {
-                return Err(Refusal {
+            return hop::ordered(order.region, &self.view.sites.own, self.hops).ok_or(
+                Refusal {
                     status: StatusCode::LOOP_DETECTED,
                     reason: "it has passed too many proxies",
-                });
-            }
-            return Ok(vec![Hop::Region {
-                by: order.region.clone(),
-                meant: order.region,
-            }]);
+                },
+            );
         }
         let (service, client, request) = (self.service, self.client, self.request);
         let Some((decision, table)) =
@@ -348,28 +338,7 @@ impl<'c> Course<'c> {
         if asks && self.caller.explains {
             self.explained = explained(&decision, table);
         }
-        let own = &self.view.sites.own;
-        let mut hops = Vec::with_capacity(ATTEMPTS_MAX + 1);
-        if let Some(best) = decision.region_id(table) {
-            if let Path::Via(relay) = decision.path
-                && table.region(relay) != own
-                && best != own
-            {
-                hops.push(Hop::Region {
-                    meant: best.clone(),
-                    by: table.region(relay).clone(),
-                });
-            }
-            let rest = decision.fallbacks.iter().map(|region| table.region(region));
-            for region in [best].into_iter().chain(rest) {
-                hops.push(if region == own {
-                    Hop::Own
-                } else {
-                    Hop::Region { meant: region.clone(), by: region.clone() }
-                });
-            }
-        }
-        Ok(hops)
+        Ok(hop::decided(&decision, table, &self.view.sites.own))
     }
 
     /// Who is asked, and its place among this region's servers.
@@ -415,8 +384,11 @@ impl<'c> Course<'c> {
             via: &self.shared.via,
         };
         let sent_to_peer = order.is_some();
-        let (method, uri, headers) =
+        let (method, uri, mut headers) =
             head::onward(self.parts, &self.asked.authority, said, order);
+        if self.near.is_some() {
+            head::change(&mut headers);
+        }
         let spare = if sent_to_peer { upload.again() } else { None };
         let mut request = Request::new(upload);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
@@ -427,7 +399,10 @@ impl<'c> Course<'c> {
                 match (unserved, spare) {
                     (true, Some(spare)) => Err(Missed::Unsent(spare)),
                     // An answer to something that was not asked.
-                    _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    _ if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                        && !(self.near.is_some()
+                            && head::changes(response.headers())) =>
+                    {
                         Err(Missed::Broken)
                     }
                     _ => Ok(Answer { from: pool.clone(), region, response, lease }),
@@ -439,8 +414,11 @@ impl<'c> Course<'c> {
         }
     }
 
-    fn finish(self, answer: Answer, at: Option<usize>) -> Response<Download> {
-        let Answer { from, region, response, lease } = answer;
+    fn finish(mut self, answer: Answer, at: Option<usize>) -> Response<Download> {
+        let Answer { from, region, mut response, lease } = answer;
+        let changed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let near = self.near.take().filter(|_| changed);
+        let tunnel = near.map(|near| (near, hyper::upgrade::on(&mut response)));
         let (mut parts, body) = response.into_parts();
         // What this proxy speaks, whatever the server does (RFC 9110 2.5).
         parts.version = Version::HTTP_11;
@@ -464,9 +442,15 @@ impl<'c> Course<'c> {
         if self.parts.headers.contains_key(header::TRANSFER_ENCODING) {
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let status = parts.status;
-        let body = Download::server(body, lease, self.shared.limits.body_time_max);
+        let (status, within) = (parts.status, self.shared.limits.body_time_max);
+        let caller = self.caller;
         let tally = self.tally(status, Some((region, from.to.at.clone())));
+        if let Some(sides) = tunnel {
+            head::change(&mut parts.headers);
+            caller.tunnels.open(sides, lease, tally);
+            return Response::from_parts(parts, Download::nothing());
+        }
+        let body = Download::server(body, lease, within);
         Response::from_parts(parts, body.tallied(tally))
     }
 

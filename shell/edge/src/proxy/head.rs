@@ -25,6 +25,8 @@ pub(super) const EXPLAIN: HeaderName = HeaderName::from_static("x-route-explain"
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The only protocol that a connection may change to.
+const WEBSOCKET: &str = "websocket";
 /// Never sent on: they are of one connection, or said anew.
 const HOP_BY_HOP: [HeaderName; 12] = [
     header::CONNECTION,
@@ -250,6 +252,24 @@ pub(super) fn back(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
+}
+
+/// Whether a head asks for a WebSocket, or agrees to one (RFC 6455 4). Nothing else may a connection
+/// change to: what is spoken then is read by nobody here, and by h2c requests would come past
+/// this proxy.
+pub(super) fn changes(headers: &HeaderMap) -> bool {
+    let mut wanted = headers.get_all(header::UPGRADE).iter();
+    let websocket =
+        |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
+    wanted.next().is_some_and(websocket)
+        && wanted.next().is_none()
+        && named_by_connection(headers).contains(&header::UPGRADE)
+}
+
+/// Says so in a head that is sent on or back.
+pub(super) fn change(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
 }
 
 fn is_hop_by_hop(name: &HeaderName, named: &[HeaderName]) -> bool {

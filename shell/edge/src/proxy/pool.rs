@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
@@ -26,6 +27,9 @@ use super::bodies::Upload;
 
 /// What proxies of regions speak with each other (ALPN): HTTP/1.1 with orders in it.
 pub const PEER_PROTOCOL: &[u8] = b"dwcp-proxy/1";
+/// What they speak when a connection is passed on as it is: an order, one byte back, and then
+/// whatever both sides say.
+pub const STREAM_PROTOCOL: &[u8] = b"dwcp-stream/1";
 /// Requests under way to one server: who has more waiting than that does not answer anyway
 /// (Envoy's `max_connections`).
 const BUSY_MAX: usize = 1_024;
@@ -40,12 +44,18 @@ const HEADERS_MAX: usize = 128;
 
 /// By what regions know each other: certificates that follow their files.
 pub trait Trust: fmt::Debug + Send + Sync {
-    /// For connections that regions open: they must show a certificate.
-    fn server(&self) -> Arc<ServerConfig>;
-    /// For connections to a region, which must show that it is that one.
-    fn client(&self, region: &RegionId) -> Option<Arc<ClientConfig>>;
+    /// For connections that regions open, by this protocol: they must show a certificate.
+    fn server(&self, protocol: &[u8]) -> Arc<ServerConfig>;
+    /// For connections to a region by this protocol, which must show that it is that one.
+    fn client(&self, region: &RegionId, protocol: &[u8]) -> Option<Arc<ClientConfig>>;
     /// The region that a verified certificate is of.
     fn region(&self, certificate: &[u8]) -> Option<RegionId>;
+}
+
+/// What clients are shown: a certificate that follows its files.
+pub trait Front: fmt::Debug + Send + Sync {
+    /// For a new connection.
+    fn current(&self) -> Arc<ServerConfig>;
 }
 
 /// Where a pool's connections lead.
@@ -192,18 +202,47 @@ impl Pool {
 
     async fn connect(&self, limits: &Limits) -> io::Result<SendRequest<Upload>> {
         timeout(limits.connect_time_max, async {
-            let stream = TcpStream::connect(&*self.to.at).await?;
-            stream.set_nodelay(true)?;
-            let Some((region, trust)) = &self.to.region else {
-                return speak(stream).await;
-            };
-            let config = trust.client(region).ok_or(io::ErrorKind::NotFound)?;
-            // Who must be there is the verifier's word; no name is asked for.
-            let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
-            speak(TlsConnector::from(config).connect(name, stream).await?).await
+            match self.dial(PEER_PROTOCOL).await? {
+                Dialled::Server(stream) => speak(stream).await,
+                Dialled::Region(stream) => speak(*stream).await,
+            }
         })
         .await?
     }
+
+    /// A new connection, to a region by TLS that speaks this protocol.
+    async fn dial(&self, protocol: &[u8]) -> io::Result<Dialled> {
+        let stream = TcpStream::connect(&*self.to.at).await?;
+        stream.set_nodelay(true)?;
+        let Some((region, trust)) = &self.to.region else {
+            return Ok(Dialled::Server(stream));
+        };
+        let config = trust.client(region, protocol).ok_or(io::ErrorKind::NotFound)?;
+        // Who must be there is the verifier's word; no name is asked for.
+        let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        Ok(Dialled::Region(Box::new(stream)))
+    }
+
+    /// A new connection that is somebody's alone, and counts as something under way.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        within: Duration,
+    ) -> io::Result<(Dialled, Lease)> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let lease = Lease { pool: self.clone(), sender: None };
+        let dialled = timeout(within, self.dial(STREAM_PROTOCOL)).await??;
+        Ok((dialled, lease))
+    }
+}
+
+/// A new connection.
+#[derive(Debug)]
+pub(super) enum Dialled {
+    /// To a server of this region.
+    Server(TcpStream),
+    /// To another region's proxy.
+    Region(Box<TlsStream<TcpStream>>),
 }
 
 async fn late(uploaded: impl Future<Output = ()>, most: Duration) {
@@ -221,6 +260,7 @@ async fn speak(
         .await
         .map_err(io::Error::other)?;
     // It ends with its sender; how is told where the request is.
+    let connection = connection.with_upgrades();
     tokio::spawn(async move { connection.await.unwrap_or_default() });
     Ok(sender)
 }

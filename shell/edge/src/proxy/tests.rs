@@ -5,3 +5,5 @@ mod heads;
 mod hostile;
 mod preface;
 mod retries;
+mod streams;
+mod tunnels;

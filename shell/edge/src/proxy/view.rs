@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use dwcp_router::{Decision, Key, RegionIx, Standing, Table, decide};
+use dwcp_router::{Decision, Key, RegionIx, Standing, Table, decide_by};
 use dwcp_types::{RegionId, ServiceId};
 
 use super::group::Group;
 use super::pool::{Destination, Pool, Trust};
+use super::streams::Passing;
 use crate::steering::Steering;
 
 /// A service as the proxy has it.
@@ -22,6 +23,8 @@ pub struct ServiceSpec {
     pub regions: BTreeSet<RegionId>,
     /// Its servers in this region.
     pub group: Option<Arc<Group>>,
+    /// How connections to it are passed on, where it has a port of its own.
+    pub passing: Option<Passing>,
 }
 
 /// What never changes while a daemon runs.
@@ -66,6 +69,22 @@ impl Sites {
         self.hosts.get(host).copied()
     }
 
+    /// The place of a service.
+    pub(super) fn place(&self, id: &ServiceId) -> Option<usize> {
+        self.services.iter().position(|service| service.id == *id)
+    }
+
+    /// How connections to a service are passed on.
+    pub(super) fn passing(&self, service: usize) -> Option<Passing> {
+        self.services.get(service)?.passing
+    }
+
+    /// Services that have a port of their own.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (&ServiceId, u16)> {
+        let services = self.services.iter();
+        services.filter_map(|service| Some((&service.id, service.passing?.port)))
+    }
+
     /// This region's servers of a service.
     pub(super) fn group(&self, service: usize) -> Option<&Arc<Group>> {
         self.services.get(service)?.group.as_ref()
@@ -92,6 +111,8 @@ pub struct View {
 struct Steered {
     by: Steering,
     own: Option<RegionIx>,
+    /// Regions that are up and have a proxy, whatever servers they have.
+    relays: Standing,
     /// By service: its number in the table, and the regions that are up and have it.
     services: Vec<(Option<u16>, Standing)>,
 }
@@ -131,7 +152,7 @@ impl View {
             ..Key::default()
         };
         let table = &*steered.by.table;
-        Some((decide(table, standing, &key), table))
+        Some((decide_by(table, standing, steered.relays, &key), table))
     }
 }
 
@@ -152,6 +173,14 @@ impl Steered {
             (by.table.service(&service.id), standing)
         });
         let services = services.collect();
-        Self { own: by.table.region_ix(&sites.own), services, by }
+        let mut relays = by.standing;
+        for region in regions.iter().map(|site| &site.id) {
+            if let (false, Some(ix)) =
+                (sites.peers.contains_key(region), by.table.region_ix(region))
+            {
+                relays = relays.without(ix);
+            }
+        }
+        Self { own: by.table.region_ix(&sites.own), relays, services, by }
     }
 }

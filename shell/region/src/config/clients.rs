@@ -1,4 +1,7 @@
-//! Reads `routing.clients`: where clients are, by their networks.
+//! Reads `routing.clients`: where clients are, by their networks, and by a file of places for the
+//! rest.
+
+use std::path::PathBuf;
 
 use dwcp_router::Spot;
 use dwcp_types::{RegionId, UserZoneId};
@@ -6,15 +9,23 @@ use dwcp_types::{RegionId, UserZoneId};
 use super::federation::UserZoneSpec;
 use super::field::Field;
 use super::front::{ClientPlace, ClientSpec};
+use super::monitoring::file;
 use super::names::Names;
 use super::prefix::Prefix;
-use super::problem::Report;
+use super::problem::{Related, Report};
 use super::section::{Section, each};
+use super::yaml::Content;
 
 const KEYS: &[&str] = &["cidr", "user_zone", "region", "latitude", "longitude"];
+/// The key of a file of places.
+const FILE: &str = "mmdb";
+const FILE_KEYS: &[&str] = &[FILE];
 
 /// Most networks.
 const CLIENTS_MAX: usize = 4_096;
+
+/// Where clients are: networks, and a file.
+pub(super) type Clients = (Vec<ClientSpec>, Option<PathBuf>);
 
 /// Reads the list `routing.clients`; nobody is known without it.
 pub(super) fn clients(
@@ -22,14 +33,37 @@ pub(super) fn clients(
     zones: Option<&[UserZoneSpec]>,
     names: &mut Names,
     report: &mut Report<'_>,
-) -> Option<Vec<ClientSpec>> {
-    let Some(field) = section.get("clients") else { return Some(Vec::new()) };
+) -> Option<Clients> {
+    let Some(field) = section.get("clients") else { return Some((Vec::new(), None)) };
     let items = field.list(0..=CLIENTS_MAX, report)?;
+    let (files, items): (Vec<_>, Vec<_>) = items.into_iter().partition(is_file);
     let twice = |one: &ClientSpec, other: &ClientSpec| {
         let cidr = &one.cidr;
         (*cidr == other.cidr).then(|| format!("the network `{cidr}` is there twice"))
     };
-    each(&items, |item, report| client(item, zones, names, report), report, twice)
+    let networks =
+        each(&items, |item, report| client(item, zones, names, report), report, twice);
+    let places = places(&files, report);
+    Some((networks?, places?))
+}
+
+fn is_file(item: &Field<'_>) -> bool {
+    matches!(&item.node.content, Content::Map(map) if map.iter().any(|(key, _)| key.name == FILE))
+}
+
+/// The file of places; one at the most.
+#[expect(clippy::option_option, reason = "absent, wrong and right are three states")]
+fn places(files: &[Field<'_>], report: &mut Report<'_>) -> Option<Option<PathBuf>> {
+    let Some(first) = files.first() else { return Some(None) };
+    if let Some(second) = files.get(1) {
+        let related = Related { at: first.at(), what: "the first".to_owned() };
+        let reason = "there are two files of places, and clients are in one";
+        report.clash(second.at(), related, reason, "keep one of the two");
+        return None;
+    }
+    let section = Section::open(first.node, "a file of places", FILE_KEYS, report)?;
+    let path = section.need(FILE, "/var/lib/dwcp/GeoLite2-City.mmdb", report)?;
+    file(path, report).map(Some)
 }
 
 fn client(

@@ -31,6 +31,11 @@ impl Endpoint {
     pub const fn port(&self) -> u16 {
         self.port
     }
+
+    /// The same host at another port.
+    pub(super) fn at_port(&self, port: u16) -> Self {
+        Self { host: self.host.clone(), port }
+    }
 }
 
 /// Why a text is no endpoint.

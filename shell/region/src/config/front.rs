@@ -1,6 +1,7 @@
 //! What the block `routing` says, as values that are known to be right.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dwcp_edge::dns::{Name, NameServer};
@@ -32,6 +33,8 @@ pub struct RoutingConfig {
     pub services: Vec<ServiceSpec>,
     /// Where clients are, by their networks.
     pub clients: Vec<ClientSpec>,
+    /// A file that says where the others are (mmdb).
+    pub places: Option<PathBuf>,
     /// The zone that name servers answer for; none: there is no name server.
     pub dns: Option<DnsConfig>,
     /// How proxies behave.
@@ -78,6 +81,7 @@ impl Default for RoutingConfig {
             fronts: Vec::new(),
             services: Vec::new(),
             clients: Vec::new(),
+            places: None,
             dns: None,
             proxy: ProxyConfig::default(),
             anycast: AnycastConfig::default(),

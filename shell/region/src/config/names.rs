@@ -36,6 +36,10 @@ impl Kind {
 pub(super) struct Names {
     given: BTreeMap<(Kind, String), Position>,
     used: Vec<(RegionId, Position, String)>,
+    /// Where proxies listen.
+    proxies: Vec<Endpoint>,
+    /// Ports of services, at which every proxy listens too.
+    ports: Vec<(u16, Position)>,
 }
 
 impl Names {
@@ -81,13 +85,47 @@ impl Names {
         self.give(Kind::Endpoint, endpoint.to_string(), at, report);
     }
 
+    /// A region's proxy, besides its endpoint.
+    pub(super) fn proxy(&mut self, endpoint: &Endpoint) {
+        self.proxies.push(endpoint.clone());
+    }
+
+    /// A port at which every proxy listens.
+    pub(super) fn port(&mut self, port: u16, at: Position, report: &mut Report<'_>) {
+        if let Some((_, first)) = self.ports.iter().find(|(other, _)| *other == port) {
+            let related = Related { at: *first, what: format!("first {port}") };
+            let reason = format!("the port {port} is of two services");
+            report.clash(at, related, reason, "give each service its own");
+        } else {
+            self.ports.push((port, at));
+        }
+    }
+
+    /// Tells of ports of services that something else has where a proxy listens.
+    fn resolve_ports(&self, report: &mut Report<'_>) {
+        for (port, at) in &self.ports {
+            let taken = self.proxies.iter().find_map(|proxy| {
+                let wanted = proxy.at_port(*port).to_string();
+                let first = self.given.get(&(Kind::Endpoint, wanted.clone()))?;
+                Some((*first, wanted))
+            });
+            if let Some((first, wanted)) = taken {
+                let related = Related { at: first, what: format!("first `{wanted}`") };
+                let reason =
+                    format!("a proxy would listen at `{wanted}`, which is taken already");
+                report.clash(*at, related, reason, "choose another `listen_port`");
+            }
+        }
+    }
+
     /// Notes that a region is referred to, by the key `name`.
     pub(super) fn refer(&mut self, region: &RegionId, at: Position, name: &str) {
         self.used.push((region.clone(), at, name.to_owned()));
     }
 
-    /// Tells of every region that is referred to and not described.
+    /// Tells of every region that is referred to and not described, and of ports that are taken.
     pub(super) fn resolve(&self, report: &mut Report<'_>) {
+        self.resolve_ports(report);
         for (region, at, name) in &self.used {
             let key = (Kind::Region, region.as_str().to_owned());
             if self.given.contains_key(&key) {

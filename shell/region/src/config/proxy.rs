@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dwcp_edge::dns::Name;
-use dwcp_edge::proxy::Limits;
+use dwcp_edge::proxy::{Announce, Limits, Passing};
+use dwcp_router::Protocol;
 use dwcp_types::RegionId;
 use serde::Serialize;
 
@@ -36,6 +37,15 @@ const KEYS: &[&str] = &[
 ];
 const TLS_KEYS: &[&str] = &["certificate", "key"];
 const UPSTREAM_KEYS: &[&str] = &["region", "servers"];
+
+/// Keys that say nothing without `listen_port`.
+const PASSING_KEYS: [&str; 2] = ["idle_timeout", "send_proxy_protocol"];
+const ANNOUNCES: [(&str, Announce); 2] =
+    [("v1", Announce::Text), ("v2", Announce::Binary)];
+/// How long a connection may be silent: longer than what databases and brokers ping in.
+const IDLE_TIME: Duration = Duration::from_mins(10);
+const IDLE_TIME_MIN: Duration = Duration::from_secs(1);
+const IDLE_TIME_MAX: Duration = Duration::from_hours(24);
 
 /// Most hosts, networks and servers in a list.
 const LISTED_MAX: usize = 64;
@@ -80,6 +90,9 @@ pub struct Reach {
     pub upstreams: BTreeMap<RegionId, Vec<Endpoint>>,
     /// What a server is asked to see whether it is there; a connection when nothing is.
     pub health_path: Option<String>,
+    /// How its connections are passed on as they are, where it has a port of its own.
+    #[serde(skip)]
+    pub passing: Option<Passing>,
 }
 
 /// Reads the block, or takes the defaults when there is none.
@@ -171,13 +184,16 @@ fn tls(field: &Field<'_>, report: &mut Report<'_>) -> Option<TlsFiles> {
 /// Reads how a service is reached.
 pub(super) fn reach(
     service: &Section<'_>,
+    protocol: Option<Protocol>,
     names: &mut Names,
     report: &mut Report<'_>,
 ) -> Option<Reach> {
     let domains = domains(service, report);
     let upstreams = upstreams(service, names, report);
     let health_path = service.get("health_path").map(|field| path(&field, report));
+    let passing = passing(service, protocol, names, report);
     Some(Reach {
+        passing: passing?,
         domains: domains?,
         upstreams: upstreams?,
         health_path: match health_path {
@@ -185,6 +201,54 @@ pub(super) fn reach(
             Some(path) => Some(path?),
         },
     })
+}
+
+/// How connections are passed on, when the service has a port of its own.
+#[expect(clippy::option_option, reason = "absent, wrong and right are three states")]
+fn passing(
+    service: &Section<'_>,
+    protocol: Option<Protocol>,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<Option<Passing>> {
+    let Some(field) = service.get("listen_port") else {
+        let mut right = true;
+        for key in PASSING_KEYS {
+            if let Some(field) = service.get(key) {
+                let reason = format!("`{key}` is of connections that are passed on");
+                report.error(field.key_at, reason, "add `listen_port` to the service");
+                right = false;
+            }
+        }
+        return right.then_some(None);
+    };
+    let port = field.count(1..=65_535, report);
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    if let Some(port) = port {
+        names.port(port, field.at(), report);
+    }
+    let idle = service.get("idle_timeout").map_or(Some(IDLE_TIME), |field| {
+        field.duration(IDLE_TIME_MIN..=IDLE_TIME_MAX, report)
+    });
+    let announce = service
+        .get("send_proxy_protocol")
+        .map_or(Some(None), |field| field.choice(&ANNOUNCES, report).map(Some));
+    let passes = protocol.is_none_or(|protocol| protocol == Protocol::Tcp);
+    if !passes {
+        let reason = "only connections of TCP are passed on";
+        let help = "write `protocol: tcp`, or leave `listen_port` out";
+        report.error(field.key_at, reason, help);
+    }
+    let has_servers = service.get("upstreams").is_some();
+    if !has_servers {
+        let reason = "`listen_port` is of a service that has no servers";
+        let help = "add `upstreams: [{ region: us-east-1, servers: [10.0.0.7:5432] }]`";
+        report.error(field.key_at, reason, help);
+    }
+    if !(passes && has_servers) {
+        return None;
+    }
+    Some(Some(Passing { port: port?, idle_time_max: idle?, announce: announce? }))
 }
 
 fn domains(service: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Name>> {
@@ -266,9 +330,11 @@ pub(super) fn warn_of_half(
         report.warn(at, reason, "add `proxy_endpoint` to the regions that shall");
     }
     for spec in services.iter().filter(|spec| !spec.reach.upstreams.is_empty()) {
-        if spec.hosts.is_empty() && spec.reach.domains.is_empty() {
+        let has_port = spec.reach.passing.is_some();
+        if spec.hosts.is_empty() && spec.reach.domains.is_empty() && !has_port {
             let reason = format!("nobody can ask for the service `{}`", spec.service.id);
-            report.warn(at, reason, "add `domains` to it, or `hosts` in a zone");
+            let help = "add `domains` to it, or `hosts` in a zone, or a `listen_port`";
+            report.warn(at, reason, help);
         }
     }
     let mut given = BTreeMap::new();

@@ -69,6 +69,9 @@ pub(super) fn region(
     let state_endpoint = other_endpoint("state_endpoint", &section, names, report);
     let dns_endpoint = other_endpoint("dns_endpoint", &section, names, report);
     let proxy_endpoint = other_endpoint("proxy_endpoint", &section, names, report);
+    if let Some(Some(endpoint)) = &proxy_endpoint {
+        names.proxy(endpoint);
+    }
     let region = description(&section, id, zones, names, report);
     let mut region = region?;
     region.overcommit = overcommit?;

@@ -86,6 +86,9 @@ const SERVICE_KEYS: &[&str] = &[
     "domains",
     "upstreams",
     "health_path",
+    "listen_port",
+    "idle_timeout",
+    "send_proxy_protocol",
     "kb_per_request",
     "cpu_us_per_request",
 ];
@@ -160,6 +163,7 @@ pub(super) fn routing(
     let clients = clients::clients(&section, zones, names, report);
     let dns = dns::dns(&section, report);
     let proxy = proxy::proxy(&section, report);
+    let (clients, places) = clients?;
     let mut config = RoutingConfig {
         algorithm: algorithm?,
         weights: weights?,
@@ -167,7 +171,8 @@ pub(super) fn routing(
         table_interval: interval?,
         fronts: fronts?,
         services: Vec::new(),
-        clients: clients?,
+        clients,
+        places,
         dns: dns?,
         proxy: proxy?,
         anycast: AnycastConfig::default(),
@@ -390,7 +395,7 @@ fn service(
         section.get("sticky_sessions").map_or(Some(false), |field| field.truth(report));
     let requirements = requirements(&section, report);
     let hosts = hosts.read(section.get("hosts"), report);
-    let reach = proxy::reach(&section, names, report);
+    let reach = proxy::reach(&section, protocol, names, report);
     let mut service = Service::new(id?, config.algorithm);
     service.weights = config.weights;
     let weights = weights?;

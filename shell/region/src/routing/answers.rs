@@ -1,6 +1,7 @@
 //! What an operator is told: the settings in use, where a request would go, and the ways.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use dwcp_router::{
     Class, Key, Service, Standing, Table, client_number, decide, decide_for, explain,
     ways,
 };
-use dwcp_types::{HealthState, RegionId, ServiceId};
+use dwcp_types::{HealthState, RegionId, ServiceId, Timestamp};
 
-use super::inputs::{self, NOWHERE};
+use super::inputs::{self, NOWHERE, Places};
 use super::{Made, Router};
 
 /// Names that a refusal lists.
@@ -66,10 +67,18 @@ impl Router {
             chosen_live: settings.algorithm.is_some(),
             services: inputs::services(parts, &settings).iter().map(item).collect(),
             endpoints: endpoints.collect(),
-            notes: notes(made.as_deref(), &[NOTE_LOAD, self.note_of_planes()]),
+            notes: self.notes(made.as_deref()),
             table: made.map(|made| self.table_item(&made)),
             refused: self.refused.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    /// What to know of what an operator is told.
+    fn notes(&self, made: Option<&Made>) -> Vec<String> {
+        let mut notes = notes(made, &[NOTE_LOAD, self.note_of_planes()]);
+        let atlas = self.parts.atlas.as_ref();
+        notes.extend(atlas.map(|file| file.note(self.clock().now())));
+        notes
     }
 
     /// Who tells clients.
@@ -172,7 +181,7 @@ impl Router {
     pub fn explain(&self, asked: &RoutingQuestion) -> Result<RoutingAnswer, ApiError> {
         let made = self.table()?;
         let table = &made.table;
-        let client = client(&made, asked)?;
+        let client = client(&made, asked, self.clock().now())?;
         let key = Key {
             cell: client.cell,
             service: service(table, asked.service.as_ref())?,
@@ -200,7 +209,7 @@ impl Router {
             endpoint: chosen.and_then(|region| self.endpoint(region)),
             explanation,
             decide_ns: nanos(took),
-            notes: notes(Some(&made), &[NOTE_LOAD, self.note_of_planes()]),
+            notes: self.notes(Some(&made)),
         })
     }
 
@@ -314,7 +323,11 @@ fn item(service: &Service) -> ServiceItem {
 }
 
 /// Where a client is, by the one thing that is said of it.
-fn client(made: &Made, asked: &RoutingQuestion) -> Result<Client, ApiError> {
+fn client(
+    made: &Made,
+    asked: &RoutingQuestion,
+    now: Timestamp,
+) -> Result<Client, ApiError> {
     let places = &made.places;
     let said =
         [asked.source_ip.is_some(), asked.user_zone.is_some(), asked.region.is_some()];
@@ -340,18 +353,25 @@ fn client(made: &Made, asked: &RoutingQuestion) -> Result<Client, ApiError> {
         let told = "nobody said where".to_owned();
         return Ok(Client { cell: NOWHERE, number: 0, told });
     };
-    let (cell, told) = match places.network(address) {
-        Some((prefix, cell)) => {
-            (cell, format!("{address} in {prefix} of routing.clients"))
-        }
-        None => (
-            NOWHERE,
-            format!(
-                "{address} is in no network of routing.clients: its place is not known"
-            ),
-        ),
-    };
+    let (cell, told) = place(places, address, now);
     Ok(Client { cell, number: client_number(address), told })
+}
+
+/// The cell of an address, and where that was found: in the configuration, else in the file.
+fn place(places: &Places, address: IpAddr, now: Timestamp) -> (u32, String) {
+    if let Some((prefix, cell)) = places.network(address) {
+        return (cell, format!("{address} in {prefix} of routing.clients"));
+    }
+    let atlas = places.atlas.as_ref();
+    let found = atlas.and_then(|(atlas, first)| {
+        let (cell, told) = atlas.find(address, now)?;
+        Some((first.saturating_add(cell), told))
+    });
+    let nowhere = || {
+        let told = "is in no network of routing.clients: its place is not known";
+        (NOWHERE, format!("{address} {told}"))
+    };
+    found.unwrap_or_else(nowhere)
 }
 
 pub(super) fn service(table: &Table, id: Option<&ServiceId>) -> Result<u16, ApiError> {

@@ -8,14 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::public::RegionItem;
-use dwcp_edge::Network;
+use dwcp_edge::{Clients, Network};
 use dwcp_router::{Aged, Cell, Inputs, Link, Protocols, RoundTrip, Service, Site, Spot};
 use dwcp_types::{Bps, HealthState, Mbps, RegionId, Timestamp, UserZoneId};
 
 use super::Parts;
+use super::atlas::Atlas;
 use super::memory::Known;
 use super::settings::Settings;
 use crate::config::{ClientPlace, FrontSpec, Prefix, RoundTrips};
@@ -38,6 +40,10 @@ pub(crate) struct Places {
     pub(super) regions: BTreeMap<RegionId, u32>,
     /// Networks, those that fix most bits first.
     networks: Vec<(Prefix, u32)>,
+    /// What a file says of the others, and the number of its first cell.
+    pub(super) atlas: Option<(Arc<Atlas>, u32)>,
+    /// All of this, as the planes have it.
+    pub(super) clients: Arc<Clients>,
 }
 
 impl Places {
@@ -47,7 +53,7 @@ impl Places {
     }
 
     /// Every network, as the planes have them.
-    pub(super) fn networks(&self) -> Vec<Network> {
+    fn networks(&self) -> Vec<Network> {
         let network = |(prefix, cell): &(Prefix, u32)| Network {
             address: prefix.base(),
             len: prefix.bits(),
@@ -57,18 +63,52 @@ impl Places {
     }
 }
 
+/// Where clients are: put together again only when networks, cells or the file are others.
+#[derive(Debug, Default)]
+struct Shown {
+    networks: Vec<Network>,
+    atlas: Option<(Arc<Atlas>, u32)>,
+    clients: Option<Arc<Clients>>,
+}
+
+impl Shown {
+    fn of(&mut self, places: &Places) -> Arc<Clients> {
+        let networks = places.networks();
+        let same_file = match (&self.atlas, &places.atlas) {
+            (Some((one, at)), Some((other, there))) => {
+                Arc::ptr_eq(one, other) && at == there
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        match &self.clients {
+            Some(clients) if same_file && self.networks == networks => clients.clone(),
+            Some(_) | None => {
+                let clients = Arc::new(match &places.atlas {
+                    Some((atlas, first)) => atlas.under(&networks, *first, NOWHERE),
+                    None => Clients::new(&networks, NOWHERE),
+                });
+                self.clients = Some(clients.clone());
+                (self.networks, self.atlas) = (networks, places.atlas.clone());
+                clients
+            }
+        }
+    }
+}
+
 /// Makes inputs. Remembers the order in which it saw regions, so that cells keep their places.
 #[derive(Debug)]
 pub(super) struct Maker {
     seen: Vec<(RegionId, Spot)>,
     /// What was known before this daemon started, until the regions' records are read.
     recalled: Option<Known>,
+    shown: Shown,
 }
 
 impl Maker {
     pub(super) fn new(recalled: Option<Known>) -> Self {
         let seen = recalled.as_ref().map(|known| known.seen.clone()).unwrap_or_default();
-        Self { seen, recalled }
+        Self { seen, recalled, shown: Shown::default() }
     }
 
     /// Regions in the order of their cells.
@@ -98,7 +138,8 @@ impl Maker {
         let trips = |item: &RegionItem| (item.region.id.clone(), trips(item, parts, now));
         let trips: TripsFrom = items.iter().map(trips).collect();
         let links = links(&trips);
-        let (cells, places) = self.cells(parts, trips);
+        let (cells, mut places) = self.cells(parts, trips);
+        places.clients = self.shown.of(&places);
         let inputs = Inputs {
             now,
             sites: items.iter().map(|item| site(item, parts, settings, now)).collect(),
@@ -111,16 +152,16 @@ impl Maker {
 
     /// The same of what was known before the start, and of what is heard of it since.
     fn recall(
-        &self,
+        &mut self,
         parts: &Parts,
         settings: &Settings,
         now: Timestamp,
     ) -> (Inputs, Places, Option<Timestamp>) {
-        let Some(known) = &self.recalled else {
+        let Some(known) = self.recalled.clone() else {
             let nothing = (Inputs { now, ..Inputs::default() }, Places::default(), None);
             return nothing;
         };
-        let mut sites = known.sites.clone();
+        let mut sites = known.sites;
         for site in &mut sites {
             let heard = parts.inventory.fleet.health(&site.id);
             if heard.state != HealthState::Unknown {
@@ -132,14 +173,15 @@ impl Maker {
             let from = trips.entry(link.from.clone()).or_default();
             from.insert(link.to.clone(), link.trip);
         }
-        let (cells, places) = self.cells(parts, trips);
+        let (cells, mut places) = self.cells(parts, trips);
+        places.clients = self.shown.of(&places);
         let services = services(parts, settings);
-        let inputs = Inputs { now, sites, links: known.links.clone(), cells, services };
+        let inputs = Inputs { now, sites, links: known.links, cells, services };
         (inputs, places, Some(known.at))
     }
 
-    /// Nowhere, the user zones, the networks that have a place of their own, the regions: what
-    /// may grow while the daemon runs is last.
+    /// Nowhere, the user zones, the networks that have a place of their own, those of the file, the
+    /// regions: what may grow while the daemon runs is last.
     fn cells(&self, parts: &Parts, mut trips: TripsFrom) -> (Vec<Cell>, Places) {
         let mut cells = vec![Cell::default()];
         let mut places = Places::default();
@@ -172,6 +214,15 @@ impl Maker {
                 }
             };
             places.networks.push((client.cidr, at.unwrap_or(NOWHERE)));
+        }
+        if let Some(file) = &parts.atlas {
+            let atlas = file.atlas();
+            let cells = atlas
+                .spots()
+                .iter()
+                .map(|spot| add(Cell { spot: Some(*spot), trips: BTreeMap::new() }));
+            let first = cells.fold(u32::MAX, u32::min);
+            places.atlas = Some((atlas, first));
         }
         for (region, spot) in &self.seen {
             let trips = trips.remove(region).unwrap_or_default();

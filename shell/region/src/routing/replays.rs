@@ -7,7 +7,7 @@ use dwcp_api::{ApiError, ErrorCode};
 use dwcp_router::{Inputs, Key, Table, Traffic, replay};
 
 use super::answers::{NOTE_LOAD, notes, service, unknown};
-use super::inputs::{NOWHERE, Places};
+use super::inputs::Places;
 use super::{Made, Router};
 
 impl Router {
@@ -63,7 +63,7 @@ fn traffic(made: &Made, group: &TrafficGroup) -> Result<Traffic, ApiError> {
 
 fn cell(places: &Places, source: &str) -> Result<u32, ApiError> {
     if let Ok(address) = source.parse::<IpAddr>() {
-        return Ok(places.network(address).map_or(NOWHERE, |(_, cell)| cell));
+        return Ok(places.clients.find(address).0);
     }
     let zone = source.parse().ok().and_then(|zone| places.zones.get(&zone));
     let region = || source.parse().ok().and_then(|region| places.regions.get(&region));

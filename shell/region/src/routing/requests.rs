@@ -11,13 +11,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use dwcp_edge::Network;
 use dwcp_edge::proxy::{
-    AccessRecord, Counters, Group, Listening, PEER_PROTOCOL, Server, ServiceSpec, Sites,
-    Trust, View, Ward,
+    AccessLine, Counters, Front, Group, Listening, Server, ServiceSpec, Sites, Trust,
+    View, Ward,
 };
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::tls::{
-    ClientConfig, ClientTls, Credentials, ExpectedServer, Identity, Peer, ServerConfig,
-    ServerTls, front_tls,
+    ClientConfig, ClientTls, Credentials, ExpectedServer, FrontTls, Identity, Peer,
+    ServerConfig, ServerTls,
 };
 use dwcp_types::RegionId;
 use serde::Serialize;
@@ -52,7 +52,7 @@ pub(crate) struct RequestPlane {
     sites: Arc<Sites>,
     wards: Vec<Ward>,
     counters: Arc<Counters>,
-    log: Option<(mpsc::Receiver<AccessRecord>, PathBuf)>,
+    log: Option<(mpsc::Receiver<AccessLine>, PathBuf)>,
 }
 
 impl RequestPlane {
@@ -65,7 +65,9 @@ impl RequestPlane {
         let Place { federation, region, address, .. } = place;
         let config = &federation.routing.proxy;
         let tls = config.tls.as_ref();
-        let tls = tls.map(|tls| front_tls(&tls.certificate, &tls.key)).transpose()?;
+        let tls =
+            tls.map(|tls| FrontTls::load(&tls.certificate, &tls.key)).transpose()?;
+        let tls = tls.map(|tls| -> Arc<dyn Front> { Arc::new(Shown(tls)) });
         let (lines, log) = if config.access_log {
             let (lines, log) = mpsc::channel(LINES_MAX);
             (Some(lines), Some((log, place.data.join("access.log"))))
@@ -83,10 +85,14 @@ impl RequestPlane {
         };
         let regions = federation.regions.iter().map(|spec| &spec.region.id);
         let counters = Arc::new(Counters::of(regions));
-        let server = Server::bind(listening, counters.clone(), region.as_str())
+        let mut server = Server::bind(listening, counters.clone(), region.as_str())
             .await
             .with_context(|| format!("cannot take requests at {address}"))?;
         let (sites, wards) = sites(&place)?;
+        server
+            .bind_ports(&sites)
+            .await
+            .with_context(|| format!("cannot take connections at {}", address.ip()))?;
         info!(%address, "taking requests");
         Ok(Self { server, sites: Arc::new(sites), wards, counters, log })
     }
@@ -121,6 +127,7 @@ fn sites(place: &Place<'_>) -> anyhow::Result<(Sites, Vec<Ward>)> {
             hosts: hosts.map(ToString::to_string).collect(),
             regions: reach.upstreams.keys().cloned().collect(),
             group,
+            passing: reach.passing,
         }
     });
     let services = services.collect();
@@ -133,6 +140,16 @@ fn sites(place: &Place<'_>) -> anyhow::Result<(Sites, Vec<Ward>)> {
         .collect();
     let trust = Certificates::load(place.credentials, peers.keys())?;
     Ok((Sites::new(own.clone(), services, peers, Some(Arc::new(trust))), wards))
+}
+
+/// What clients are shown.
+#[derive(Debug)]
+struct Shown(FrontTls);
+
+impl Front for Shown {
+    fn current(&self) -> Arc<ServerConfig> {
+        self.0.current()
+    }
 }
 
 /// How regions' proxies know each other.
@@ -158,12 +175,12 @@ impl Certificates {
 }
 
 impl Trust for Certificates {
-    fn server(&self) -> Arc<ServerConfig> {
-        self.server.speaking(PEER_PROTOCOL)
+    fn server(&self, protocol: &[u8]) -> Arc<ServerConfig> {
+        self.server.speaking(protocol)
     }
 
-    fn client(&self, region: &RegionId) -> Option<Arc<ClientConfig>> {
-        self.clients.get(region).map(|client| client.speaking(PEER_PROTOCOL))
+    fn client(&self, region: &RegionId, protocol: &[u8]) -> Option<Arc<ClientConfig>> {
+        self.clients.get(region).map(|client| client.speaking(protocol))
     }
 
     fn region(&self, certificate: &[u8]) -> Option<RegionId> {
@@ -213,12 +230,12 @@ impl Router {
 struct Line<'l> {
     at_ms: u64,
     #[serde(flatten)]
-    record: &'l AccessRecord,
+    record: &'l AccessLine,
 }
 
 /// Writes lines until nobody sends any. A disk that fails costs lines and no request.
 async fn write(
-    mut lines: mpsc::Receiver<AccessRecord>,
+    mut lines: mpsc::Receiver<AccessLine>,
     path: PathBuf,
     clock: Arc<dyn Clock>,
 ) {

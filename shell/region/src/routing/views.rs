@@ -3,14 +3,12 @@
 //! Planes ask nobody. When no table can be made, or the engine is gone, they answer by the last
 //! one, in which regions that fall ill are left all the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_edge::{Clients, Network, Steering};
+use dwcp_edge::Steering;
 use dwcp_router::Standing;
 
-use super::inputs::NOWHERE;
-use super::{Made, Router};
+use super::Router;
 
 /// How often it is looked who is up, between tables: half of a heartbeat.
 const STANDING_EVERY: Duration = Duration::from_millis(250);
@@ -22,7 +20,6 @@ impl Router {
         let mut tick = tokio::time::interval(STANDING_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut shown: Option<(u64, Standing)> = None;
-        let mut clients = Known::default();
         loop {
             tokio::select! {
                 changed = made.changed() => if changed.is_err() { return },
@@ -37,30 +34,8 @@ impl Router {
             show(Steering {
                 table: made.table.clone(),
                 standing: now.1,
-                clients: clients.of(&made),
+                clients: made.places.clients.clone(),
             });
-        }
-    }
-}
-
-/// Where clients are: put together again only when their networks or cells are others.
-#[derive(Debug, Default)]
-struct Known {
-    networks: Vec<Network>,
-    clients: Option<Arc<Clients>>,
-}
-
-impl Known {
-    fn of(&mut self, made: &Made) -> Arc<Clients> {
-        let networks = made.places.networks();
-        match &self.clients {
-            Some(clients) if self.networks == networks => clients.clone(),
-            Some(_) | None => {
-                let clients = Arc::new(Clients::new(&networks, NOWHERE));
-                self.clients = Some(clients.clone());
-                self.networks = networks;
-                clients
-            }
         }
     }
 }

@@ -4,13 +4,14 @@
 //! changed; what cannot be used is logged once and the last good configuration stays, so a
 //! half-written renewal never stops a daemon.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::files::{Loaded, Stamp, unusable};
+use super::files::{Loaded, Stamp, stamps, unusable};
 use super::verify::{ClientVerifier, ServerVerifier};
 use super::{Credentials, ExpectedServer, TlsError, provider};
 
@@ -37,7 +38,7 @@ impl ServerTls {
     ///
     /// When a file is missing, unusable, or the key can be read by others.
     pub fn load(credentials: Credentials) -> Result<Self, TlsError> {
-        let files = Following::load(credentials, Box::new(server_config))?;
+        let files = following(credentials, server_config)?;
         Ok(Self { files: Arc::new(files) })
     }
 
@@ -60,7 +61,7 @@ impl ClientTls {
     ) -> Result<Self, TlsError> {
         let whom = expected.clone();
         let make = move |loaded| client_config(loaded, whom.clone());
-        let files = Following::load(credentials, Box::new(make))?;
+        let files = following(credentials, make)?;
         Ok(Self { files: Arc::new(files), expected })
     }
 
@@ -77,40 +78,59 @@ impl ClientTls {
     }
 }
 
-type Make<C> = Box<dyn Fn(Loaded) -> Result<C, String> + Send + Sync>;
+type Make<C> = Box<dyn Fn() -> Result<C, TlsError> + Send + Sync>;
 
 /// A configuration made from files, made again when they change.
-struct Following<C> {
-    credentials: Credentials,
+pub(super) struct Following<C> {
+    files: Vec<PathBuf>,
     make: Make<C>,
     state: Mutex<State<C>>,
 }
 
 struct State<C> {
-    stamp: Stamp,
+    stamps: Vec<Stamp>,
     config: Arc<C>,
     version: u64,
 }
 
+/// Follows the files of credentials.
+fn following<C>(
+    credentials: Credentials,
+    make: impl Fn(Loaded) -> Result<C, String> + Send + Sync + 'static,
+) -> Result<Following<C>, TlsError> {
+    let files = [&credentials.certificate, &credentials.ca, &credentials.key];
+    let files = files.map(Clone::clone).to_vec();
+    let make = move || {
+        let certificate = &credentials.certificate;
+        make(credentials.load()?).map_err(|reason| unusable(certificate, reason))
+    };
+    Following::load(files, Box::new(make))
+}
+
 impl<C> Following<C> {
-    fn load(credentials: Credentials, make: Make<C>) -> Result<Self, TlsError> {
-        let stamp = credentials.stamp();
-        let config = Arc::new(build(&credentials, &make)?);
-        let state = Mutex::new(State { stamp, config, version: 0 });
-        Ok(Self { credentials, make, state })
+    /// Makes it from files, of which the first names it in messages.
+    pub(super) fn load(files: Vec<PathBuf>, make: Make<C>) -> Result<Self, TlsError> {
+        let stamps = stamps(&files);
+        let config = Arc::new(make()?);
+        let state = Mutex::new(State { stamps, config, version: 0 });
+        Ok(Self { files, make, state })
     }
 
-    fn current(&self) -> (Arc<C>, u64) {
+    pub(super) fn current(&self) -> (Arc<C>, u64) {
         // Before reading: a change while reading is seen next time.
-        let stamp = self.credentials.stamp();
+        let stamps = stamps(&self.files);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if stamp != state.stamp {
-            state.stamp = stamp;
-            match build(&self.credentials, &self.make) {
+        if stamps != state.stamps {
+            state.stamps = stamps;
+            match (self.make)() {
                 Ok(config) => {
                     state.config = Arc::new(config);
                     state.version += 1;
-                    tracing::info!(certificate = %self.credentials.certificate.display(), "renewed certificate taken up");
+                    let certificate = self.files.first().map(|file| file.display());
+                    tracing::info!(
+                        certificate = certificate.map(tracing::field::display),
+                        "renewed certificate taken up"
+                    );
                 }
                 Err(error) => {
                     tracing::warn!(%error, "changed certificate files cannot be used; the last good ones stay");
@@ -123,14 +143,8 @@ impl<C> Following<C> {
 
 impl<C> std::fmt::Debug for Following<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Following")
-            .field("credentials", &self.credentials)
-            .finish_non_exhaustive()
+        f.debug_struct("Following").field("files", &self.files).finish_non_exhaustive()
     }
-}
-
-fn build<C>(credentials: &Credentials, make: &Make<C>) -> Result<C, TlsError> {
-    make(credentials.load()?).map_err(|reason| unusable(&credentials.certificate, reason))
 }
 
 fn server_config(loaded: Loaded) -> Result<ServerConfig, String> {

@@ -39,8 +39,17 @@ pub(super) struct Loaded {
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-/// Tells whether files changed: change time and inode of each.
-pub(super) type Stamp = [Option<(i64, i64, u64)>; 3];
+/// Tells whether a file changed: change time and inode; nothing of one that is not there.
+pub(super) type Stamp = Option<(i64, i64, u64)>;
+
+/// The stamps of files.
+pub(super) fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |path: &PathBuf| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.ctime(), file.ctime_nsec(), file.ino()))
+    };
+    files.iter().map(stamp).collect()
+}
 
 impl Credentials {
     /// `ca.crt`, `NAME.crt` and `NAME.key` of one directory.
@@ -103,13 +112,6 @@ impl Credentials {
             roots: read_roots(&self.ca)?,
             chain: read_chain(&self.certificate)?,
             key: read_key(&self.key)?,
-        })
-    }
-
-    pub(super) fn stamp(&self) -> Stamp {
-        [&self.ca, &self.certificate, &self.key].map(|path| {
-            let file = fs::metadata(path).ok()?;
-            Some((file.ctime(), file.ctime_nsec(), file.ino()))
         })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, ServerConfig};
 
+use super::config::Following;
 use super::files::{read_chain, read_key, unusable};
 use super::{ClientTls, ServerTls, TlsError};
 
@@ -32,12 +33,35 @@ impl ClientTls {
     }
 }
 
-/// What clients of everywhere are shown, by TLS 1.3; nobody is asked for a certificate.
-///
-/// # Errors
-///
-/// When a file is missing, unusable, or the key can be read by others.
-pub fn front_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+/// What clients of everywhere are shown, by TLS 1.3; nobody is asked for a certificate. It follows
+/// its files, as [`ServerTls`] does.
+#[derive(Debug)]
+pub struct FrontTls {
+    files: Following<ServerConfig>,
+}
+
+impl FrontTls {
+    /// Loads the files.
+    ///
+    /// # Errors
+    ///
+    /// When one is missing or unusable, the two do not belong together, or the key can be read by
+    /// others.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let files = vec![certificate.to_owned(), key.to_owned()];
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        let make = move || front(&certificate, &key);
+        Ok(Self { files: Following::load(files, Box::new(make))? })
+    }
+
+    /// The configuration for a new connection.
+    #[must_use]
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.files.current().0
+    }
+}
+
+fn front(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     let (chain, key) = (read_chain(certificate)?, read_key(key)?);
     let refused = |error: rustls::Error| unusable(certificate, error.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -48,5 +72,5 @@ pub fn front_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Tl
         .with_single_cert(chain, key)
         .map_err(refused)?;
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    Ok(Arc::new(config))
+    Ok(config)
 }

@@ -1,32 +1,43 @@
-//! Our proxy on one thread.
+//! Our proxy on one thread: before servers of requests, or of connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use dwcp_edge::proxy::{
-    Counters, Group, Limits, Listening, Server, ServiceSpec, Sites, View,
+    Counters, Group, Limits, Listening, Passing, Server, ServiceSpec, Sites, View,
 };
 use dwcp_edge::{Clients, Steering};
 use dwcp_router::{FailMode, Requirement, Standing, Table};
 use rustix::time::ClockId;
 use tokio::sync::{oneshot, watch};
 
-use super::load::Load;
 use super::{HOST, free};
 use crate::bench::nanos::{float, now};
 use crate::bench::routing::world::world;
 
-/// Requests for a second of CPU time.
-pub(super) fn round(origin: SocketAddr, load: &Load) -> anyhow::Result<f64> {
+/// What it passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Requests,
+    Connections,
+}
+
+/// What is carried for a second of CPU time, when so much is asked of it.
+pub(super) fn round(
+    origin: SocketAddr,
+    what: What,
+    ask: impl FnOnce(SocketAddr) -> anyhow::Result<f64>,
+) -> anyhow::Result<f64> {
     let (said, heard) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
-    let server = std::thread::spawn(move || serve(origin, &said, stopped));
+    let server = std::thread::spawn(move || serve((origin, what), &said, stopped));
     // When it could not be bound the thread has ended and says why.
     let completed = match heard.recv() {
-        Ok(address) => load.ask(address),
+        Ok(address) => ask(address),
         Err(_) => Ok(0.0),
     };
     drop(stop);
@@ -36,7 +47,7 @@ pub(super) fn round(origin: SocketAddr, load: &Load) -> anyhow::Result<f64> {
 
 /// Answers until told to stop; the CPU time that it took.
 fn serve(
-    origin: SocketAddr,
+    (origin, what): (SocketAddr, What),
     said: &mpsc::Sender<SocketAddr>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<u64> {
@@ -54,22 +65,30 @@ fn serve(
             log: None,
         };
         let counters = Arc::new(Counters::of([&own]));
-        let server = Server::bind(listening, counters, own.as_str()).await?;
+        let mut server = Server::bind(listening, counters, own.as_str()).await?;
         let (group, ward) = Group::new(&[origin.to_string().into()], None);
         let service = ServiceSpec {
             id: table.inputs().services.first().context("a service")?.id.clone(),
             hosts: vec![HOST.to_owned()],
             regions: [own.clone()].into(),
             group: Some(group),
+            passing: (what == What::Connections).then_some(Passing {
+                port: 0,
+                idle_time_max: Duration::from_mins(1),
+                announce: None,
+            }),
         };
+        let id = service.id.clone();
         let sites = Sites::new(own, vec![service], BTreeMap::new(), None);
+        server.bind_ports(&sites).await?;
+        let address = server.port(&id).map_or_else(|| server.address(), Ok)?;
         let steering = Steering {
             table: Arc::new(table),
             standing: Standing::ALL,
             clients: Arc::new(Clients::new(&[], 0)),
         };
         let view = Arc::new(View::new(Arc::new(sites), Some(steering)));
-        said.send(server.address()?).context("nobody asks")?;
+        said.send(address).context("nobody asks")?;
         let (_views, newest) = watch::channel(view);
         let start = now(ClockId::ThreadCPUTime);
         tokio::select! {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::free;
-use super::load::Load;
 use crate::bench::usage::Usage;
 
 /// How often, and how many times, it is looked whether it began: 30 s.
@@ -103,11 +102,24 @@ impl Process {
         Ok(own)
     }
 
-    /// Requests for a second of CPU time.
-    pub(super) fn round(self, load: &Load) -> anyhow::Result<f64> {
+    /// haproxy with one thread, passing connections on as they are.
+    pub(super) fn haproxy_tcp(folder: &Path, origin: SocketAddr) -> anyhow::Result<Self> {
+        let at = free()?;
+        let rest = format!(
+            " default_backend b\nbackend b\n server s {origin} check inter 1s fall 3 rise 2\n"
+        );
+        let text = haproxy(at, &rest).replace(" mode http", " mode tcp");
+        Self::start("haproxy", folder, "haproxy-tcp", at, &text)
+    }
+
+    /// What is carried for a second of CPU time, when so much is asked of it.
+    pub(super) fn round(
+        self,
+        ask: impl FnOnce(SocketAddr) -> anyhow::Result<f64>,
+    ) -> anyhow::Result<f64> {
         let pid = i32::try_from(self.child.id())?;
         let before = Usage::of(pid)?.cpu_s;
-        let completed = load.ask(self.at)?;
+        let completed = ask(self.at)?;
         Ok(completed / (Usage::of(pid)?.cpu_s - before))
     }
 }

@@ -182,6 +182,7 @@ impl Running {
             hosts: vec![HOST.to_owned()],
             regions: [own.clone()].into(),
             group: Some(group.clone()),
+            passing: None,
         };
         let sites = Sites::new(own, vec![service], [].into(), None);
         let (views, newest) = watch::channel(Arc::new(View::new(Arc::new(sites), None)));

@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+use super::super::AccessLine;
 use super::ground::{Act, HOST, Origin, Running, ok, status};
 use crate::Network;
 use crate::proxy::Limits;
@@ -75,7 +76,7 @@ async fn a_proxy_that_is_trusted_is_believed_and_its_client_is_found_behind_it()
     let elements = ["for=203.0.113.9", "for=127.0.0.1;proto=http"];
     assert_eq!(values(&head, "forwarded"), elements);
     assert!(values(&head, "x-dwcp-order").is_empty());
-    let line = lines.recv().await.unwrap();
+    let AccessLine::Request(line) = lines.recv().await.unwrap() else { panic!() };
     assert_eq!(line.client, IpAddr::from([203, 0, 113, 9]));
     assert_eq!((line.path.as_str(), line.status, line.bytes), ("/secret", 200, 1));
 }

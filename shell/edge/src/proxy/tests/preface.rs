@@ -1,22 +1,28 @@
 //! PROXY headers, sound ones and others.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 
-use super::super::preface::{binary, read, text};
+use super::super::preface::{Announce, Ends, binary, read, text};
 use super::ground::{HOST, Origin, Running, status};
 use crate::Network;
 
-fn ip(text: &str) -> Option<IpAddr> {
-    Some(text.parse().unwrap())
+fn ends(source: &str, target: &str) -> Option<Ends> {
+    Some(Ends { source: source.parse().unwrap(), target: target.parse().unwrap() })
 }
 
 #[test]
 fn a_line_of_version_1_is_read_whole_or_not_at_all() {
     let sound = |line: &str| text(line.as_bytes()).unwrap();
-    assert_eq!(sound("PROXY TCP4 192.0.2.7 10.0.0.1 5 443\r\n"), ip("192.0.2.7"));
-    assert_eq!(sound("PROXY TCP6 2001:db8::7 ::1 5 443\r\n"), ip("2001:db8::7"));
+    assert_eq!(
+        sound("PROXY TCP4 192.0.2.7 10.0.0.1 5 443\r\n"),
+        ends("192.0.2.7:5", "10.0.0.1:443")
+    );
+    assert_eq!(
+        sound("PROXY TCP6 2001:db8::7 ::1 5 443\r\n"),
+        ends("[2001:db8::7]:5", "[::1]:443")
+    );
     assert_eq!(sound("PROXY UNKNOWN whatever\r\n"), None);
     for line in [
         "PROXY TCP4 192.0.2.7 10.0.0.1 5 443\n",
@@ -36,9 +42,10 @@ fn a_line_of_version_1_is_read_whole_or_not_at_all() {
 #[test]
 fn version_2_is_read_by_its_length() {
     let four = [192, 0, 2, 7, 10, 0, 0, 1, 0, 5, 1, 187];
-    assert_eq!(binary(0x21, 0x11, &four), Ok(ip("192.0.2.7")));
+    let told = ends("192.0.2.7:5", "10.0.0.1:443");
+    assert_eq!(binary(0x21, 0x11, &four), Ok(told));
     let with_more = [&four[..], &[4, 0, 1, 9]].concat();
-    assert_eq!(binary(0x21, 0x11, &with_more), Ok(ip("192.0.2.7")));
+    assert_eq!(binary(0x21, 0x11, &with_more), Ok(told));
     assert!(binary(0x21, 0x11, &four[..11]).is_err());
     assert!(
         binary(0x21, 0x21, &[0; 35]).is_err() && binary(0x21, 0x21, &[0; 36]).is_ok()
@@ -94,8 +101,26 @@ proptest! {
         };
         bytes.extend(&rest);
         let mut left = &bytes[..];
-        prop_assert_eq!(block_on(read(&mut left)).unwrap(), Some(IpAddr::V4(source)));
+        let ends = Ends { source: (source, ports.0).into(), target: (to, ports.1).into() };
+        prop_assert_eq!(block_on(read(&mut left)).unwrap(), Some(ends));
         prop_assert_eq!(left, &rest[..]);
+        // What this proxy writes itself is the same, to the byte.
+        let how = if old { Announce::Text } else { Announce::Binary };
+        prop_assert_eq!(ends.announced(how), &bytes[..bytes.len() - rest.len()]);
+    }
+
+    #[test]
+    fn ends_of_two_families_are_told_as_one(
+        source in any::<SocketAddr>(), target in any::<SocketAddr>(), old in any::<bool>(),
+    ) {
+        let how = if old { Announce::Text } else { Announce::Binary };
+        let told = Ends { source, target }.announced(how);
+        let read = block_on(read(&mut &told[..])).unwrap().unwrap();
+        for (read, end) in [(read.source, source), (read.target, target)] {
+            prop_assert_eq!(read.ip().to_canonical(), end.ip().to_canonical());
+            prop_assert_eq!(read.port(), end.port());
+        }
+        prop_assert_eq!(read.source.is_ipv4(), read.target.is_ipv4());
     }
 }
 

@@ -1,0 +1,363 @@
+//! Connections that are passed on as they are (L4): decided as requests are, when they come.
+//!
+//! A server of the region that the table says, or that region's proxy by mutual TLS, is connected
+//! to before a byte of the client's is read, so that each of several may be tried: nobody has had
+//! anything. From then on bytes go both ways, and nothing is ever sent again. That one side has
+//! said all is passed on, and so is that one broke off; a connection that was broken off is never
+//! made to look as if it had ended.
+//!
+//! Whether servers work is what connections to them say, and probes. What a server does with the
+//! bytes says nothing: a client that talks nonsense could have servers ejected by that.
+//!
+//! Regions order by one line, `passed region service source target`, and are told by one byte
+//! whether somebody has the connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use dwcp_router::Evidence;
+use dwcp_types::{RegionId, ServiceId};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsStream;
+
+use super::counters::Event;
+use super::hop::{self, ATTEMPTS_MAX, Hop, OWN_MAX};
+use super::log::{AccessLine, ConnectionRecord, End};
+use super::pool::{Dialled, Lease, Pool};
+use super::preface::{self, Announce, Ends};
+use super::server::{Around, Phase, begun};
+use super::sides::{Counted, Side, silence};
+use super::view::{Question, View};
+
+/// Bytes that are on their way within the proxy, each way of each connection.
+const BUFFER_LEN: usize = 16 << 10;
+/// Longest order: two names, two addresses and a number.
+const ORDER_LEN_MAX: usize = 1_024;
+/// A server has it.
+const SERVED: u8 = b'+';
+/// Nobody has it.
+const UNSERVED: u8 = b'-';
+/// The other region may try so many servers, and the relay's region once more.
+const ANSWER_TIMES: u32 = 4;
+
+/// How connections to a service are passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passing {
+    /// The port of every region's proxy at which they are taken.
+    pub port: u16,
+    /// Time in which no byte may come from either side.
+    pub idle_time_max: Duration,
+    /// How servers are told who connected; they are not when absent.
+    pub announce: Option<Announce>,
+}
+
+/// What one region's proxy orders of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// Proxies that it has passed before this one.
+    pub(super) passed: u8,
+    /// The region that has it.
+    pub(super) region: RegionId,
+    pub(super) service: ServiceId,
+    pub(super) ends: Ends,
+}
+
+impl Order {
+    pub(super) fn write(&self) -> String {
+        let Self { passed, region, service, ends: Ends { source, target } } = self;
+        format!("{passed} {region} {service} {source} {target}\n")
+    }
+
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+        let mut words = line.split(' ');
+        let order = Self {
+            passed: words.next()?.parse().ok()?,
+            region: words.next()?.parse().ok()?,
+            service: words.next()?.parse().ok()?,
+            ends: Ends {
+                source: words.next()?.parse().ok()?,
+                target: words.next()?.parse().ok()?,
+            },
+        };
+        words.next().is_none().then_some(order)
+    }
+
+    /// Reads one, and nothing behind it.
+    pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            if line.len() >= ORDER_LEN_MAX {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            line.push(stream.read_u8().await?);
+        }
+        Self::parse(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// Takes a client's connection to a service, to its end.
+pub(super) async fn take(
+    around: Around,
+    (mut stream, from): (TcpStream, SocketAddr),
+    service: Arc<ServiceId>,
+) -> io::Result<()> {
+    let since = Instant::now();
+    let shared = &around.door.shared;
+    stream.set_nodelay(true)?;
+    let mut ends =
+        Ends { source: canonical(from), target: canonical(stream.local_addr()?) };
+    if around.door.preface.find(ends.source.ip()).0 == 1 {
+        let told = timeout(shared.limits.header_time_max, preface::read(&mut stream));
+        let Ok(Ok(told)) = told.await else {
+            shared.counters.add(Event::Refused);
+            return stream.set_zero_linger();
+        };
+        ends = told.unwrap_or(ends);
+    }
+    let seat = around.door.seats.enter(ends.source.ip());
+    if seat.is_none() {
+        shared.counters.add(Event::ConnectionRefused);
+        return stream.set_zero_linger();
+    }
+    let mut views = around.views();
+    let (view, draw) = views.next();
+    let Some(place) = view.sites.place(&service) else {
+        return stream.set_zero_linger();
+    };
+    let asked = Question { service: place, client: ends.source.ip(), request: draw };
+    let hops = match view.decide(asked) {
+        Some((decision, table)) => hop::decided(&decision, table, &view.sites.own),
+        None => vec![Hop::Own],
+    };
+    let order = Order {
+        passed: 0,
+        region: view.sites.own.clone(),
+        service: (*service).clone(),
+        ends,
+    };
+    let mut passage =
+        Passage { around: &around, view, place, order, draw, since, attempts: 0 };
+    let found = passage.reach(hops).await;
+    passage.carry(Side::Plain(stream), found).await;
+    Ok(())
+}
+
+/// Takes a connection that another region's proxy passes on, to its end.
+pub(super) async fn take_from_peer(
+    around: Around,
+    mut stream: TlsStream<TcpStream>,
+) -> io::Result<()> {
+    let since = Instant::now();
+    let within = around.door.shared.limits.header_time_max;
+    let order = timeout(within, Order::read(&mut stream)).await??;
+    let mut views = around.views();
+    let (view, draw) = views.next();
+    let own = &view.sites.own;
+    let hops = hop::ordered(order.region.clone(), own, order.passed);
+    let place = view.sites.place(&order.service);
+    let (Some(hops), Some(place)) = (hops, place) else {
+        stream.write_all(&[UNSERVED]).await?;
+        return stream.shutdown().await;
+    };
+    let mut passage =
+        Passage { around: &around, view, place, order, draw, since, attempts: 0 };
+    let found = passage.reach(hops).await;
+    let answer = if found.is_some() { SERVED } else { UNSERVED };
+    stream.write_all(&[answer]).await?;
+    stream.flush().await?;
+    if found.is_none() {
+        stream.shutdown().await?;
+    }
+    passage.carry(Side::Tls(Box::new(stream)), found).await;
+    Ok(())
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Whoever has a connection.
+struct Found {
+    side: Side,
+    region: RegionId,
+    /// The server, or the proxy.
+    at: Arc<str>,
+    /// Counts as under way there.
+    _lease: Lease,
+}
+
+/// One connection's way.
+struct Passage<'p> {
+    around: &'p Around,
+    view: &'p View,
+    /// The service's.
+    place: usize,
+    order: Order,
+    draw: u64,
+    since: Instant,
+    attempts: usize,
+}
+
+impl Passage<'_> {
+    /// Finds somebody who has it.
+    async fn reach(&mut self, hops: Vec<Hop>) -> Option<Found> {
+        let counters = &self.around.door.shared.counters;
+        let (mut tried, mut own) = (0_u64, 0);
+        let mut hops = hops.into_iter().peekable();
+        while self.attempts < ATTEMPTS_MAX {
+            let hop = hops.peek()?;
+            let Some((pool, at)) = self.pool(hop, tried) else {
+                hops.next();
+                continue;
+            };
+            if self.attempts > 0 {
+                counters.add(Event::SentAgain);
+            }
+            self.attempts += 1;
+            let found = match (hop, at) {
+                (Hop::Own, Some(at)) => self.by_server(&pool, at).await,
+                (Hop::Region { meant, .. }, _) => self.by_region(&pool, meant).await,
+                (Hop::Own, None) => None,
+            };
+            if found.is_some() {
+                return found;
+            }
+            if let Some(at) = at {
+                tried |= 1 << at;
+                own += 1;
+            }
+            if at.is_none() || own >= OWN_MAX {
+                hops.next();
+            }
+        }
+        None
+    }
+
+    /// Who is tried, and its place among this region's servers.
+    fn pool(&self, hop: &Hop, tried: u64) -> Option<(Arc<Pool>, Option<usize>)> {
+        match hop {
+            Hop::Own => {
+                let group = self.view.sites.group(self.place)?;
+                let (at, pool) = group.pick(tried, self.draw.wrapping_add(tried))?;
+                Some((pool.clone(), Some(at)))
+            }
+            Hop::Region { by, .. } => Some((self.view.sites.peer(by)?.clone(), None)),
+        }
+    }
+
+    async fn by_server(&self, pool: &Arc<Pool>, at: usize) -> Option<Found> {
+        let group = self.view.sites.group(self.place)?;
+        let within = self.around.door.shared.limits.connect_time_max;
+        let opened = self.introduced(pool.open(within).await.ok()).await;
+        let reached =
+            if opened.is_some() { Evidence::Answered } else { Evidence::Unreached };
+        group.tell(at, reached);
+        let (stream, lease) = opened?;
+        Some(Found {
+            side: Side::Plain(stream),
+            region: self.view.sites.own.clone(),
+            at: pool.to.at.clone(),
+            _lease: lease,
+        })
+    }
+
+    /// A server that knows who connected, where it wants to.
+    async fn introduced(
+        &self,
+        opened: Option<(Dialled, Lease)>,
+    ) -> Option<(TcpStream, Lease)> {
+        let (Dialled::Server(mut stream), lease) = opened? else { return None };
+        let passing = self.view.sites.passing(self.place)?;
+        if let Some(how) = passing.announce {
+            stream.write_all(&self.order.ends.announced(how)).await.ok()?;
+        }
+        Some((stream, lease))
+    }
+
+    async fn by_region(&self, pool: &Arc<Pool>, meant: &RegionId) -> Option<Found> {
+        let within = self.around.door.shared.limits.connect_time_max;
+        let (dialled, lease) = pool.open(within).await.ok()?;
+        let Dialled::Region(mut stream) = dialled else { return None };
+        let order = Order {
+            passed: self.order.passed + 1,
+            region: meant.clone(),
+            ..self.order.clone()
+        };
+        let answer = timeout(within * ANSWER_TIMES, async {
+            stream.write_all(order.write().as_bytes()).await?;
+            stream.flush().await?;
+            stream.read_u8().await
+        });
+        let Ok(Ok(SERVED)) = answer.await else { return None };
+        Some(Found {
+            side: Side::Tls(Box::new(TlsStream::Client(*stream))),
+            region: meant.clone(),
+            at: pool.to.at.clone(),
+            _lease: lease,
+        })
+    }
+
+    /// Passes everything on until it has ended, and says how.
+    async fn carry(self, near: Side, found: Option<Found>) {
+        let shared = &self.around.door.shared;
+        let Some(found) = found else {
+            let peer = matches!(near, Side::Tls(_));
+            if !peer {
+                near.break_off();
+            }
+            return self.tell(End::Unserved, None, (0, 0));
+        };
+        let stirred = AtomicU64::new(0);
+        let moved = shared.counters.of_region(&found.region);
+        let mut near = Counted::new(near, &stirred);
+        let mut far = Counted::new(found.side, &stirred).counting(moved);
+        let passing = self.view.sites.passing(self.place);
+        let idle = passing.map_or(Duration::MAX, |passing| passing.idle_time_max);
+        let _open = shared.counters.opened();
+        let end = tokio::select! {
+            copied = copy_bidirectional_with_sizes(
+                &mut near, &mut far, BUFFER_LEN, BUFFER_LEN,
+            ) => if copied.is_ok() { End::Closed } else { End::Broken },
+            () = silence(&stirred, idle) => End::Idle,
+            () = begun(self.around.phase.clone(), Phase::Over) => End::Cut,
+        };
+        if end != End::Closed {
+            near.side.break_off();
+            far.side.break_off();
+        }
+        let from = Some((found.region, found.at));
+        self.tell(end, from, (near.came, far.came));
+    }
+
+    fn tell(
+        self,
+        end: End,
+        from: Option<(RegionId, Arc<str>)>,
+        (received, sent): (u64, u64),
+    ) {
+        let shared = &self.around.door.shared;
+        shared.counters.ended(end);
+        let Some(log) = &shared.log else { return };
+        let (region, upstream) = from.unzip();
+        let record = ConnectionRecord {
+            client: self.order.ends.source,
+            service: self.order.service,
+            region,
+            upstream,
+            attempts: self.attempts,
+            received,
+            sent,
+            took_us: u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX),
+            end,
+        };
+        if log.try_send(AccessLine::Connection(record)).is_err() {
+            shared.counters.add(Event::LogLost);
+        }
+    }
+}
