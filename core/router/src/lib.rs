@@ -14,6 +14,7 @@
 
 mod age;
 pub mod anycast;
+pub mod bfd;
 mod budget;
 mod build;
 mod client;
