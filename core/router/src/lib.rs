@@ -28,6 +28,7 @@ mod refusal;
 mod rendezvous;
 mod replay;
 mod service;
+pub mod session;
 mod share;
 mod table;
 mod upstream;

@@ -27,16 +27,18 @@ mod head;
 mod pool;
 mod preface;
 mod server;
+mod session;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use counters::{Bytes, Counters};
-pub use course::AccessRecord;
 pub use group::{Group, Ward};
 pub use pool::{PEER_PROTOCOL, Trust};
 pub use server::{Listening, Server};
-pub use view::{ServiceSpec, Sites, View};
+pub use tally::AccessRecord;
+pub use view::{Seal, ServiceSpec, Sites, View};
 
 use std::time::Duration;
 

@@ -29,6 +29,7 @@ mod prometheus;
 mod proxy;
 mod replicas;
 mod routing;
+mod sessions;
 mod shards;
 mod silences;
 mod stand_ins;

@@ -26,8 +26,9 @@ use tokio_rustls::rustls::server::{Acceptor, ClientHello};
 use tracing::warn;
 
 use super::counters::{Counters, Event};
-use super::course::{AccessRecord, Caller, Shared, answer};
+use super::course::{Caller, Shared, answer};
 use super::pool::PEER_PROTOCOL;
+use super::tally::AccessRecord;
 use super::view::View;
 use super::{Limits, preface};
 use crate::clients::{Clients, Network};

@@ -5,3 +5,4 @@ mod heads;
 mod hostile;
 mod preface;
 mod retries;
+mod sessions;

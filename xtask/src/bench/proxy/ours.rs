@@ -61,6 +61,7 @@ fn serve(
             hosts: vec![HOST.to_owned()],
             regions: [own.clone()].into(),
             group: Some(group),
+            session: None,
         };
         let sites = Sites::new(own, vec![service], BTreeMap::new(), None);
         let steering = Steering {
