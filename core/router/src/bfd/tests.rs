@@ -78,7 +78,7 @@ fn each_rule_discards_what_it_is_for() {
 proptest! {
     #[test]
     fn whatever_comes_is_read_or_discarded(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-        drop(Packet::read(&bytes));
+        Packet::read(&bytes).ok();
     }
 
     /// What is read is written as it came, but for what is not kept: independence of the control
