@@ -121,7 +121,7 @@ impl Ground {
             }],
             "clients": [{ "cidr": "127.0.0.0/8", "user_zone": "home" }],
         });
-        let regions = [("one", 90), ("two", 10), ("three", 50)].map(|(id, latency)| {
+        let regions = [("one", 300), ("two", 10), ("three", 90)].map(|(id, latency)| {
             RegionPlan::new(id).latency_ms(latency).host(HostPlan::of_slots(4))
         });
         let plan = Plan::simulated(regions.to_vec()).taking_requests(routing);
