@@ -464,7 +464,9 @@ fn ways_to_routers_are_watched_as_it_says() {
     let anycast = r#"
 routing:
   services:
-    - { id: api.example.com }
+    - id: api.example.com
+      domains: [api.example.com]
+      upstreams: [{ region: us-east-1, servers: [10.0.0.7:8080] }]
   anycast:
     groups:
       - { id: api, service: api.example.com, virtual_ip: 203.0.113.99, regions: [us-east-1] }
