@@ -122,6 +122,8 @@ const LAYERS: &[Layer] = &[
             "hyper",
             "hyper-util",
             "serde",
+            // TTLs of datagrams, which neither the standard library nor tokio has.
+            "socket2",
             "thiserror",
             "tokio",
             "tokio-rustls",

@@ -42,6 +42,20 @@ pub struct Standing(pub u64);
 impl Standing {
     /// All of them.
     pub const ALL: Self = Self(u64::MAX);
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// These and one.
+    #[must_use]
+    pub const fn with(self, region: RegionIx) -> Self {
+        Self(self.0 | 1 << (region.0 & 63))
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
 
     /// Whether one is; [`NONE`] is not.
     #[inline]

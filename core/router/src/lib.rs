@@ -14,6 +14,7 @@
 
 mod age;
 pub mod anycast;
+pub mod bfd;
 mod budget;
 mod build;
 mod client;
@@ -28,6 +29,7 @@ mod refusal;
 mod rendezvous;
 mod replay;
 mod service;
+pub mod session;
 mod share;
 mod table;
 mod upstream;

@@ -248,6 +248,42 @@ pub struct AnycastItem {
     /// Why it does not listen, or what it does not take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How the way to it stands, where that is watched by BFD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<AnycastBfd>,
+    /// What is wrong although it is announced, and what to do: the machine does not have the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// How the way to a router stands, as BFD finds it (RFC 5880).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AnycastBfd {
+    /// Here: `up`, `init`, `down` or `admin_down`.
+    pub state: String,
+    /// There; nothing when the router is not heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_state: Option<String>,
+    /// The longest pause between two packets from here, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transmit_ms: Option<u64>,
+    /// The silence after which the way is taken as gone, in milliseconds; nothing when the router is
+    /// not heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_ms: Option<u64>,
+    /// Why it was down the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostic: Option<String>,
+    /// What the router says of its last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_diagnostic: Option<String>,
+    /// How often the way failed since the daemon started.
+    pub failures: u64,
+    /// Packets that came and did not count.
+    pub discarded: u64,
+    /// Why nothing can be sent or heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// From one place to every region.

@@ -31,22 +31,24 @@ mod log;
 mod pool;
 mod preface;
 mod server;
+mod session;
 mod sides;
 mod streams;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 mod view;
 
 pub use counters::{Bytes, Counters};
-pub use course::AccessRecord;
 pub use group::{Group, Ward};
 pub use log::{AccessLine, ConnectionRecord, End};
 pub use pool::{Front, PEER_PROTOCOL, STREAM_PROTOCOL, Trust};
 pub use preface::Announce;
 pub use server::{Listening, Server};
 pub use streams::Passing;
-pub use view::{ServiceSpec, Sites, View};
+pub use tally::AccessRecord;
+pub use view::{Seal, ServiceSpec, Sites, View};
 
 use std::time::Duration;
 

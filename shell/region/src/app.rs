@@ -264,7 +264,7 @@ impl Parts {
                 .for_each(|(name, task)| spawn(&mut tasks, name, task));
             routes = routes.merge(state::routes(&plane.api));
         }
-        routes = routes.merge(core.anycast(planes.announced(&core.region)));
+        routes = routes.merge(core.anycast(planes.announced()));
         let drain = planes.spawn((&core.router, &core.peers), &mut tasks);
         if is_keeper {
             let sweep = tokens::sweep(core.engine.clone(), core.clock.clone());

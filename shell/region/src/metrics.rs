@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dwcp_api::controller::Decisions;
+use dwcp_api::routing::AnycastItem;
 use dwcp_api::state::ReplicaReport;
 use dwcp_api::trace::TracingReply;
 use dwcp_controller::failover::Outcome;
@@ -434,6 +435,37 @@ impl Metrics {
             "Bodies of answers, and of connections, that the proxy brought from a region to clients",
             Unit::Bytes,
             moved,
+        );
+    }
+
+    /// How addresses that are shared stand here, and the way to the router.
+    pub(crate) fn show_announced(&self, all: &mut Registry, items: &[AnycastItem]) {
+        let own = self.own(all);
+        let announced = Family::<[(&'static str, String); 1], Gauge>::default();
+        for item in items {
+            let labels = [("group", item.group.clone())];
+            announced.get_or_create(&labels).set(i64::from(item.announced));
+        }
+        own.register(
+            "anycast_announced",
+            "Whether the router next to the region was told of a shared address, 1 or 0",
+            announced,
+        );
+        let Some(bfd) = items.first().and_then(|item| item.bfd.as_ref()) else { return };
+        own.register(
+            "bfd_up",
+            "Whether BFD finds the way to the router next to the region to work, 1 or 0",
+            ConstGauge::new(i64::from(bfd.state == "up")),
+        );
+        own.register(
+            "bfd_failures",
+            "How often BFD found that way to fail",
+            ConstCounter::new(bfd.failures),
+        );
+        own.register(
+            "bfd_discarded",
+            "Packets of BFD that came and did not count",
+            ConstCounter::new(bfd.discarded),
         );
     }
 

@@ -14,6 +14,7 @@ mod memory;
 mod names;
 mod replays;
 mod requests;
+mod sessions;
 mod settings;
 mod views;
 

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use crate::incidents::Incidents;
 use crate::inventory::Inventory;
 use crate::metrics::{Metrics, regions, show_levels};
+use crate::routing::AnnounceDoor;
 use crate::state::StateApi;
 use crate::traces::Traces;
 
@@ -44,6 +45,7 @@ pub(crate) struct Scrape {
 pub(crate) struct Counted {
     pub(crate) names: Option<Arc<dns::Counters>>,
     pub(crate) requests: Option<Arc<proxy::Counters>>,
+    pub(crate) announced: Option<Arc<AnnounceDoor>>,
 }
 
 impl Scrape {
@@ -66,6 +68,9 @@ impl Scrape {
         }
         if let Some(requests) = &self.counted.requests {
             self.metrics.show_requests(&mut all, requests);
+        }
+        if let Some(announced) = &self.counted.announced {
+            self.metrics.show_announced(&mut all, &announced.items());
         }
         if let Some(state) = &self.state {
             // Before the first membership there is nothing to show.

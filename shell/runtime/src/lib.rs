@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod outside;
 pub mod records;
 pub mod report_log;
+pub mod seal;
 pub mod segments;
 pub mod shutdown;
 pub mod store;

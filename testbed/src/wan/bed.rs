@@ -171,8 +171,17 @@ impl Bed {
         self.place(region).name()
     }
 
+    /// Sets kernel parameters of a region, below `/proc/sys/net/`.
+    pub(super) fn set(
+        &self,
+        region: &str,
+        parameters: &[(&str, &str)],
+    ) -> io::Result<()> {
+        self.place(region).set(parameters)
+    }
+
     /// Runs commands of `ip` in a region, one a line.
-    pub(super) fn configure(&self, region: &str, commands: &str) -> io::Result<()> {
+    pub(crate) fn configure(&self, region: &str, commands: &str) -> io::Result<()> {
         self.place(region).ip_batch(commands)
     }
 

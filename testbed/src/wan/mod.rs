@@ -25,6 +25,6 @@ pub use lateness::LatenessReport;
 pub use line::LineReport;
 pub use links::Links;
 pub use order::{NamedLine, Order, OrderError, Report};
-pub use router::{REGIONS_AS, ROUTER_AS, Router};
+pub use router::{REGIONS_AS, ROUTER_AS, Router, Speech};
 pub use shape::Shape;
 pub use socket::{Door, ask};

@@ -33,6 +33,7 @@ mod proxy;
 mod relays;
 mod replicas;
 mod routing;
+mod sessions;
 mod shards;
 mod silences;
 mod stand_ins;

@@ -10,8 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use dwcp_api::NoParams;
 use dwcp_api::public::RegionParams;
-use dwcp_api::routing::{Endpoint, GetRouting, PutRoutingEndpoint};
+use dwcp_api::routing::{
+    AnycastBfd, Endpoint, GetAnycast, GetRouting, PutRoutingEndpoint,
+};
 use dwcp_testbed::pops::{HOME, POPS, Pops};
+use dwcp_testbed::wan::Speech;
 use dwcp_testbed::{Door, Federation};
 use dwcp_types::RegionId;
 use tokio::time::{Instant, sleep};
@@ -40,19 +43,38 @@ const EVENTS: [(Event, &str, &str); 3] = [
     (Event::Killed, "killed", "kill -9 of its daemon"),
     (Event::Hangs, "hangs", "SIGSTOP of its daemon, hold time 3 s"),
 ];
+const WATCHED: [(Event, &str, &str); 2] = [
+    (Event::Drained, "drained_bfd", "its endpoint is given no weight, BFD 300 ms x 3"),
+    (Event::Hangs, "hangs_bfd", "SIGSTOP of its daemon, BFD 300 ms x 3"),
+];
 
 /// Measures.
 pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     crate::programs::build()?;
-    let pops = Pops::new().context("there are no namespaces or no BIRD here")?;
     let rounds = if options.quick { ROUNDS_QUICK } else { ROUNDS };
+    let mut measured = events(Speech::default(), &EVENTS, rounds)?;
+    let watched = Speech { bfd: true, ..Speech::default() };
+    measured.extend(events(watched, &WATCHED, rounds)?);
+    Ok(measured)
+}
+
+/// Measures events with a router that speaks so.
+fn events(
+    speech: Speech,
+    events: &[(Event, &str, &str)],
+    rounds: usize,
+) -> anyhow::Result<Vec<Measurement>> {
+    let pops = Pops::new(speech).context("there are no namespaces or no BIRD here")?;
     pops.bed.block_on(async {
         let mut federation = pops.federation().await;
         let mut measured = Vec::new();
-        for (event, name, what) in EVENTS {
+        for &(event, name, what) in events {
             let (mut other, mut gap) = (Latencies::default(), Latencies::default());
             for _ in 0..rounds {
                 answered(&pops, &federation, POPS[0], None).await?;
+                if speech.bfd {
+                    watched(&federation).await?;
+                }
                 let seen = one(&pops, &mut federation, event).await?;
                 other.add(seen.other);
                 gap.add(seen.gap);
@@ -115,6 +137,26 @@ async fn answered(
         }
         sleep(ASK_EVERY).await;
     }
+}
+
+/// Waits until both ends say that the way to the preferred region is watched.
+async fn watched(federation: &Federation) -> anyhow::Result<()> {
+    let door = federation.at(HOME);
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        let reply = door.call::<GetAnycast>(&NoParams {}, &()).await;
+        let items = reply.map(|reply| reply.items).unwrap_or_default();
+        let mut own = items.iter().filter(|item| item.region.as_str() == POPS[0]);
+        let bfd = own.next().and_then(|item| item.bfd.as_ref());
+        let up = |bfd: &AnycastBfd| {
+            bfd.state == "up" && bfd.remote_state.as_deref() == Some("up")
+        };
+        if bfd.is_some_and(up) {
+            return Ok(());
+        }
+        sleep(ASK_EVERY).await;
+    }
+    bail!("the way to {} is not watched", POPS[0]);
 }
 
 async fn weigh(door: &Door, weight: u8) -> anyhow::Result<()> {

@@ -1,7 +1,8 @@
 //! Routing for people: where a request goes, every region's score, the ways, the settings.
 
 use dwcp_api::routing::{
-    AnycastItem, AnycastReply, ReplayReply, RoutingAnswer, RoutingLatency, RoutingReply,
+    AnycastBfd, AnycastItem, AnycastReply, ReplayReply, RoutingAnswer, RoutingLatency,
+    RoutingReply,
 };
 use dwcp_router::{Candidate, Chosen, LegView, Outcome, Weights};
 use dwcp_types::{MicroUsd, RegionId};
@@ -168,17 +169,24 @@ pub(crate) fn routing_latency(reply: &RoutingLatency, look: Look) -> String {
 
 /// Shared addresses.
 pub(crate) fn routing_anycast(reply: &AnycastReply, look: Look) -> String {
-    let mut table =
-        Table::new(&["GROUP", "ADDRESS", "REGION", "ANNOUNCED", "ROUTER", "WHY"]);
+    let mut heads = vec!["GROUP", "ADDRESS", "REGION", "ANNOUNCED", "ROUTER", "BFD"];
+    heads.extend(look.wide.then_some("BFD FAILED"));
+    heads.push("WHY");
+    let mut table = Table::new(&heads);
     for item in &reply.items {
-        table.push(row![
+        let mut row = row![
             item.group.as_str(),
             item.address.to_string(),
             item.region.as_str(),
             announced(item),
             item.router.as_str(),
-            item.why.as_str(),
-        ]);
+            item.bfd.as_ref().map_or_else(|| Cell::from("off"), bfd),
+        ];
+        if look.wide {
+            row.push(Cell::from(item.bfd.as_ref().map_or_else(String::new, failures)));
+        }
+        row.push(Cell::from(item.why.as_str()));
+        table.push(row);
     }
     let mut shown = if reply.items.is_empty() {
         "no region shares an address: see `routing.anycast` of federation.yaml\n"
@@ -186,6 +194,11 @@ pub(crate) fn routing_anycast(reply: &AnycastReply, look: Look) -> String {
     } else {
         table.render(look.colored)
     };
+    for (region, warning) in
+        reply.items.iter().filter_map(|item| Some((&item.region, item.warning.as_ref()?)))
+    {
+        shown += &format!("warning: {region}: {}\n", text::plain(warning));
+    }
     let regions: Vec<&str> = reply.missing.iter().map(RegionId::as_str).collect();
     if !regions.is_empty() {
         shown += &format!("not told by {}\n", regions.join(", "));
@@ -201,6 +214,34 @@ fn announced(item: &AnycastItem) -> Cell {
         (None, false, true) => Cell::toned("not yet", Tone::Warn),
         (None, false, false) => Cell::from("no"),
     }
+}
+
+/// How the way to a router stands: where it is up, with the pause and the silence that were agreed on.
+fn bfd(bfd: &AnycastBfd) -> Cell {
+    let hears = bfd.remote_state.is_some();
+    match (&bfd.reason, bfd.state.as_str(), bfd.transmit_ms, bfd.detection_ms) {
+        (Some(reason), ..) => Cell::toned(format!("no: {reason}"), Tone::Bad),
+        (None, "up", Some(pause), Some(silence)) => {
+            Cell::toned(format!("up, {pause} ms, gone after {silence} ms"), Tone::Good)
+        }
+        (None, state, ..) if hears => Cell::toned(state, Tone::Bad),
+        (None, state, ..) => Cell::toned(format!("{state}: nothing is heard"), Tone::Bad),
+    }
+}
+
+/// How often a way failed, and why it did last.
+fn failures(bfd: &AnycastBfd) -> String {
+    let why = match (&bfd.diagnostic, &bfd.remote_diagnostic) {
+        (Some(own), Some(other)) => format!(": {own} (the router: {other})"),
+        (Some(own), None) => format!(": {own}"),
+        (None, Some(other)) => format!(": (the router: {other})"),
+        (None, None) => String::new(),
+    };
+    let dropped = match bfd.discarded {
+        0 => String::new(),
+        count => format!(", {} packets dropped", text::count(count)),
+    };
+    format!("{} times{why}{dropped}", text::count(bfd.failures))
 }
 
 /// A round trip, with how it is known where it is not simply measured.

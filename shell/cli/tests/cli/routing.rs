@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dwcp_api::routing::{
-    AnycastItem, AnycastReply, Endpoint, EndpointItem, LatencyRow, ReplayReply,
-    RoutingAnswer, RoutingLatency, RoutingReply, ServiceItem, TableItem,
+    AnycastBfd, AnycastItem, AnycastReply, Endpoint, EndpointItem, LatencyRow,
+    ReplayReply, RoutingAnswer, RoutingLatency, RoutingReply, ServiceItem, TableItem,
 };
 use dwcp_router::{
     Algorithm, Candidate, Chosen, Class, Explanation, Factor, FactorView, FailMode,
@@ -190,13 +190,43 @@ fn shared() -> AnycastReply {
             why: why.to_owned(),
             router: "10.0.0.1:179".to_owned(),
             reason: reason.map(str::to_owned),
+            bfd: None,
+            warning: None,
         };
+    let up = AnycastBfd {
+        state: "up".to_owned(),
+        remote_state: Some("up".to_owned()),
+        transmit_ms: Some(300),
+        detection_ms: Some(900),
+        diagnostic: None,
+        remote_diagnostic: None,
+        failures: 0,
+        discarded: 0,
+        reason: None,
+    };
+    let down = AnycastBfd {
+        state: "down".to_owned(),
+        remote_state: None,
+        transmit_ms: Some(1_000),
+        detection_ms: None,
+        diagnostic: Some("nothing was heard for the detection time".to_owned()),
+        failures: 1,
+        discarded: 12,
+        ..up.clone()
+    };
+    let over = |bfd: &AnycastBfd, item| AnycastItem { bfd: Some(bfd.clone()), ..item };
     AnycastReply {
         answered_by: region("eu-west-1"),
         items: vec![
-            item("ap-south-1", true, false, None, "draining; others answer"),
-            item("eu-west-1", true, true, None, "it answers"),
-            item("us-east-1", false, true, Some("connection refused"), "it answers"),
+            AnycastItem {
+                warning: Some("the machine does not have 203.0.113.10".to_owned()),
+                ..item("ap-south-1", true, false, None, "draining; others answer")
+            },
+            over(&up, item("eu-west-1", true, true, None, "it answers")),
+            over(
+                &down,
+                item("us-east-1", false, true, Some("connection refused"), "it answers"),
+            ),
         ],
         missing: vec![region("sa-east-1")],
     }
@@ -234,6 +264,7 @@ async fn every_table_of_it_is_as_written() {
         ),
         ("latency", &["routing", "latency", "matrix"]),
         ("anycast", &["routing", "anycast", "list"]),
+        ("anycast-wide", &["routing", "anycast", "list", "-o", "wide"]),
         ("config", &["federation", "routing", "config", "show"]),
         ("endpoint-list", &["routing", "endpoint", "list"]),
     ] {

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::bfd::{Bfd, Watched, failed};
 use super::message::{
     HEADER_LEN, Message, Open, Path, Wrong, announce, header, keepalive, notification,
     read, withdraw,
@@ -43,6 +45,8 @@ const HEARD_MAX: usize = 64;
 const SHUTDOWN: (u8, u8) = (6, 2);
 /// And when the other side was silent for too long.
 const SILENT: (u8, u8) = (4, 0);
+/// And when the way to it failed (RFC 9384).
+const BFD_DOWN: (u8, u8) = (6, 10);
 
 /// The router next to a region, and who one is to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Neighbor {
     pub next_hop: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// Silence after which the session is over: 3 s at least, in whole seconds.
     pub hold: Duration,
+    /// How the way to it is watched besides, if it is.
+    pub bfd: Option<Bfd>,
 }
 
 /// How the session stands.
@@ -72,11 +78,13 @@ pub struct Spoken {
 }
 
 /// Keeps a session up, and what is wanted announced, until nobody wants anything any more: then
-/// all of it is taken back in order.
+/// all of it is taken back in order. `watched` is how the way to the router stands: a session over a
+/// way that failed is ended.
 pub async fn speak(
     neighbor: Neighbor,
     mut wanted: watch::Receiver<Arc<BTreeSet<IpAddr>>>,
     told: watch::Sender<Spoken>,
+    watched: watch::Receiver<Watched>,
 ) {
     let mut pause = PAUSE_MIN;
     loop {
@@ -88,7 +96,7 @@ pub async fn speak(
             Ok(mut session) => {
                 info!(neighbor = %neighbor.address, "a router listens to announcements");
                 let begun = Instant::now();
-                let served = session.serve(&mut wanted, &told).await;
+                let served = session.serve(&mut wanted, &told, &watched).await;
                 if begun.elapsed() >= LASTED {
                     pause = PAUSE_MIN;
                 }
@@ -205,7 +213,9 @@ impl Session {
         &mut self,
         wanted: &mut watch::Receiver<Arc<BTreeSet<IpAddr>>>,
         told: &watch::Sender<Spoken>,
+        watched: &watch::Receiver<Watched>,
     ) -> Result<(), String> {
+        let mut way_failed = pin!(failed(watched.clone()));
         // Three keepalives in the time that is agreed on (RFC 4271, 4.4).
         let mut beat = interval(self.hold / 3);
         let mut heard_at = Instant::now();
@@ -229,6 +239,9 @@ impl Session {
                     drop(self.say(notification(SHUTDOWN)).await);
                     return Ok(());
                 },
+                () = &mut way_failed => {
+                    return Err(self.refuse("the way to it failed", BFD_DOWN).await);
+                }
                 _ = beat.tick() => self.say(keepalive()).await?,
                 () = sleep_until(silent_at) => {
                     return Err(self.refuse("it was silent for too long", SILENT).await);
@@ -335,6 +348,7 @@ fn ended(code: u8, subcode: u8, text: &str) -> String {
         (6, 3) => "it is configured no more",
         (6, 5) => "it refuses the connection",
         (6, 7) => "it has another connection already",
+        (6, 10) => "the way to here failed",
         (6, _) => "it ceases",
         _ => "an error",
     };

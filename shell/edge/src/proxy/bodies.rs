@@ -11,8 +11,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
-use super::course::Tally;
 use super::pool::Lease;
+use super::tally::Tally;
 
 /// Bodies up to this length are read before anything is sent, so that they can be sent again
 /// where that is safe: with the most connections that is 64 MiB.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use dwcp_router::session::Token;
 use dwcp_router::{Decision, Evidence, RetryBudget, Table};
 use dwcp_types::RegionId;
 use http::header::{self, HeaderValue};
@@ -11,46 +12,22 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Limits;
 use super::bodies::{BodyError, Download, Upload};
-use super::counters::{Bytes as Moved, Counters, Event};
+use super::counters::{Counters, Event};
 use super::group::Group;
 use super::head::{self, Asked, EXPLAIN, ORDER, Order, Refusal, Said, UNSERVED};
 use super::hop::{self, ATTEMPTS_MAX, Hop, OWN_MAX};
 use super::log::AccessLine;
 use super::pool::{Lease, Pool, Unanswered};
+use super::session;
+use super::tally::{AccessRecord, Tally};
 use super::tunnel::Tunnels;
 use super::view::{Question, View};
 use crate::clients::Clients;
-
-/// A line of the access log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AccessRecord {
-    /// Who asked.
-    pub client: IpAddr,
-    /// How.
-    pub method: String,
-    /// The host, as it was asked for.
-    pub host: String,
-    /// The path, without what follows a question mark: secrets are there more often than not.
-    pub path: String,
-    /// What was answered.
-    pub status: u16,
-    /// Which region answered; nothing when none did.
-    pub region: Option<RegionId>,
-    /// By which server or proxy.
-    pub upstream: Option<Arc<str>>,
-    /// How often it was sent.
-    pub attempts: usize,
-    /// Bytes of the answer's body.
-    pub bytes: u64,
-    /// Until its last byte, in microseconds.
-    pub took_us: u64,
-}
 
 /// What all requests share.
 #[derive(Debug)]
@@ -81,37 +58,6 @@ pub(super) struct Caller {
     pub(super) tunnels: Tunnels,
 }
 
-/// Counts an answer, and writes it down when it has gone.
-#[derive(Debug)]
-pub(super) struct Tally {
-    moved: Option<Arc<Moved>>,
-    sent: u64,
-    log: Option<(mpsc::Sender<AccessLine>, AccessRecord, Instant)>,
-    counters: Arc<Counters>,
-}
-
-impl Tally {
-    pub(super) fn sent(&mut self, bytes: usize) {
-        self.sent = self.sent.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        if let Some(moved) = &self.moved {
-            moved.add(self.sent);
-        }
-        if let Some((log, mut record, since)) = self.log.take() {
-            record.bytes = self.sent;
-            record.took_us =
-                u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-            if log.try_send(AccessLine::Request(record)).is_err() {
-                self.counters.add(Event::LogLost);
-            }
-        }
-    }
-}
-
 /// One request.
 pub(super) struct Course<'c> {
     shared: &'c Shared,
@@ -129,6 +75,10 @@ pub(super) struct Course<'c> {
     explained: Option<HeaderValue>,
     /// The client's side of a tunnel, when it asks for one.
     near: Option<OnUpgrade>,
+    /// Where the client's session is, by what it shows.
+    token: Option<Token>,
+    /// The region and the server of it that are wanted because of that.
+    wanted: Option<(RegionId, u32)>,
 }
 
 /// An answer, and who gave it.
@@ -244,6 +194,8 @@ impl<'c> Course<'c> {
             attempts: 0,
             explained: None,
             near: None,
+            token: None,
+            wanted: None,
         })
     }
 
@@ -321,6 +273,8 @@ impl<'c> Course<'c> {
                 reason: "another region's order is unreadable",
             })?;
             (self.hops, self.client) = (order.hops, order.client);
+            let server = session::server(&self.parts.headers);
+            self.wanted = server.map(|server| (order.region.clone(), server));
             return hop::ordered(order.region, &self.view.sites.own, self.hops).ok_or(
                 Refusal {
                     status: StatusCode::LOOP_DETECTED,
@@ -329,28 +283,71 @@ impl<'c> Course<'c> {
             );
         }
         let (service, client, request) = (self.service, self.client, self.request);
-        let Some((decision, table)) =
-            self.view.decide(Question { service, client, request })
-        else {
+        let question = Question { service, client, request };
+        self.token = self.shown();
+        let Some((decision, table)) = self.view.decide(question) else {
+            let token = self.token.as_ref();
+            self.wanted = token.map(|token| (token.region.clone(), token.server));
             return Ok(vec![Hop::Own]);
         };
         let asks = self.parts.headers.get(EXPLAIN).is_some_and(|asks| asks == "1");
         if asks && self.caller.explains {
             self.explained = explained(&decision, table);
         }
-        Ok(hop::decided(&decision, table, &self.view.sites.own))
+        let own = &self.view.sites.own;
+        let mut hops = hop::decided(&decision, table, own);
+        if let Some(hop) = self.session_first(question, decision.region_id(table)) {
+            hops.retain(|other| *other != hop);
+            hops.insert(0, hop);
+        }
+        Ok(hops)
+    }
+
+    /// What the client shows of its session.
+    fn shown(&self) -> Option<Token> {
+        let text = session::shown(&self.parts.headers)?;
+        self.view.sites.read_token(self.service, text)
+    }
+
+    /// Where the session is, if that may answer: the way there, unless it is what is decided anyway,
+    /// which knows of relays.
+    fn session_first(
+        &mut self,
+        question: Question,
+        decided: Option<&RegionId>,
+    ) -> Option<Hop> {
+        let Token { region, server, .. } = self.token.as_ref()?;
+        if !self.view.may_answer(question, region) {
+            return None;
+        }
+        let hop = Hop::to(region, &self.view.sites.own);
+        let is_decided = decided == Some(region);
+        self.wanted = Some((region.clone(), *server));
+        (!is_decided).then_some(hop)
     }
 
     /// Who is asked, and its place among this region's servers.
     fn pool(&self, hop: &Hop, tried: u64) -> Option<(Arc<Pool>, Option<usize>)> {
         match hop {
             Hop::Own => {
-                let draw = self.request.wrapping_add(tried);
-                let (at, pool) = self.group()?.pick(tried, draw)?;
+                let (at, pool) = if self.view.sites.session(self.service).is_some() {
+                    let client = dwcp_router::client_number(self.client);
+                    let wanted = self.wanted_in(&self.view.sites.own);
+                    self.group()?.keep(tried, wanted, client)?
+                } else {
+                    let draw = self.request.wrapping_add(tried);
+                    self.group()?.pick(tried, draw)?
+                };
                 Some((pool.clone(), Some(at)))
             }
             Hop::Region { by, .. } => Some((self.view.sites.peer(by)?.clone(), None)),
         }
+    }
+
+    /// The server of a region that is wanted.
+    fn wanted_in(&self, region: &RegionId) -> Option<u32> {
+        let (of, server) = self.wanted.as_ref()?;
+        (of == region).then_some(*server)
     }
 
     /// What nobody had is handed to the next without asking: that is no more work for anybody.
@@ -393,6 +390,9 @@ impl<'c> Course<'c> {
         let mut request = Request::new(upload);
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         *request.headers_mut() = headers;
+        if let (true, Some(server)) = (sent_to_peer, self.wanted_in(&region)) {
+            request.headers_mut().insert(session::SERVER, session::say(server));
+        }
         match pool.send(request, &self.shared.limits).await {
             Ok((response, lease)) => {
                 let unserved = sent_to_peer && response.headers().contains_key(UNSERVED);
@@ -428,7 +428,9 @@ impl<'c> Course<'c> {
         }
         self.shared.counters.answered(parts.status);
         let unserved = parts.headers.get(UNSERVED).cloned();
+        let server = at.map(|_| from.number).or_else(|| session::server(&parts.headers));
         head::back(&mut parts.headers);
+        self.tell_session((&region, server), &mut parts.headers);
         // A relay hands on what the region that was meant says.
         if let (Some(_), Some(unserved)) =
             (&self.caller.peer, unserved.filter(|_| at.is_none()))
@@ -452,6 +454,28 @@ impl<'c> Course<'c> {
         }
         let body = Download::server(body, lease, within);
         Response::from_parts(parts, body.tallied(tally))
+    }
+
+    /// Says where the session is: to the region that asked for it, or to the client.
+    fn tell_session(
+        &self,
+        (region, server): (&RegionId, Option<u32>),
+        to: &mut HeaderMap,
+    ) {
+        let sites = &self.view.sites;
+        let (Some(lasts), Some(server)) = (sites.session(self.service), server) else {
+            return;
+        };
+        if self.caller.peer.is_some() {
+            to.insert(session::SERVER, session::say(server));
+            return;
+        }
+        let token =
+            sites.write_token(self.service, (region, server), self.token.as_ref());
+        let given = |token: String| session::given(&token, lasts, self.caller.encrypted);
+        if let Some(cookie) = token.and_then(given) {
+            to.append(header::SET_COOKIE, cookie);
+        }
     }
 
     fn tell(&self, headers: &mut HeaderMap) {

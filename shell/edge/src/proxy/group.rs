@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use dwcp_router::session::keep;
 use dwcp_router::{Evidence, UPSTREAMS_MAX, Upstreams, pick};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -77,6 +78,21 @@ impl Group {
     pub(super) fn pick(&self, but: u64, draw: u64) -> Option<(usize, &Arc<Pool>)> {
         let busy = |at: usize| self.pools.get(at).map_or(0, |pool| pool.busy());
         let at = pick(self.usable() & !but, draw, busy)?;
+        self.pools.get(at).map(|pool| (at, pool))
+    }
+
+    /// The server but these that a client keeps: the one of this number, else its own by address.
+    pub(super) fn keep(
+        &self,
+        but: u64,
+        wanted: Option<u32>,
+        client: u64,
+    ) -> Option<(usize, &Arc<Pool>)> {
+        let usable = self.usable() & !but;
+        let number = |at: usize| self.pools.get(at).map_or(0, |pool| pool.number);
+        let known = (0..self.pools.len())
+            .find(|at| usable >> at & 1 == 1 && wanted == Some(number(*at)));
+        let at = known.or_else(|| keep(usable, client, number))?;
         self.pools.get(at).map(|pool| (at, pool))
     }
 

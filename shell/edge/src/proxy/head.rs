@@ -14,6 +14,8 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, StatusCode, Uri, Version};
 
+use super::session;
+
 /// Longest path with its query, in bytes: what nginx takes by default (`large_client_header_buffers`).
 const PATH_LEN_MAX: usize = 8 << 10;
 /// What one region's proxy orders of another: how many it passed, which region answers, who asks.
@@ -28,7 +30,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The only protocol that a connection may change to.
 const WEBSOCKET: &str = "websocket";
 /// Never sent on: they are of one connection, or said anew.
-const HOP_BY_HOP: [HeaderName; 12] = [
+const HOP_BY_HOP: [HeaderName; 13] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -41,6 +43,7 @@ const HOP_BY_HOP: [HeaderName; 12] = [
     header::EXPECT,
     ORDER,
     UNSERVED,
+    session::SERVER,
 ];
 
 /// Why a request is not sent on.
@@ -171,6 +174,7 @@ pub(super) fn onward(
     }
     headers.insert(header::HOST, authority.clone());
     cookies(parts, &mut headers);
+    session::hide(&mut headers);
     tell_client(parts, authority, said, &mut headers);
     headers.append(header::VIA, said.via.clone());
     if let Some(order) = order {

@@ -19,6 +19,17 @@ pub(super) enum Hop {
     Region { meant: RegionId, by: RegionId },
 }
 
+impl Hop {
+    /// To a region, straight.
+    pub(super) fn to(region: &RegionId, own: &RegionId) -> Self {
+        if region == own {
+            Self::Own
+        } else {
+            Self::Region { meant: region.clone(), by: region.clone() }
+        }
+    }
+}
+
 /// By a decision: the best region, by the relay where there is one, then the others.
 pub(super) fn decided(decision: &Decision, table: &Table, own: &RegionId) -> Vec<Hop> {
     let mut hops = Vec::with_capacity(ATTEMPTS_MAX + 1);
@@ -30,13 +41,7 @@ pub(super) fn decided(decision: &Decision, table: &Table, own: &RegionId) -> Vec
         hops.push(Hop::Region { meant: best.clone(), by: table.region(relay).clone() });
     }
     let rest = decision.fallbacks.iter().map(|region| table.region(region));
-    for region in [best].into_iter().chain(rest) {
-        hops.push(if region == own {
-            Hop::Own
-        } else {
-            Hop::Region { meant: region.clone(), by: region.clone() }
-        });
-    }
+    hops.extend([best].into_iter().chain(rest).map(|region| Hop::to(region, own)));
     hops
 }
 
@@ -45,8 +50,5 @@ pub(super) fn ordered(meant: RegionId, own: &RegionId, passed: u8) -> Option<Vec
     if meant == *own {
         return Some(vec![Hop::Own]);
     }
-    if passed >= HOPS_MAX {
-        return None;
-    }
-    Some(vec![Hop::Region { by: meant.clone(), meant }])
+    (passed < HOPS_MAX).then(|| vec![Hop::to(&meant, own)])
 }

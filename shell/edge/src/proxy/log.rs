@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dwcp_types::{RegionId, ServiceId};
 use serde::Serialize;
 
-use super::course::AccessRecord;
+use super::tally::AccessRecord;
 
 /// A line of the access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

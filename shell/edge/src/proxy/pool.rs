@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dwcp_router::session::server_number;
 use dwcp_types::RegionId;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -71,6 +72,8 @@ pub(super) struct Destination {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) to: Destination,
+    /// What the destination is called in sessions.
+    pub(super) number: u32,
     idle: Mutex<Vec<Idle>>,
     busy: AtomicUsize,
 }
@@ -119,7 +122,8 @@ impl Drop for Lease {
 
 impl Pool {
     pub(super) fn new(to: Destination) -> Arc<Self> {
-        Arc::new(Self { to, idle: Mutex::default(), busy: AtomicUsize::new(0) })
+        let number = server_number(&to.at);
+        Arc::new(Self { to, number, idle: Mutex::default(), busy: AtomicUsize::new(0) })
     }
 
     /// How many requests are under way.

@@ -5,5 +5,6 @@ mod heads;
 mod hostile;
 mod preface;
 mod retries;
+mod sessions;
 mod streams;
 mod tunnels;

@@ -14,10 +14,10 @@ use tokio::io::copy_bidirectional;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::course::Tally;
 use super::pool::Lease;
 use super::server::{Phase, begun};
 use super::sides::{Counted, silence};
+use super::tally::Tally;
 
 /// How long one may be silent: what connections that are passed on have when nobody says.
 const IDLE_TIME_MAX: Duration = Duration::from_mins(10);

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use dwcp_router::{Decision, Key, RegionIx, Standing, Table, decide_by};
+use dwcp_router::session::{TAG_LEN, Token};
+use dwcp_router::{Decision, Key, Refusal, RegionIx, Standing, Table, decide_by};
 use dwcp_types::{RegionId, ServiceId};
 
 use super::group::Group;
@@ -25,6 +27,18 @@ pub struct ServiceSpec {
     pub group: Option<Arc<Group>>,
     /// How connections to it are passed on, where it has a port of its own.
     pub passing: Option<Passing>,
+    /// How long a client that is not heard of keeps its region and server; nothing when it does not.
+    pub session: Option<Duration>,
+}
+
+/// Signs where sessions are, with a key that all regions have, and says when it is.
+pub trait Seal: std::fmt::Debug + Send + Sync {
+    /// The signature of a text; nothing while there is no key.
+    fn sign(&self, text: &[u8]) -> Option<[u8; TAG_LEN]>;
+    /// Whether it is that, in a time that says nothing of what it should be.
+    fn is_signed(&self, text: &[u8], tag: &[u8; TAG_LEN]) -> bool;
+    /// Seconds since 1970.
+    fn now_s(&self) -> u64;
 }
 
 /// What never changes while a daemon runs.
@@ -35,6 +49,7 @@ pub struct Sites {
     services: Vec<ServiceSpec>,
     peers: BTreeMap<RegionId, Arc<Pool>>,
     trust: Option<Arc<dyn Trust>>,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 impl Sites {
@@ -57,7 +72,48 @@ impl Sites {
             Some((id, Pool::new(Destination { at, region })))
         });
         let peers = peers.collect();
-        Self { own, hosts, services, peers, trust }
+        Self { own, hosts, services, peers, trust, seal: None }
+    }
+
+    /// With sessions that are written down, and not only kept by clients' addresses.
+    #[must_use]
+    pub fn sealed_by(mut self, seal: Arc<dyn Seal>) -> Self {
+        self.seal = Some(seal);
+        self
+    }
+
+    /// How long a service's sessions last; nothing when it has none.
+    pub(super) fn session(&self, service: usize) -> Option<Duration> {
+        self.services.get(service)?.session
+    }
+
+    /// A token of a service that is signed and stands.
+    pub(super) fn read_token(&self, service: usize, text: &str) -> Option<Token> {
+        let (spec, seal) = (self.services.get(service)?, self.seal.as_ref()?);
+        let (token, tag) = Token::read(text)?;
+        let stands = token.stands(seal.now_s(), spec.session?);
+        let claim = token.claim(&spec.id);
+        (stands && seal.is_signed(claim.as_bytes(), &tag)).then_some(token)
+    }
+
+    /// What a client is given that was answered there, unless what it has will do.
+    pub(super) fn write_token(
+        &self,
+        service: usize,
+        (region, server): (&RegionId, u32),
+        has: Option<&Token>,
+    ) -> Option<String> {
+        let (spec, seal) = (self.services.get(service)?, self.seal.as_ref()?);
+        let now_s = seal.now_s();
+        let does = |token: &&Token| {
+            token.region == *region && token.server == server && !token.is_old(now_s)
+        };
+        if has.filter(does).is_some() {
+            return None;
+        }
+        let token = Token { region: region.clone(), server, at_s: now_s };
+        let tag = seal.sign(token.claim(&spec.id).as_bytes())?;
+        Some(token.write(&tag))
     }
 
     pub(super) fn trust(&self) -> Option<&Arc<dyn Trust>> {
@@ -136,8 +192,30 @@ impl View {
 
     /// Where a request goes; nothing while there is no table.
     pub(super) fn decide(&self, asked: Question) -> Option<(Decision, &Table)> {
+        self.decide_among(asked, Standing::ALL)
+    }
+
+    /// Whether a region may answer, if a client's session is there: it is up, keeps what must never
+    /// be broken, and is neither ill nor being emptied.
+    pub(super) fn may_answer(&self, asked: Question, region: &RegionId) -> bool {
+        let Some(steered) = &self.steered else { return false };
+        let Some(ix) = steered.by.table.region_ix(region) else { return false };
+        let only = self.decide_among(asked, Standing::NONE.with(ix));
+        only.is_some_and(|(decision, _)| {
+            decision.region == Some(ix)
+                && !decision.failed.has(Refusal::Health)
+                && !decision.failed.has(Refusal::Draining)
+        })
+    }
+
+    fn decide_among(
+        &self,
+        asked: Question,
+        among: Standing,
+    ) -> Option<(Decision, &Table)> {
         let steered = self.steered.as_ref()?;
-        let (number, mut standing) = *steered.services.get(asked.service)?;
+        let (number, standing) = *steered.services.get(asked.service)?;
+        let mut standing = standing.and(among);
         let has_servers =
             self.sites.group(asked.service).is_some_and(|g| g.usable() != 0);
         if let (Some(own), false) = (steered.own, has_servers) {

@@ -66,8 +66,8 @@ impl Planes {
     }
 
     /// How its announcements stand, in a region that makes some.
-    pub(super) fn announced(&self, region: &RegionId) -> Option<AnnounceDoor> {
-        self.announcements.as_ref().map(|plane| plane.door(region))
+    pub(super) fn announced(&self) -> Option<Arc<AnnounceDoor>> {
+        self.announcements.as_ref().map(AnnouncePlane::door)
     }
 
     /// What they count.
@@ -75,6 +75,7 @@ impl Planes {
         Counted {
             names: self.names.as_ref().map(NamePlane::counters),
             requests: self.requests.as_ref().map(RequestPlane::counters),
+            announced: self.announced(),
         }
     }
 
@@ -122,7 +123,7 @@ impl Planes {
 
 impl Core {
     /// Says how shared addresses stand.
-    pub(super) fn anycast(&self, own: Option<AnnounceDoor>) -> Routes {
+    pub(super) fn anycast(&self, own: Option<Arc<AnnounceDoor>>) -> Routes {
         AnycastApi::routes(&self.region, own, &self.peers)
     }
 }

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
-use dwcp_edge::anycast::Neighbor;
+use dwcp_edge::anycast::{Bfd, Neighbor};
+use dwcp_router::bfd::Settings;
 use dwcp_types::{RegionId, ServiceId};
 use serde::Serialize;
 
+use super::duration;
 use super::federation::Federation;
 use super::field::Field;
 use super::front::{FrontSpec, ServiceSpec};
@@ -27,7 +30,9 @@ const ROUTER_KEYS: &[&str] = &[
     "next_hop",
     "next_hop6",
     "hold_time",
+    "bfd",
 ];
+const BFD_KEYS: &[&str] = &["interval", "multiplier", "multihop"];
 
 /// Most groups: each is an announcement for all of the world to keep.
 const GROUPS_MAX: usize = 64;
@@ -39,6 +44,15 @@ const BGP_PORT: u16 = 179;
 /// is 5 s (R12).
 const HOLD: Duration = Duration::from_secs(3);
 const HOLD_MAX: Duration = Duration::from_mins(4);
+/// Pauses between packets of BFD. With less than the shortest a busy machine is taken for a dead one;
+/// with the usual one, three times, silence is found in 900 ms.
+const BFD_MIN: Duration = Duration::from_millis(50);
+const BFD: Duration = Duration::from_millis(300);
+const BFD_MAX: Duration = Duration::from_secs(10);
+/// Pauses that make a silence: with one, a single packet that is lost is a failure.
+const BFD_TIMES_MIN: u64 = 2;
+const BFD_TIMES: u64 = 3;
+const BFD_TIMES_MAX: u64 = 50;
 
 /// What is announced, where and to whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -186,6 +200,8 @@ fn router(
     let hold = section
         .get("hold_time")
         .map_or(Some(HOLD), |field| field.duration(HOLD..=HOLD_MAX, report));
+    let hold = hold.map(|hold| Duration::from_secs(hold.as_secs()));
+    let bfd = section.get("bfd").map(|field| bfd(&field, hold?, report));
     let (address, router_id) =
         (address?, router_id.map_or(Some(None), |id| id.map(Some))?);
     if address.is_ipv6() && router_id.is_none() {
@@ -206,9 +222,37 @@ fn router(
             four.map_or(Some(None), |hop| hop.map(Some))?,
             six.map_or(Some(None), |hop| hop.map(Some))?,
         ),
-        hold: Duration::from_secs(hold?.as_secs()),
+        hold: hold?,
+        bfd: bfd.map_or(Some(None), |bfd| bfd.map(Some))?,
     };
     Some(RouterSpec { region: region?, neighbor })
+}
+
+/// How the way to a router is watched: it must find silence before BGP does.
+fn bfd(field: &Field<'_>, hold: Duration, report: &mut Report<'_>) -> Option<Bfd> {
+    let section = Section::open(field.node, "`bfd`", BFD_KEYS, report)?;
+    let interval = section
+        .get("interval")
+        .map_or(Some(BFD), |field| field.duration(BFD_MIN..=BFD_MAX, report));
+    let times = section.get("multiplier").map_or(Some(BFD_TIMES), |field| {
+        field.count(BFD_TIMES_MIN..=BFD_TIMES_MAX, report)
+    });
+    let multihop =
+        section.get("multihop").map_or(Some(false), |field| field.truth(report));
+    let multiplier = u8::try_from(times?).ok().and_then(NonZeroU8::new)?;
+    let settings = Settings { interval: interval?, multiplier };
+    let silence = settings.detection();
+    if silence >= hold {
+        let reason = format!(
+            "BFD would find silence after {}, no sooner than BGP does by `hold_time`, {}",
+            duration::display(silence),
+            duration::display(hold)
+        );
+        let help = "lower `interval` or `multiplier`, or leave `bfd` out";
+        report.error(field.at(), reason, help);
+        return None;
+    }
+    Some(Bfd { settings, multihop: multihop? })
 }
 
 fn socket(field: &Field<'_>, report: &mut Report<'_>) -> Option<SocketAddr> {

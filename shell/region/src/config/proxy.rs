@@ -8,6 +8,7 @@ use std::time::Duration;
 use dwcp_edge::dns::Name;
 use dwcp_edge::proxy::{Announce, Limits, Passing};
 use dwcp_router::Protocol;
+use dwcp_router::session::SESSION_TIME;
 use dwcp_types::RegionId;
 use serde::Serialize;
 
@@ -19,6 +20,7 @@ use super::names::Names;
 use super::prefix::Prefix;
 use super::problem::{Position, Report};
 use super::section::Section;
+use super::yaml::Content;
 
 const KEYS: &[&str] = &[
     "max_connections",
@@ -51,6 +53,9 @@ const IDLE_TIME_MAX: Duration = Duration::from_hours(24);
 const LISTED_MAX: usize = 64;
 /// Sockets that one process may have are seldom more than a million.
 const CONNECTIONS_MAX: u64 = 1_000_000;
+/// How long sessions may be kept: a token is given anew once a minute.
+const SESSION_MIN: Duration = Duration::from_mins(2);
+const SESSION_MAX: Duration = Duration::from_hours(24);
 /// A terabyte.
 const BODY_MB_MAX: u64 = 1_000_000;
 
@@ -82,7 +87,7 @@ pub struct TlsFiles {
 }
 
 /// How a service is reached by proxies.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reach {
     /// Hosts that it is asked by besides its names in the zone.
     pub domains: Vec<Name>,
@@ -93,6 +98,20 @@ pub struct Reach {
     /// How its connections are passed on as they are, where it has a port of its own.
     #[serde(skip)]
     pub passing: Option<Passing>,
+    /// How long a session is kept for a client that is not heard of, where sessions are sticky.
+    pub session_timeout: Duration,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self {
+            domains: Vec::new(),
+            upstreams: BTreeMap::new(),
+            health_path: None,
+            passing: None,
+            session_timeout: SESSION_TIME,
+        }
+    }
 }
 
 /// Reads the block, or takes the defaults when there is none.
@@ -192,8 +211,10 @@ pub(super) fn reach(
     let upstreams = upstreams(service, names, report);
     let health_path = service.get("health_path").map(|field| path(&field, report));
     let passing = passing(service, protocol, names, report);
+    let lasts = session_timeout(service, report);
     Some(Reach {
         passing: passing?,
+        session_timeout: lasts?,
         domains: domains?,
         upstreams: upstreams?,
         health_path: match health_path {
@@ -249,6 +270,18 @@ fn passing(
         return None;
     }
     Some(Some(Passing { port: port?, idle_time_max: idle?, announce: announce? }))
+}
+
+fn session_timeout(service: &Section<'_>, report: &mut Report<'_>) -> Option<Duration> {
+    let Some(field) = service.get("session_timeout") else { return Some(SESSION_TIME) };
+    let lasts = field.duration(SESSION_MIN..=SESSION_MAX, report)?;
+    let sticky = service.get("sticky_sessions").map(|field| &field.node.content);
+    if matches!(sticky, Some(Content::Truth(true))) {
+        return Some(lasts);
+    }
+    let reason = "`session_timeout` is of a service whose sessions are not kept";
+    report.error(field.at(), reason, "add `sticky_sessions: true`, or leave it out");
+    None
 }
 
 fn domains(service: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Name>> {

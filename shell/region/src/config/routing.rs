@@ -81,6 +81,7 @@ const SERVICE_KEYS: &[&str] = &[
     "qos",
     "fail",
     "sticky_sessions",
+    "session_timeout",
     "ttl",
     "hosts",
     "domains",

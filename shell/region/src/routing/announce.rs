@@ -8,19 +8,21 @@
 //! the daemon stops the addresses go first, and the proxy answers on until they are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dwcp_api::peer::GetPeerAnycast;
-use dwcp_api::routing::{AnycastItem, AnycastReply, GetAnycast};
+use dwcp_api::routing::{AnycastBfd, AnycastItem, AnycastReply, GetAnycast};
 use dwcp_api::{ApiError, Client, NoParams, Routes};
-use dwcp_edge::anycast::{Neighbor, Spoken, speak};
+use dwcp_edge::anycast::{Neighbor, Spoken, Watched, speak, watch_over};
 use dwcp_router::anycast::{Fitness, Gate, Why};
+use dwcp_router::bfd::{Diagnostic, State};
 use dwcp_router::{Class, Key, decide};
 use dwcp_types::{RegionId, ServiceId};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Router;
 use crate::bind::bind;
@@ -39,6 +41,7 @@ const SAID_AGE_MAX: Duration = Duration::from_secs(3);
 /// What this region announces, to whom, and how that stands.
 #[derive(Debug)]
 pub(crate) struct AnnouncePlane {
+    region: RegionId,
     neighbor: Neighbor,
     groups: Vec<GroupSpec>,
     standing: Arc<Announced>,
@@ -52,6 +55,8 @@ type Said = Mutex<BTreeMap<String, Duration>>;
 pub(crate) struct Announced {
     verdicts: Mutex<BTreeMap<String, Why>>,
     spoken: watch::Sender<Spoken>,
+    /// The way to the router.
+    watched: watch::Sender<Watched>,
 }
 
 impl AnnouncePlane {
@@ -62,7 +67,8 @@ impl AnnouncePlane {
         let shared = |group: &&GroupSpec| group.regions.contains(region);
         let groups: Vec<_> = anycast.groups.iter().filter(shared).cloned().collect();
         let (neighbor, standing) = (router.neighbor.clone(), Arc::default());
-        (!groups.is_empty()).then_some(Self { neighbor, groups, standing })
+        let region = region.clone();
+        (!groups.is_empty()).then_some(Self { region, neighbor, groups, standing })
     }
 
     /// Where requests are taken in a region that shares addresses: at all that it has, because the
@@ -76,13 +82,14 @@ impl AnnouncePlane {
     }
 
     /// How it stands, for whoever asks.
-    pub(crate) fn door(&self, region: &RegionId) -> AnnounceDoor {
-        AnnounceDoor {
-            region: region.clone(),
+    pub(crate) fn door(&self) -> Arc<AnnounceDoor> {
+        Arc::new(AnnounceDoor {
+            region: self.region.clone(),
             router: self.neighbor.address.to_string(),
+            bfd: self.neighbor.bfd.is_some(),
             groups: self.groups.clone(),
             standing: self.standing.clone(),
-        }
+        })
     }
 }
 
@@ -101,10 +108,22 @@ impl Router {
         mut peers: BTreeMap<RegionId, Client>,
         stop: impl Future<Output = ()> + Send,
     ) {
-        let AnnouncePlane { neighbor, groups, standing } = plane;
+        let AnnouncePlane { neighbor, groups, standing, .. } = plane;
         peers.retain(|id, _| groups.iter().any(|group| group.regions.contains(id)));
         let (want, wanted) = watch::channel(Arc::default());
-        let session = speak(neighbor, wanted, standing.spoken.clone());
+        let (bfd, router) = (neighbor.bfd, neighbor.address);
+        let (over, mut is_over) = watch::channel(());
+        let (spoken, watched) = (standing.spoken.clone(), standing.watched.clone());
+        let session = async {
+            speak(neighbor, wanted, spoken, standing.watched.subscribe()).await;
+            drop(over);
+        };
+        // In order it ends after the session: while that lasts its way is watched.
+        let way = async {
+            let Some(bfd) = bfd else { return };
+            let stop = async { while is_over.changed().await.is_ok() {} };
+            watch_over(bfd, router, stop, watched).await;
+        };
         let said = Said::default();
         let looks = async {
             tokio::select! {
@@ -116,7 +135,7 @@ impl Router {
             want.send_replace(Arc::default());
             drop(want);
         };
-        tokio::join!(session, looks);
+        tokio::join!(session, way, looks);
     }
 
     /// Notes for ever what the others of the groups say.
@@ -169,6 +188,9 @@ impl Router {
                     let (announced, why) = (why.announces(), said_of(why));
                     let address = group.virtual_ip;
                     info!(group = group.id, %address, announced, why, "a shared address");
+                    if let Some(warning) = lack(address).filter(|_| announced) {
+                        warn!(group = group.id, %address, warning, "a shared address");
+                    }
                 }
             }
             want.send_if_modified(|before| {
@@ -228,18 +250,36 @@ fn said_of(why: Why) -> String {
     }
 }
 
+/// What is to be done when this machine does not have an address that it shares: who binds to one
+/// that is not there is refused. Whether to announce does not depend on it: something in front of the
+/// machine may take the address away, as some balancers do.
+fn lack(address: IpAddr) -> Option<String> {
+    let error = UdpSocket::bind((address, 0)).err()?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    (error.kind() == ErrorKind::AddrNotAvailable).then(|| {
+        format!(
+            "the machine does not have {address}, and requests that come for it find nobody: \
+             `ip address add {address}/{bits} dev lo`"
+        )
+    })
+}
+
 /// How announcements stand here.
 #[derive(Debug)]
 pub(crate) struct AnnounceDoor {
     region: RegionId,
     router: String,
+    /// Whether the way to the router is watched.
+    bfd: bool,
     groups: Vec<GroupSpec>,
     standing: Arc<Announced>,
 }
 
 impl AnnounceDoor {
-    fn items(&self) -> Vec<AnycastItem> {
+    /// As it is told.
+    pub(crate) fn items(&self) -> Vec<AnycastItem> {
         let spoken = self.standing.spoken.borrow().clone();
+        let bfd = self.bfd.then(|| shown(&self.standing.watched.borrow()));
         let verdicts = self.standing.verdicts();
         let item = |group: &GroupSpec| {
             let verdict = verdicts.get(&group.id).copied();
@@ -254,9 +294,32 @@ impl AnnounceDoor {
                 why: verdict.map_or_else(|| "nothing is known yet".to_owned(), said_of),
                 router: self.router.clone(),
                 reason: spoken.reason.clone(),
+                bfd: bfd.clone(),
+                warning: lack(group.virtual_ip),
             }
         };
         self.groups.iter().map(item).collect()
+    }
+}
+
+/// How the way to the router stands.
+fn shown(watched: &Watched) -> AnycastBfd {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let session = watched.session.as_ref();
+    let said = |diagnostic: Diagnostic| {
+        (diagnostic != Diagnostic::NONE).then(|| diagnostic.as_str().to_owned())
+    };
+    let remote = session.and_then(|it| it.remote_diagnostic);
+    AnycastBfd {
+        state: session.map_or(State::Down, |it| it.state).as_str().to_owned(),
+        remote_state: session.and_then(|it| it.remote).map(|it| it.as_str().to_owned()),
+        transmit_ms: session.map(|it| millis(it.transmit)),
+        detection_ms: session.and_then(|it| it.detection).map(millis),
+        diagnostic: session.and_then(|it| said(it.diagnostic)),
+        remote_diagnostic: remote.and_then(said),
+        failures: session.map_or(0, |it| it.failures),
+        discarded: watched.discarded,
+        reason: watched.reason.clone(),
     }
 }
 
@@ -264,7 +327,7 @@ impl AnnounceDoor {
 #[derive(Debug)]
 pub(crate) struct AnycastApi {
     region: RegionId,
-    own: Option<AnnounceDoor>,
+    own: Option<Arc<AnnounceDoor>>,
     peers: BTreeMap<RegionId, Client>,
 }
 
@@ -272,7 +335,7 @@ impl AnycastApi {
     /// `own` where this region announces; `peers` are the daemons of all other regions.
     pub(crate) fn routes(
         region: &RegionId,
-        own: Option<AnnounceDoor>,
+        own: Option<Arc<AnnounceDoor>>,
         peers: &BTreeMap<RegionId, Client>,
     ) -> Routes {
         let peers = peers.clone();
@@ -287,7 +350,7 @@ impl AnycastApi {
     }
 
     fn items(&self) -> Vec<AnycastItem> {
-        self.own.as_ref().map(AnnounceDoor::items).unwrap_or_default()
+        self.own.as_ref().map(|own| own.items()).unwrap_or_default()
     }
 
     async fn anycast(&self, _: NoParams, (): ()) -> Result<AnycastReply, ApiError> {

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
 use super::Router;
+use super::sessions::Sealer;
 use crate::config::{Federation, Prefix};
 
 /// Lines of the access log that wait to be written: as many as come in a tenth of a second.
@@ -49,7 +50,7 @@ pub(crate) struct Place<'p> {
 #[derive(Debug)]
 pub(crate) struct RequestPlane {
     server: Server,
-    sites: Arc<Sites>,
+    sites: Sites,
     wards: Vec<Ward>,
     counters: Arc<Counters>,
     log: Option<(mpsc::Receiver<AccessLine>, PathBuf)>,
@@ -94,7 +95,7 @@ impl RequestPlane {
             .await
             .with_context(|| format!("cannot take connections at {}", address.ip()))?;
         info!(%address, "taking requests");
-        Ok(Self { server, sites: Arc::new(sites), wards, counters, log })
+        Ok(Self { server, sites, wards, counters, log })
     }
 
     /// What it counts.
@@ -128,6 +129,7 @@ fn sites(place: &Place<'_>) -> anyhow::Result<(Sites, Vec<Ward>)> {
             regions: reach.upstreams.keys().cloned().collect(),
             group,
             passing: reach.passing,
+            session: spec.service.sticky.then_some(reach.session_timeout),
         }
     });
     let services = services.collect();
@@ -202,9 +204,15 @@ impl Router {
         plane: RequestPlane,
         stop: impl Future<Output = ()> + Send,
     ) {
-        let RequestPlane { server, sites, wards, log, .. } = plane;
-        let (views, newest) = watch::channel(Arc::new(View::new(sites.clone(), None)));
+        let RequestPlane { server, mut sites, wards, log, .. } = plane;
         let mut beside = tokio::task::JoinSet::new();
+        if self.parts.config.services.iter().any(|spec| spec.service.sticky) {
+            let sealer = Sealer::new(self.parts.inventory.clock.clone());
+            beside.spawn(sealer.clone().follow(self.parts.engine.clone()));
+            sites = sites.sealed_by(sealer);
+        }
+        let sites = Arc::new(sites);
+        let (views, newest) = watch::channel(Arc::new(View::new(sites.clone(), None)));
         for ward in wards {
             beside.spawn(ward.run());
         }

@@ -21,7 +21,7 @@ const KEY: &str = "/routing/settings";
 /// Attempts when others change it at the same time.
 const ATTEMPTS_MAX: u32 = 16;
 /// Pause before the engine is asked again after it failed.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What was chosen; the file's where nothing was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -77,6 +77,7 @@ fn serve(
                 idle_time_max: Duration::from_mins(1),
                 announce: None,
             }),
+            session: None,
         };
         let id = service.id.clone();
         let sites = Sites::new(own, vec![service], BTreeMap::new(), None);

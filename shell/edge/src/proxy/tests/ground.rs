@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use dwcp_router::session::SESSION_TIME;
 use dwcp_types::{RegionId, ServiceId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use super::super::{
-    Counters, Group, Limits, Listening, Server, ServiceSpec, Sites, View, Ward,
+    Counters, Group, Limits, Listening, Seal, Server, ServiceSpec, Sites, View, Ward,
 };
 
 /// The host of the only service.
@@ -162,6 +163,15 @@ impl Running {
         origins: &[SocketAddr],
         change: impl FnOnce(Listening) -> Listening,
     ) -> (Self, Ward) {
+        Self::keeping(origins, change, None).await
+    }
+
+    /// With sessions that are kept, and signed by this.
+    pub(super) async fn keeping(
+        origins: &[SocketAddr],
+        change: impl FnOnce(Listening) -> Listening,
+        seal: Option<Arc<dyn Seal>>,
+    ) -> (Self, Ward) {
         let listening = change(Listening {
             address: "127.0.0.1:0".parse().unwrap(),
             limits: Limits::default(),
@@ -183,8 +193,12 @@ impl Running {
             regions: [own.clone()].into(),
             group: Some(group.clone()),
             passing: None,
+            session: seal.is_some().then_some(SESSION_TIME),
         };
-        let sites = Sites::new(own, vec![service], [].into(), None);
+        let mut sites = Sites::new(own, vec![service], [].into(), None);
+        if let Some(seal) = seal {
+            sites = sites.sealed_by(seal);
+        }
         let (views, newest) = watch::channel(Arc::new(View::new(Arc::new(sites), None)));
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

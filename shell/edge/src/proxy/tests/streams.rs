@@ -73,6 +73,7 @@ impl Ground {
             regions: [own.clone()].into(),
             group: Some(group.clone()),
             passing: Some(passing),
+            session: None,
         };
         let sites = Arc::new(Sites::new(own.clone(), vec![service], [].into(), None));
         let counters = Arc::new(Counters::of([&own]));

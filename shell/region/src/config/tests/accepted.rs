@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dwcp_controller::placement::Admission;
+use dwcp_router::bfd::Settings;
 use dwcp_router::{Algorithm, Class, FailMode, Protocol, Requirement, Weights};
 use dwcp_types::{Micros, RegionId, RegionKind, Strategy, VmShape};
 
@@ -316,6 +317,7 @@ routing:
       protocol: quic
       fail: static
       sticky_sessions: true
+      session_timeout: 45m
       ttl: 10s
       hosts: [www, "@", a.deep]
       qos:
@@ -438,6 +440,8 @@ fn services_have_what_they_say_and_else_the_federation_s() {
     assert_eq!(api.service.weights, routing.weights);
     assert_eq!(api.service.fail, FailMode::Static);
     assert!(api.service.sticky);
+    assert_eq!(api.reach.session_timeout, Duration::from_mins(45));
+    assert_eq!(batch.reach.session_timeout, Duration::from_mins(30));
     assert_eq!(api.service.ttl_s, 10);
     assert_eq!(batch.service.algorithm, Algorithm::Cost);
     assert_eq!(
@@ -453,6 +457,37 @@ fn services_have_what_they_say_and_else_the_federation_s() {
     };
     assert_eq!(realtime, wanted, "what is not written is no limit");
     assert_eq!(interactive, Class::Interactive.profile());
+}
+
+#[test]
+fn ways_to_routers_are_watched_as_it_says() {
+    let anycast = r#"
+routing:
+  services:
+    - id: api.example.com
+      domains: [api.example.com]
+      upstreams: [{ region: us-east-1, servers: [10.0.0.7:8080] }]
+  anycast:
+    groups:
+      - { id: api, service: api.example.com, virtual_ip: 203.0.113.99, regions: [us-east-1] }
+    routers:
+      - { region: us-east-1, address: 10.0.0.1, as: 64500, own_as: 64512, bfd: {} }
+      - region: eu-west-1
+        address: 10.0.0.5
+        as: 64500
+        own_as: 64512
+        hold_time: 9s
+        bfd: { interval: 1s, multiplier: 5, multihop: true }
+"#;
+    let federation = t1_with("proxy_endpoint: 127.0.0.11:8080", anycast);
+    let routers = federation.routing.anycast.routers;
+    let bfd = |at: usize| {
+        let bfd = routers[at].neighbor.bfd.unwrap();
+        let Settings { interval, multiplier } = bfd.settings;
+        (interval.as_millis(), multiplier.get(), bfd.multihop)
+    };
+    assert_eq!(bfd(0), (300, 3, false));
+    assert_eq!(bfd(1), (1_000, 5, true));
 }
 
 /// Whoever says nothing has one service everywhere, ranked by the recommended algorithm (R7).
