@@ -28,6 +28,7 @@ mod placing;
 mod prometheus;
 mod proxy;
 mod replicas;
+mod rounds;
 mod routing;
 mod shards;
 mod silences;
