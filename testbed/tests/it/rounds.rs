@@ -191,7 +191,7 @@ async fn a_daemon_and_an_agent_that_die_within_a_round_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_moves_follows_where_it_was() {
     let Some(image) = guest_image() else { return };
-    let federation = Federation::start(Plan::qemu(regions(), image)).await;
+    let mut federation = Federation::start(Plan::qemu(regions(), image)).await;
     let vm = "vm-followed";
     federation.place_in("far", &[quick(vm)]).await;
     catches_up(&federation, vm).await;
@@ -199,5 +199,7 @@ async fn a_vm_that_moves_follows_where_it_was() {
     as_of_after(&federation, vm, "far", now()).await;
     let console = federation.at("home").console(vm).await.unwrap().text;
     assert!(!console.contains("READY"), "it did not boot again: {console}");
+    // Nobody begins another round while all of it is ended.
+    federation.lose("middle");
     federation.end();
 }
