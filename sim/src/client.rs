@@ -154,6 +154,7 @@ impl Client {
             priority: u8::try_from(self.rng.between(1, 10)).ok()?,
             tier,
             on_region_loss,
+            replica_max_age_s: None,
             labels: BTreeMap::new(),
         })
     }

@@ -51,6 +51,7 @@ impl Ask {
             priority: 5,
             tier: Tier::Standard,
             on_region_loss: OnRegionLoss::StayDown,
+            replica_max_age_s: None,
             labels: std::collections::BTreeMap::new(),
         };
         let ask = PlaceVm {
@@ -91,6 +92,15 @@ impl Ask {
     pub const fn replicated(mut self) -> Self {
         self.0.request.tier = Tier::Protected;
         self.0.request.on_region_loss = OnRegionLoss::SyncReplica;
+        self
+    }
+
+    /// Protected, its disk in another region too, at most so many seconds old.
+    #[must_use]
+    pub const fn followed(mut self, mode: OnRegionLoss, max_age_s: u32) -> Self {
+        self.0.request.tier = Tier::Protected;
+        self.0.request.on_region_loss = mode;
+        self.0.request.replica_max_age_s = Some(max_age_s);
         self
     }
 

@@ -18,7 +18,7 @@ mod plan;
 
 pub use log::{
     ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Ended, HISTORY_PREFIX, Log, Outcome, Phase,
-    Trigger, history_key,
+    Points, Trigger, history_key,
 };
 pub(crate) use plan::by_urgency;
 pub use plan::{Leave, Move, Plan, StaysDown, Unrecovered, plan};

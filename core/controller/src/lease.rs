@@ -235,6 +235,12 @@ impl Watched {
         }
     }
 
+    /// For how long it has stood still.
+    #[must_use]
+    pub const fn still_for(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
     /// How long until it has surely lapsed; nothing left when it has.
     #[must_use]
     pub fn lapses_in(&self, now: Duration, terms: Terms) -> Duration {

@@ -21,7 +21,7 @@ pub use phase::{OBSERVATION_FRESH_FOR, Observation, Seen, phase};
 pub use recovery::{
     Loss, Place, Proof, Recovered, Recovery, judge_recovery, loss_of, recover,
 };
-pub use replica::{Replica, ReplicaState, Whole, begin_replica, part, trust};
+pub use replica::{Replica, ReplicaState, Whole, begin_replica, part, seal, skip, trust};
 pub use token::{ClientToken, TokenError};
 
 use dwcp_types::{

@@ -10,11 +10,14 @@
 //!
 //! The order of these two is what RPO 0 rests on: the host holds the guest back before the
 //! record says "in sync", and the record has taken that back before the host lets it go.
-//! [`crate::ownership::Replica`] is the record's part, `dwcp_vm::decide_copy` the host's.
+//! [`crate::ownership::Replica`] is the record's part, `dwcp_vm::decide_copy` the host's. Replicas
+//! that follow later have rules of their own: [`round`].
+
+pub mod round;
 
 use std::time::Duration;
 
-use dwcp_types::{CopyId, Power};
+use dwcp_types::{CopyId, Power, Timestamp};
 
 use crate::ownership::{Replica, VmRecord};
 
@@ -52,10 +55,14 @@ pub struct HostSeen {
     pub lost: bool,
     /// The guest is held back.
     pub held: bool,
+    /// What a round that is written is as of, by the host's clock.
+    pub as_of: Option<Timestamp>,
+    /// The last earlier round of which the host knows what changed since.
+    pub since: Option<CopyId>,
 }
 
 impl HostSeen {
-    /// Whether this very copy has every write.
+    /// Whether this very copy has every write, or all of its round.
     fn follows(&self, copy: CopyId) -> bool {
         self.written == Some(copy) && self.equal && !self.lost
     }
@@ -75,6 +82,8 @@ pub enum Next {
     Trust,
     /// Write into the record that the copy is not relied on, and begin the next.
     Part(Parted),
+    /// Write into the record that this round is all there, as of this moment, and begin the next.
+    Seal(Timestamp),
     /// Look for another place.
     Replace,
 }
@@ -108,6 +117,9 @@ impl Parted {
 /// Says what to do next about the replica of a VM.
 #[must_use]
 pub fn next(record: &VmRecord, replica: &Replica, seen: &Seen) -> Next {
+    if record.request.replica_age_max().is_some() {
+        return round::next(record, replica, seen);
+    }
     let copy = replica.copy;
     if copy.epoch != record.owner.epoch {
         return Next::Part(Parted::OtherOwner);
@@ -143,9 +155,12 @@ pub fn next(record: &VmRecord, replica: &Replica, seen: &Seen) -> Next {
 }
 
 /// Whether the host is to hold the guest to the copy: while the record relies on it, and from
-/// when it is equal, so that the record may.
+/// when it is equal, so that the record may. Never to one that follows later.
 #[must_use]
-pub fn is_relied_on(replica: &Replica, seen: &Seen) -> bool {
+pub fn is_relied_on(record: &VmRecord, replica: &Replica, seen: &Seen) -> bool {
+    if record.request.replica_age_max().is_some() {
+        return false;
+    }
     let host = seen.host.unwrap_or_default();
     let (copy, silent) = (replica.copy, seen.standby_silent_for.is_some());
     let may_be = host.follows(copy) && !silent && !seen.moves;
@@ -191,7 +206,7 @@ mod tests {
     }
 
     fn relied(record: &VmRecord, seen: &Seen) -> bool {
-        is_relied_on(record.replica.as_deref().unwrap(), seen)
+        is_relied_on(record, record.replica.as_deref().unwrap(), seen)
     }
 
     fn following(record: &VmRecord) -> HostSeen {
@@ -335,6 +350,8 @@ mod tests {
             HostSeen {
                 ordered,
                 relied_on: self.order.is_some_and(|(_, relied)| relied),
+                as_of: None,
+                since: None,
                 written,
                 equal: self.written.is_some_and(|(_, whole)| whole),
                 lost: ordered.is_some() && self.begun == ordered && written != ordered,
@@ -385,10 +402,12 @@ mod tests {
                     Event::Decide => match next(&vm, replica, &seen) {
                         Next::Trust => vm = trust(&vm, replica.copy, NOW).unwrap(),
                         Next::Part(_) => vm = part(&vm, NOW).unwrap(),
+                        Next::Seal(_) => unreachable!("it is no round"),
                         Next::Keep | Next::Replace => {}
                     },
                     Event::Tell => {
-                        host.take((replica.copy, is_relied_on(replica, &seen)), !moves);
+                        let relied = is_relied_on(&vm, replica, &seen);
+                        host.take((replica.copy, relied), !moves);
                     }
                     Event::Copied => {
                         if let Some((copy, whole)) = &mut host.written {

@@ -53,6 +53,18 @@ impl fmt::Display for CopyId {
     }
 }
 
+/// How a copy is made that follows later: in rounds, each of which is the disk as it was at one
+/// moment. A round brings what changed since an earlier one, or everything.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Round {
+    /// The round that this one adds to; absent when it brings everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<CopyId>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ mod time;
 mod unit;
 mod vm;
 
-pub use copy::CopyId;
+pub use copy::{CopyId, Round};
 pub use epoch::{Epoch, Generation};
 pub use fleet::{
     FleetView, Health, HealthState, HostView, PlacedVm, RegionView, UserZoneView,
@@ -31,7 +31,7 @@ pub use region::{
 };
 pub use request::{
     Affinity, AffinityMode, Constraints, Hardness, OnRegionLoss, Origin,
-    PlacementRequest, Scope, Strategy, Tier,
+    PlacementRequest, ReplicaAge, Scope, Strategy, Tier,
 };
 pub use time::{Timestamp, millis};
 pub use unit::{Bps, Gib, Mbps, Mib, MicroUsd, Micros, UnitError};

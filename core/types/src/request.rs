@@ -2,6 +2,7 @@
 //! users have origins (F25), affinity has a scope and a hardness (F30).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,10 @@ pub struct PlacementRequest {
     /// What becomes of it when its region is lost; counts for tier `protected` only.
     #[serde(default, skip_serializing_if = "OnRegionLoss::is_default")]
     pub on_region_loss: OnRegionLoss,
+    /// How old what another region has of its disk may become, in seconds; for replicas that
+    /// follow later only, and theirs when absent ([`OnRegionLoss::replica_age_s`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_max_age_s: Option<u32>,
     /// Free labels, such as `env=production`; lists and migration filters select by them
     /// (O38).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -60,10 +65,20 @@ impl PlacementRequest {
         self.tier == Tier::Protected && self.on_region_loss != OnRegionLoss::StayDown
     }
 
-    /// Whether its disk is kept in another region too, each write before it is acknowledged.
+    /// Whether its disk is kept in another region too.
     #[must_use]
     pub fn keeps_replica(&self) -> bool {
-        self.tier == Tier::Protected && self.on_region_loss == OnRegionLoss::SyncReplica
+        self.tier == Tier::Protected && self.on_region_loss.is_replica()
+    }
+
+    /// How old what another region has of its disk may become, when that follows later; nothing
+    /// when each write is there before it is acknowledged, or nothing is kept there.
+    #[must_use]
+    pub fn replica_age_max(&self) -> Option<Duration> {
+        let ages =
+            self.on_region_loss.replica_age_s().filter(|_| self.keeps_replica())?;
+        let seconds = self.replica_max_age_s.unwrap_or(ages.usual);
+        Some(Duration::from_secs(seconds.into()))
     }
 }
 
@@ -283,9 +298,47 @@ pub enum OnRegionLoss {
     /// it starts there from that disk, with all that was acknowledged (D2). Its writes wait a
     /// round trip.
     SyncReplica,
+    /// Its disk follows in another region within seconds, and it starts there as its disk was
+    /// then. Its writes wait for nothing.
+    AsyncReplica,
+    /// Its disk is copied to another region every quarter of an hour, or as is said, and it
+    /// starts there as its disk was then. Its writes wait for nothing.
+    SnapshotReplica,
+}
+
+/// How old a replica may become, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaAge {
+    /// When nothing is said: the tiers of `RELIABILITY.md` (R3).
+    pub usual: u32,
+    /// The least that may be asked for: a round takes about a second.
+    pub least: u32,
+    /// The most.
+    pub most: u32,
 }
 
 impl OnRegionLoss {
+    /// Whether its disk is kept in another region too.
+    #[must_use]
+    pub const fn is_replica(self) -> bool {
+        match self {
+            Self::StayDown | Self::RestartFromImage => false,
+            Self::SyncReplica | Self::AsyncReplica | Self::SnapshotReplica => true,
+        }
+    }
+
+    /// How old the replica may become, where it follows later.
+    #[must_use]
+    pub const fn replica_age_s(self) -> Option<ReplicaAge> {
+        match self {
+            Self::StayDown | Self::RestartFromImage | Self::SyncReplica => None,
+            Self::AsyncReplica => Some(ReplicaAge { usual: 5, least: 2, most: 300 }),
+            Self::SnapshotReplica => {
+                Some(ReplicaAge { usual: 900, least: 10, most: 86_400 })
+            }
+        }
+    }
+
     #[expect(
         clippy::trivially_copy_pass_by_ref,
         reason = "the signature that serde asks for"

@@ -14,8 +14,19 @@
 //! hypervisor holds a write until both disks have it, and a guest without its copy is halted
 //! until the record has taken it back and an order says so. So a guest whose process died is
 //! started only after that.
+//!
+//! A copy that follows later is made in rounds, and holds nobody back. Each takes the disk as it
+//! is at one moment, beside the guest, and then sends what it took:
+//!
+//! ```text
+//!   order            seen                     the round
+//!   a place          nothing yet              begun: the disk is taken
+//!                    taken                    sent
+//!                    sent                     waits until the region has it in its record
+//!   the next round   anything                 ended, and forgotten but for what that adds to
+//! ```
 
-use dwcp_types::CopyId;
+use dwcp_types::{CopyId, Round, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::migration::Mirror;
@@ -41,9 +52,18 @@ pub struct CopyOrder {
     pub relied_on: bool,
     /// Where it is written to; nowhere for now when absent.
     pub to: Option<CopyPlace>,
+    /// It follows later, in this round; each write goes there before it is acknowledged when
+    /// absent.
+    pub round: Option<Round>,
 }
 
 impl CopyOrder {
+    /// The round of which must be known what changed since.
+    #[must_use]
+    pub fn base(&self) -> Option<CopyId> {
+        self.round.and_then(|round| round.base)
+    }
+
     /// Whether this order may replace one that is in force. Copies never go back, and one that
     /// is relied on stays so: it is taken back by going on to the next one.
     #[must_use]
@@ -58,8 +78,28 @@ impl CopyOrder {
 pub struct CopySeen {
     /// Which one.
     pub copy: CopyId,
-    /// How far it is.
+    /// How far it is; of a round *ready* says that all of it is there.
     pub mirror: Mirror,
+    /// How far its round is; nothing of a copy that has each write.
+    pub round: Option<RoundSeen>,
+}
+
+/// What is seen of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundSeen {
+    /// The moment that it is the disk of, by the host's clock.
+    pub as_of: Timestamp,
+    /// The disk is taken, and nothing is being sent.
+    pub waits: bool,
+}
+
+/// All that is seen of a VM's copies at their source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopySight {
+    /// The copy that is written.
+    pub written: Option<CopySeen>,
+    /// The last earlier round of which is known what changed since.
+    pub since: Option<CopyId>,
 }
 
 /// What to do about a copy.
@@ -69,6 +109,8 @@ pub enum CopyAction {
     Nothing,
     /// Begin to write it.
     Begin,
+    /// Send what its round took.
+    Send,
     /// End the one that is there; writes that wait for it wait no longer.
     End,
 }
@@ -110,6 +152,9 @@ pub fn decide_copy(
         (Some(seen), Some(_)) if !seen.mirror.sound && !order.relied_on => {
             CopyAction::End
         }
+        (Some(CopySeen { round: Some(round), .. }), Some(_)) if round.waits => {
+            CopyAction::Send
+        }
         (None, Some(_)) if !order.relied_on && begun != Some(order.copy) => {
             CopyAction::Begin
         }
@@ -135,12 +180,19 @@ mod tests {
     fn order(number: u32, relied_on: bool, placed: bool) -> CopyOrder {
         let place =
             CopyPlace { address: "192.0.2.1".into(), port: 9, name: "h.hv".into() };
-        CopyOrder { copy: copy(number), relied_on, to: placed.then_some(place) }
+        let to = placed.then_some(place);
+        CopyOrder { copy: copy(number), relied_on, to, round: None }
     }
 
     fn seen(number: u32, ready: bool, sound: bool) -> CopySeen {
         let mirror = Mirror { ready, sound, copied: 1, total: 1 };
-        CopySeen { copy: copy(number), mirror }
+        CopySeen { copy: copy(number), mirror, round: None }
+    }
+
+    /// A round whose disk is taken.
+    fn taken(number: u32, waits: bool, sent: bool) -> CopySeen {
+        let as_of = Timestamp::from_millis(1);
+        CopySeen { round: Some(RoundSeen { as_of, waits }), ..seen(number, sent, true) }
     }
 
     fn decided(
@@ -202,6 +254,33 @@ mod tests {
         assert_eq!(decided(Some(&next), RUNNING, failed), (CopyAction::End, false));
         let again = order(1, false, true);
         assert_eq!(decided(Some(&again), RUNNING, failed), (CopyAction::End, false));
+    }
+
+    #[test]
+    fn a_round_is_taken_sent_once_and_ended_when_the_next_is_ordered() {
+        let round = Some(Round { base: Some(copy(1)) });
+        let order = |number, placed| CopyOrder { round, ..order(number, false, placed) };
+        let after = |number, placed, seen: Option<CopySeen>, begun: Option<u32>| {
+            let begun = begun.map(copy);
+            let order = order(number, placed);
+            let decision = decide_copy(Some(&order), RUNNING, seen.as_ref(), begun);
+            assert!(!decision.hold, "no round holds a guest back");
+            decision.action
+        };
+        assert_eq!(after(2, false, None, None), CopyAction::Nothing, "it is not due");
+        assert_eq!(after(2, true, None, Some(1)), CopyAction::Begin);
+        assert_eq!(after(2, true, None, Some(2)), CopyAction::Nothing, "it is lost");
+        let being_taken = Some(taken(2, false, false));
+        assert_eq!(after(2, true, being_taken, Some(2)), CopyAction::Nothing);
+        let waits = Some(taken(2, true, false));
+        assert_eq!(after(2, true, waits, Some(2)), CopyAction::Send);
+        let sent = Some(taken(2, false, true));
+        assert_eq!(after(2, true, sent, Some(2)), CopyAction::Nothing);
+        assert_eq!(after(3, false, sent, Some(2)), CopyAction::End);
+        assert_eq!(after(2, false, being_taken, Some(2)), CopyAction::End, "it rests");
+        let failed =
+            Some(CopySeen { mirror: Mirror::default(), ..taken(2, true, false) });
+        assert_eq!(after(2, true, failed, Some(2)), CopyAction::End);
     }
 
     fn any_process() -> impl Strategy<Value = Process> {

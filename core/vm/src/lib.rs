@@ -18,7 +18,10 @@ pub mod qcow2;
 pub mod qmp;
 mod scale;
 
-pub use copy::{CopyAction, CopyDecision, CopyOrder, CopyPlace, CopySeen, decide_copy};
+pub use copy::{
+    CopyAction, CopyDecision, CopyOrder, CopyPlace, CopySeen, CopySight, RoundSeen,
+    decide_copy,
+};
 pub use fence::{Grant, Guard, Leave};
 pub use instance::{Action, Decision, Instance, Note};
 pub use instruction::{Accepted, GuestSpec, Instruction, Record, Refused};

@@ -13,6 +13,12 @@ const L1_SPAN: u64 = CLUSTER / 8 * CLUSTER;
 /// QEMU refuses a first-level table over 32 MiB (`QCOW_MAX_L1_SIZE`).
 const L1_ENTRIES_MAX: u64 = 32 * 1024 * 1024 / 8;
 const HEADER_LEN: u32 = 104;
+/// The header's extension that says what format the backing file has.
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+/// Where the name of the backing file lies, behind the header and its extensions.
+const BACKING_AT: u64 = 256;
+/// The longest name of a backing file that the format holds.
+pub const BACKING_LEN_MAX: usize = 1_023;
 
 /// The largest image: 2 PiB.
 pub const SIZE_MAX: u64 = L1_ENTRIES_MAX * L1_SPAN;
@@ -41,6 +47,37 @@ pub struct Empty {
 ///
 /// When the size is zero or over [`SIZE_MAX`].
 pub fn empty(size: u64) -> Result<Empty, SizeError> {
+    image(size, "")
+}
+
+/// An empty image that reads as another one of the format, a file in the same folder, wherever
+/// nothing was written to it. The name is cut at [`BACKING_LEN_MAX`] bytes.
+///
+/// # Errors
+///
+/// When the size is zero or over [`SIZE_MAX`].
+pub fn on_top_of(backing: &str, size: u64) -> Result<Empty, SizeError> {
+    image(size, backing)
+}
+
+/// The file that an image reads as where nothing was written to it; nothing when it stands
+/// alone, or these are not the first 4 KiB of an image.
+#[must_use]
+pub fn backing_of(head: &[u8]) -> Option<&str> {
+    let number = |at: usize, len: usize| {
+        let bytes = head.get(at..at.checked_add(len)?)?;
+        Some(bytes.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte)))
+    };
+    if head.get(..4)? != b"QFI\xfb" {
+        return None;
+    }
+    let (offset, len) = (number(8, 8)?, number(16, 4)?);
+    let from = usize::try_from(offset).ok().filter(|from| *from > 0)?;
+    let to = from.checked_add(usize::try_from(len).ok()?)?;
+    std::str::from_utf8(head.get(from..to)?).ok()
+}
+
+fn image(size: u64, backing: &str) -> Result<Empty, SizeError> {
     if size == 0 || size > SIZE_MAX {
         return Err(SizeError { size });
     }
@@ -53,7 +90,11 @@ pub fn empty(size: u64) -> Result<Empty, SizeError> {
     let mut head = Vec::new();
     head.extend_from_slice(b"QFI\xfb");
     head.extend_from_slice(&3u32.to_be_bytes());
-    head.extend_from_slice(&[0; 12]); // no backing file
+    let backing = &backing.as_bytes()[..backing.len().min(BACKING_LEN_MAX)];
+    let backing_len = u32::try_from(backing.len()).map_err(|_| SizeError { size })?;
+    let backing_at = if backing.is_empty() { 0 } else { BACKING_AT };
+    head.extend_from_slice(&backing_at.to_be_bytes());
+    head.extend_from_slice(&backing_len.to_be_bytes());
     head.extend_from_slice(&CLUSTER_BITS.to_be_bytes());
     head.extend_from_slice(&size.to_be_bytes());
     head.extend_from_slice(&0u32.to_be_bytes()); // not encrypted
@@ -65,6 +106,14 @@ pub fn empty(size: u64) -> Result<Empty, SizeError> {
     head.extend_from_slice(&[0; 24]); // no feature bits
     head.extend_from_slice(&4u32.to_be_bytes()); // refcounts of 2^4 bits
     head.extend_from_slice(&HEADER_LEN.to_be_bytes());
+    if !backing.is_empty() {
+        // What the other file is, so that nobody guesses it from what a guest wrote there.
+        head.extend_from_slice(&BACKING_FORMAT.to_be_bytes());
+        head.extend_from_slice(&5u32.to_be_bytes());
+        head.extend_from_slice(b"qcow2\0\0\0");
+        head.extend_from_slice(&[0; 8]); // no more extensions
+        put(&mut head, BACKING_AT, backing);
+    }
     put(&mut head, CLUSTER, &(2 * CLUSTER).to_be_bytes());
     let counts: Vec<u8> = (0..clusters).flat_map(|_| 1u16.to_be_bytes()).collect();
     put(&mut head, 2 * CLUSTER, &counts);
@@ -107,6 +156,31 @@ mod tests {
                 let expected = u16::from(cluster < file_len / CLUSTER);
                 prop_assert_eq!(&counts[at..at + 2], expected.to_be_bytes());
             }
+        }
+    }
+
+    #[test]
+    fn an_image_on_top_of_another_says_which_and_is_as_one_that_stands_alone_but_for_that()
+     {
+        let (alone, on) =
+            (empty(5 << 30).unwrap(), on_top_of("copy-1-2.qcow2", 5 << 30).unwrap());
+        assert_eq!(backing_of(&on.head), Some("copy-1-2.qcow2"));
+        assert_eq!(backing_of(&alone.head), None);
+        assert_eq!(on.file_len, alone.file_len);
+        assert_eq!(on.head[20..104], alone.head[20..104]);
+        assert_eq!(on.head[1 << 16..], alone.head[1 << 16..]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_looked_at_without_a_panic(
+            mut head in prop::collection::vec(any::<u8>(), 0..300),
+            is_image: bool,
+        ) {
+            if is_image && head.len() >= 4 {
+                head[..4].copy_from_slice(b"QFI\xfb");
+            }
+            let _name = backing_of(&head);
         }
     }
 

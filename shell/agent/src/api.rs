@@ -218,6 +218,7 @@ pub async fn put_copy(
         copy: body.copy,
         relied_on: body.relied_on,
         to: body.to.map(place),
+        round: body.round,
     };
     agent.put_copy(vm.clone(), order).await.map_err(|refused| {
         let message = format!("VM {vm}: {refused}");
@@ -249,7 +250,7 @@ pub async fn put_standby(
             .with_remedy("keep its copy in another region"));
     }
     let refused = |error: &StandbyError| standby_error(&vm, error);
-    let port = agent.standbys().keep(&vm, body).await.map_err(|e| refused(&e))?;
+    let port = agent.keep_standby(vm.clone(), body).await.map_err(|e| refused(&e))?;
     let doorway = agent.hypervisor.doorway();
     let doorway = doorway.map_err(|error| refused(&error.into()))?;
     Ok(CopyPlace { address: doorway.address, port, name: doorway.name })

@@ -3,33 +3,44 @@
 //! Rules for an adapter: what is seen is a fact and looking never fails; every call is safe to
 //! repeat; a copy takes in writes only under its own name and from the one host that it is for;
 //! what was acknowledged to a guest while its copy followed is on the disk of the host that
-//! keeps it.
+//! keeps it; all of a round that is told to be there is there, and is the disk of one moment.
 
 use std::fmt::Debug;
 
 use dwcp_api::host::StandbyBody;
 use dwcp_runtime::crash::crash_point;
-use dwcp_types::{CopyId, VmId};
-use dwcp_vm::{CopyAction, CopyOrder, CopyPlace, CopySeen};
+use dwcp_types::{CopyId, Timestamp, VmId};
+use dwcp_vm::{CopyAction, CopyOrder, CopyPlace, CopySight};
 use futures_util::future::BoxFuture;
 
 use crate::hypervisor::{Done, Hypervisor, HypervisorError};
 
 /// What copies disks.
 pub trait Copier: Send + Sync + Debug + 'static {
-    /// What is seen of a copy at its source.
-    fn copy_seen<'a>(&'a self, vm: &'a VmId) -> BoxFuture<'a, Option<CopySeen>>;
+    /// What is seen of a VM's copies at their source; `rounds` says to look for those too.
+    fn copy_seen<'a>(&'a self, vm: &'a VmId, rounds: bool) -> BoxFuture<'a, CopySight>;
 
-    /// Begins to write a copy, and from then on each write of the guest.
+    /// Begins to write a copy, and from then on each write of the guest; or takes the disk of a
+    /// round as it is after `now`, and notes from then on what changes.
     fn begin_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        order: &'a CopyOrder,
+        to: &'a CopyPlace,
+        now: Timestamp,
+    ) -> Done<'a>;
+
+    /// Sends what a round took. The guest's writes do not wait for it.
+    fn send_copy<'a>(
         &'a self,
         vm: &'a VmId,
         order: &'a CopyOrder,
         to: &'a CopyPlace,
     ) -> Done<'a>;
 
-    /// Ends whatever copy is written; writes that wait for it wait no longer.
-    fn end_copy<'a>(&'a self, vm: &'a VmId) -> Done<'a>;
+    /// Ends whatever copy is written; writes that wait for it wait no longer. What changed since
+    /// any round but `keep` is forgotten.
+    fn end_copy<'a>(&'a self, vm: &'a VmId, keep: Option<CopyId>) -> Done<'a>;
 
     /// Keeps a copy of a VM that runs elsewhere: makes its disk when it is begun, opens the door
     /// to its writer, and removes copies that are not to be kept any more. Says at which port.
@@ -58,22 +69,29 @@ pub(crate) async fn perform_copy(
     hypervisor: &dyn Hypervisor,
     vm: &VmId,
     order: Option<&CopyOrder>,
-    action: CopyAction,
+    (action, now): (CopyAction, Timestamp),
 ) -> Result<(), HypervisorError> {
     let place = order.and_then(|order| order.to.as_ref());
     match (action, order.zip(place)) {
         (CopyAction::Begin, Some((order, to))) => {
             crash_point("copy-before-begin");
-            let begun = hypervisor.begin_copy(vm, order, to).await;
+            let begun = hypervisor.begin_copy(vm, order, to, now).await;
             crash_point("copy-after-begin");
             begun
         }
+        (CopyAction::Send, Some((order, to))) => {
+            crash_point("copy-before-send");
+            let sent = hypervisor.send_copy(vm, order, to).await;
+            crash_point("copy-after-send");
+            sent
+        }
         (CopyAction::End, _) => {
             crash_point("copy-before-end");
-            let ended = hypervisor.end_copy(vm).await;
+            let keep = order.and_then(CopyOrder::base);
+            let ended = hypervisor.end_copy(vm, keep).await;
             crash_point("copy-after-end");
             ended
         }
-        (CopyAction::Nothing, _) | (CopyAction::Begin, None) => Ok(()),
+        (CopyAction::Nothing, _) | (CopyAction::Begin | CopyAction::Send, None) => Ok(()),
     }
 }

@@ -98,6 +98,8 @@ pub(crate) struct Entry {
 pub(crate) struct CopyState {
     pub(crate) order: Option<CopyOrder>,
     pub(crate) seen: Option<CopySeen>,
+    /// The last earlier round of which the host knows what changed since.
+    pub(crate) since: Option<CopyId>,
     /// It is relied on and does not follow, so the guest must not run.
     pub(crate) held: bool,
     pub(crate) retry_at: Option<Timestamp>,
@@ -111,6 +113,11 @@ pub(crate) struct CopyState {
 }
 
 impl CopyState {
+    /// Whether it is to be copied in rounds, or may be.
+    pub(crate) fn follows_later(&self) -> bool {
+        self.order.as_ref().is_none_or(|order| order.round.is_some())
+    }
+
     /// Whether the copy of the order was begun and does not come any further.
     pub(crate) fn is_lost(&self) -> bool {
         let ordered = self.order.as_ref().map(|order| order.copy);

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwcp_api::host::{HostReport, MoveReport, MoveStage};
+use dwcp_api::host::{HostReport, MoveReport, MoveStage, StandbyBody};
 use dwcp_types::{CopyId, Epoch, VmId};
 use dwcp_vm::migration::{self, MoveOrder};
 use dwcp_vm::{CopyOrder, Grant, Instruction, Refused};
@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::entry::Want;
-use crate::hypervisor::{self, ConsolePart, Hypervisor};
+use crate::hypervisor::{ConsolePart, Hypervisor, HypervisorError};
 use crate::lease::LeaseWriter;
 use crate::news::Cursor;
-use crate::standby::Standbys;
+use crate::standby::{StandbyError, Standbys};
 use crate::traced::Traced;
 use dwcp_runtime::trace::Tracer;
 
@@ -162,6 +162,26 @@ impl AgentHandle {
     #[must_use]
     pub fn standbys(&self) -> &Standbys {
         &self.standbys
+    }
+
+    /// Keeps a copy of a VM that runs elsewhere, and says at which port it takes in writes. What
+    /// was begun is ended also when nobody waits for it any more: a round that becomes one file
+    /// may take longer than its owner waits.
+    ///
+    /// # Errors
+    ///
+    /// When a later copy is kept, or the disk or the door cannot be made.
+    pub async fn keep_standby(
+        &self,
+        vm: VmId,
+        order: StandbyBody,
+    ) -> Result<u16, StandbyError> {
+        let standbys = Arc::clone(&self.standbys);
+        let keeping = tokio::spawn(async move { standbys.keep(&vm, order).await });
+        keeping.await.unwrap_or_else(|error| {
+            let reason = format!("keeping a copy ended: {error}");
+            Err(HypervisorError::Launch { reason }.into())
+        })
     }
 
     /// Whether a VM is this host's.
@@ -349,5 +369,5 @@ pub enum ConsoleError {
     Stopping(#[from] Stopping),
     /// It cannot be read.
     #[error("the console cannot be read")]
-    Unreadable(#[from] hypervisor::HypervisorError),
+    Unreadable(#[from] HypervisorError),
 }

@@ -258,6 +258,14 @@ pub enum HypervisorError {
         /// Which.
         copy: CopyId,
     },
+    /// What changed since a round is not known here.
+    #[error(
+        "what changed since copy {base} is not known: the guest's process is another one; the next copy brings everything"
+    )]
+    NoBase {
+        /// Since which.
+        base: CopyId,
+    },
     /// A move needs to be sure of the other host.
     #[error(
         "this host has no certificate to be known by in a move; set `tls` in its agent's configuration"

@@ -201,7 +201,7 @@ impl Qemu {
         if path.is_file() {
             return Ok(());
         }
-        write_disk(&path, guest.shape.storage)
+        write_disk(&path, &qcow2::empty(bytes(guest.shape.storage))?)
     }
 
     async fn launch(
@@ -452,9 +452,12 @@ fn private_file(path: &Path, append: bool) -> Result<fs::File, HypervisorError> 
     })
 }
 
-/// Makes an empty disk of this size, thin, whole or not at all.
-fn write_disk(path: &Path, size: Gib) -> Result<(), HypervisorError> {
-    let image = qcow2::empty(size.get().saturating_mul(GIB))?;
+const fn bytes(size: Gib) -> u64 {
+    size.get().saturating_mul(GIB)
+}
+
+/// Makes an empty disk, thin, whole or not at all.
+fn write_disk(path: &Path, image: &qcow2::Empty) -> Result<(), HypervisorError> {
     let temporary = path.with_extension("tmp");
     let written = OpenOptions::new()
         .write(true)
@@ -490,7 +493,7 @@ pub(crate) fn remove_folder(path: &Path) -> Result<(), HypervisorError> {
     }
 }
 
-fn remove_stale(path: &Path) -> Result<(), HypervisorError> {
+pub(crate) fn remove_stale(path: &Path) -> Result<(), HypervisorError> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(HypervisorError::File { what: "remove", path: path.to_owned(), source })

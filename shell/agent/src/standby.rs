@@ -145,7 +145,8 @@ mod tests {
     fn order(epoch: u64, number: u32) -> StandbyBody {
         let copy = CopyId { epoch: Epoch::new(epoch), number };
         let from = "CN=h".to_owned();
-        StandbyBody { copy, whole: None, exists: false, storage: Gib::new(1), from }
+        let (whole, round) = (None, None);
+        StandbyBody { copy, whole, exists: false, round, storage: Gib::new(1), from }
     }
 
     fn standbys(data: &Path) -> Standbys {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use dwcp_api::host::HostFacts;
 use dwcp_types::{Timestamp, VmId};
 use dwcp_vm::migration::{MoveAction, Moving, Traffic};
-use dwcp_vm::{Action, CopyAction, CopySeen, Guard, GuestSpec, Instance, Policy};
+use dwcp_vm::{Action, CopyAction, CopySight, Guard, GuestSpec, Instance, Policy};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -85,32 +85,11 @@ enum Deed {
 
 #[derive(Debug)]
 enum Outcome {
-    Seen {
-        vm: VmId,
-        sighting: Sighting,
-        traffic: Option<Traffic>,
-        copy: Option<CopySeen>,
-    },
-    Kept {
-        vm: VmId,
-        put: Put,
-        address: Option<Ipv4Addr>,
-        result: Result<(), StoreError>,
-    },
-    Saved {
-        vm: VmId,
-        deed: Deed,
-        result: Result<(), StoreError>,
-    },
-    Done {
-        vm: VmId,
-        deed: Deed,
-        result: Result<(), String>,
-    },
-    Forgotten {
-        vm: VmId,
-        result: Result<(), StoreError>,
-    },
+    Seen { vm: VmId, sighting: Sighting, traffic: Option<Traffic>, copy: CopySight },
+    Kept { vm: VmId, put: Put, address: Option<Ipv4Addr>, result: Result<(), StoreError> },
+    Saved { vm: VmId, deed: Deed, result: Result<(), StoreError> },
+    Done { vm: VmId, deed: Deed, result: Result<(), String> },
+    Forgotten { vm: VmId, result: Result<(), StoreError> },
 }
 
 /// See the module.
@@ -265,12 +244,17 @@ impl Task {
             entry.stage = Stage::Busy;
             self.observing += 1;
             let (moves, copied) = (entry.is_moving(), entry.may_have_copy());
+            let rounds = entry.copy.follows_later();
             let hypervisor = Arc::clone(&self.hypervisor);
             self.work.push(Box::pin(async move {
                 let sighting = hypervisor.observe(&vm).await;
                 let traffic =
                     if moves { Some(hypervisor.traffic(&vm).await) } else { None };
-                let copy = if copied { hypervisor.copy_seen(&vm).await } else { None };
+                let copy = if copied {
+                    hypervisor.copy_seen(&vm, rounds).await
+                } else {
+                    CopySight::default()
+                };
                 Outcome::Seen { vm, sighting, traffic, copy }
             }));
         }
@@ -300,7 +284,7 @@ impl Task {
         vm: &VmId,
         sighting: Sighting,
         traffic: Option<&Traffic>,
-        copy: Option<CopySeen>,
+        copy: CopySight,
     ) {
         let now = self.clock.now();
         let fenced = self.fenced(vm, &sighting.observation);
@@ -473,10 +457,14 @@ impl Task {
         let Some(entry) = self.entries.get(vm) else { return };
         let Some(guest) = entry.guest() else { return };
         let guest = GuestSpec { address: entry.address.or(guest.address), ..guest };
-        let (moving, order) = (entry.moving.clone(), entry.copy.order.clone());
+        let (moving, begun) = (entry.moving.clone(), entry.copy.begun);
+        // Only what is on disk as begun is begun: another may have been ordered meanwhile.
+        let begins = matches!(deed, Deed::Copy(CopyAction::Begin));
+        let order = entry.copy.order.clone();
+        let order = order.filter(|order| !begins || begun == Some(order.copy));
         let (hypervisor, starts) =
             (Arc::clone(&self.hypervisor), Arc::clone(&self.starts));
-        let traced = Arc::clone(&self.traced);
+        let (traced, now) = (Arc::clone(&self.traced), self.clock.now());
         let vm = vm.clone();
         tracing::debug!(%vm, ?deed, "act");
         self.work.push(Box::pin(async move {
@@ -499,7 +487,8 @@ impl Task {
                 }
                 (Deed::Move(_), None) => Ok(()),
                 (Deed::Copy(action), _) => {
-                    perform_copy(hypervisor.as_ref(), &vm, order.as_ref(), action).await
+                    let step = (action, now);
+                    perform_copy(hypervisor.as_ref(), &vm, order.as_ref(), step).await
                 }
             };
             Outcome::Done { vm, deed, result: result.map_err(|error| error.told()) }

@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 
 use dwcp_monitor::trace::Span;
 use dwcp_types::{
-    Capacity, CopyId, Epoch, Generation, Gib, HostId, Mib, Power, RegionId, Timestamp,
-    VmId, VmPhase, VmShape, ZoneId,
+    Capacity, CopyId, Epoch, Generation, Gib, HostId, Mib, Power, RegionId, Round,
+    Timestamp, VmId, VmPhase, VmShape, ZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,10 @@ pub struct CopyOrder {
     /// Where it is written to; nowhere for now when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<CopyPlace>,
+    /// It follows later, in this round; each write goes there before it is acknowledged when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
 }
 
 /// Where a copy takes in writes.
@@ -145,6 +149,9 @@ pub struct StandbyBody {
     /// It was made before: it is not made anew when its disk is gone.
     #[serde(default)]
     pub exists: bool,
+    /// What it is on top of, when it is a round of a copy that follows later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
     /// The size of the disk.
     pub storage: Gib,
     /// The subject of the certificate of the host that writes it.
@@ -193,8 +200,14 @@ pub struct CopyReport {
     /// The copy that is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<CopyId>,
-    /// Both disks hold the same, and each write goes to both.
+    /// Both disks hold the same, and each write goes to both; or all of the round is there.
     pub equal: bool,
+    /// The moment that the round that is written is the disk of, by the host's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
+    /// The last earlier round of which the host knows what changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<CopyId>,
     /// The copy of the order was begun and is not written any more, or a write of it failed.
     pub lost: bool,
     /// Bytes that are copied.

@@ -282,6 +282,13 @@ pub struct VmDetail {
     /// The copy of its disk in another region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<Replica>,
+    /// How old the replica of a VM may become, in seconds, when it follows later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_max_age_s: Option<u32>,
+    /// How old it is by this daemon's clock, in milliseconds: since the moment that it is the
+    /// disk of. Absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_age_ms: Option<u64>,
     /// The limits that it was placed under.
     pub constraints: Constraints,
     /// Where its users are.

@@ -40,6 +40,7 @@ pub(crate) struct Draft {
     pub(crate) priority: Option<u8>,
     pub(crate) tier: Option<Tier>,
     pub(crate) on_region_loss: Option<OnRegionLoss>,
+    pub(crate) replica_max_age_s: Option<u32>,
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -62,6 +63,7 @@ impl Draft {
             priority: self.priority.unwrap_or(PRIORITY),
             tier: self.tier.unwrap_or_default(),
             on_region_loss: self.on_region_loss.unwrap_or_default(),
+            replica_max_age_s: self.replica_max_age_s,
             labels: self.labels,
         };
         placement::validate(&request).map_err(|found| {

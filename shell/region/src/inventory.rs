@@ -8,8 +8,9 @@ use dwcp_api::ApiError;
 use dwcp_api::host::InstanceReport;
 use dwcp_api::public::{ListVms, PAGE_MAX, RegionItem, VmDetail, VmItem, VmList};
 use dwcp_controller::ownership::{Observation, Seen, VmRecord, phase};
+use dwcp_controller::replica::round::is_late;
 use dwcp_runtime::clock::Clock;
-use dwcp_types::{Bps, Capacity, RegionId, Timestamp, VmId};
+use dwcp_types::{Bps, Capacity, OnRegionLoss, RegionId, Timestamp, VmId, millis};
 
 use crate::fleet::FleetKeeper;
 use crate::lifecycle::no_such_vm;
@@ -54,6 +55,22 @@ impl Inventory {
             hosts,
             vms,
         }
+    }
+
+    /// How the replicas of all VMs fare that follow later.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<Following> {
+        let follow = |record: &VmRecord| record.request.replica_age_max().is_some();
+        let now = self.clock.now();
+        let following = |record: Arc<VmRecord>| {
+            let age = replica_age(&record, now);
+            let age_max = record.request.replica_age_max().unwrap_or_default();
+            let late = age.is_none_or(|age| is_late(age, age_max));
+            let region = record.owner.region.clone();
+            Following { region, mode: record.request.on_region_loss, age, late }
+        };
+        let all = self.mirror.vms(None, usize::MAX, follow);
+        all.into_iter().map(following).collect()
     }
 
     /// All regions.
@@ -127,6 +144,8 @@ impl Inventory {
             vm_type: request.vm_type,
             on_region_loss: request.on_region_loss,
             replica: record.replica.as_deref().cloned(),
+            replica_max_age_s: replica_age_max_s(&record),
+            replica_age_ms: replica_age(&record, self.clock.now()).map(millis),
             constraints: request.constraints.clone(),
             origins: request.origins.clone(),
             strategy: request.strategy.unwrap_or_default(),
@@ -178,4 +197,29 @@ fn age_ms(now: Duration, at: Duration) -> u64 {
 /// The share of something that is reserved; nothing of nothing.
 pub(crate) fn reserved(total: u64, free: u64) -> Option<Bps> {
     (total > 0).then(|| Bps::ratio(total.saturating_sub(free), total))
+}
+
+/// A replica that follows later.
+#[derive(Clone, Debug)]
+pub struct Following {
+    /// Where the VM runs.
+    pub region: RegionId,
+    /// How it follows.
+    pub mode: OnRegionLoss,
+    /// How old it is; nothing while there is none.
+    pub age: Option<Duration>,
+    /// It is missing, or so old that it is to be said.
+    pub late: bool,
+}
+
+/// How old what another region has of a VM's disk is, when that follows later.
+fn replica_age(record: &VmRecord, now: Timestamp) -> Option<Duration> {
+    record.request.replica_age_max()?;
+    let whole = record.replica.as_ref()?.whole?;
+    Some(now.since(whole.until))
+}
+
+fn replica_age_max_s(record: &VmRecord) -> Option<u32> {
+    let age = record.request.replica_age_max()?;
+    u32::try_from(age.as_secs()).ok()
 }

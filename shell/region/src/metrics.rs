@@ -5,6 +5,7 @@
 //! moment is taken from a replica's report at each scrape.
 
 pub(crate) mod regions;
+pub(crate) mod replicas;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;

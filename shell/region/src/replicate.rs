@@ -2,11 +2,12 @@
 //! (D2, F31): chooses the place by the full filter of placement, tells both hosts, and writes
 //! into the VM's record whether the copy has every write. What to do next is decided by
 //! `dwcp_controller::replica`; nothing here has to be remembered but how long a host has not
-//! answered.
+//! answered. What is peculiar to replicas that follow later is in [`rounds`].
 //!
 //! Whoever keeps a copy removes it when no record says that it should: see [`keeper`].
 
 pub mod keeper;
+mod rounds;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,7 @@ use crate::fleet::FleetKeeper;
 use crate::lifecycle::Lifecycle;
 use crate::migrate::{Board, Reach};
 use crate::mirror::{Change, Mirror};
+use crate::replicate::rounds::{Rounds, round_of};
 use crate::world::World;
 
 /// How often each VM's copy is looked at when nothing is known to have changed.
@@ -91,6 +93,7 @@ pub struct Care {
     told_standby: Option<(StandbyBody, Duration)>,
     told_host: Option<(CopyOrder, Duration)>,
     noted: String,
+    rounds: Rounds,
 }
 
 impl Replicator {
@@ -174,7 +177,8 @@ impl Replicator {
     /// Has the guest run without a copy.
     async fn rest(&self, record: &VmRecord, care: &mut Care) -> Result<(), ApiError> {
         let copy = CopyId::first_of(record.owner.epoch);
-        let alone = CopyOrder { copy, relied_on: false, to: None };
+        let round = round_of(record, None);
+        let alone = CopyOrder { copy, relied_on: false, to: None, round };
         self.tell_host(record, alone, care).await
     }
 
@@ -277,6 +281,7 @@ impl Replicator {
             whole: replica.whole.map(|whole| whole.copy),
             exists: replica.is_in_sync()
                 || host.is_some_and(|host| host.written == Some(replica.copy)),
+            round: round_of(record, replica.base),
             storage: record.request.shape.storage,
             from,
         };
@@ -299,6 +304,12 @@ impl Replicator {
                 let trusted = move |now, record: &VmRecord| trust(record, copy, now);
                 return self.write(record, trusted, &what, care).await;
             }
+            Next::Seal(as_of) => {
+                return self.seal(record, replica, as_of, care).await;
+            }
+            Next::Part(why) if record.request.replica_age_max().is_some() => {
+                return self.skip(record, replica, (why, &seen), care).await;
+            }
             Next::Part(why) => {
                 let copy = replica.copy;
                 let what = format!(
@@ -314,17 +325,31 @@ impl Replicator {
             }
             Next::Replace => return self.choose(record, care).await,
         }
-        let door = care.door.as_ref().filter(|(copy, _)| *copy == replica.copy && !moves);
-        let order = CopyOrder {
-            copy: replica.copy,
-            relied_on: is_relied_on(replica, &seen),
-            to: door.map(|(_, door)| door.clone()),
-        };
+        let order = self.order(record, replica, &seen, care);
+        care.rounds.told(&order, now);
         // What a host does about a copy that is relied on stands while its door is not known.
         if order.to.is_some() || !order.relied_on {
             self.tell_host(record, order, care).await?;
         }
         kept
+    }
+
+    /// What its own host is told.
+    fn order(
+        &self,
+        record: &VmRecord,
+        replica: &Replica,
+        seen: &Seen,
+        care: &Care,
+    ) -> CopyOrder {
+        let open = !seen.moves && self.is_due(record, replica, care);
+        let door = care.door.as_ref().filter(|(copy, _)| *copy == replica.copy && open);
+        CopyOrder {
+            copy: replica.copy,
+            relied_on: is_relied_on(record, replica, seen),
+            to: door.map(|(_, door)| door.clone()),
+            round: round_of(record, replica.base),
+        }
     }
 
     async fn write(
@@ -334,12 +359,24 @@ impl Replicator {
         what: &str,
         care: &mut Care,
     ) -> Result<(), ApiError> {
-        crash_point("replica-before-write");
-        if self.change(record, change).await? {
-            crash_point("replica-after-write");
+        if self.write_quietly(record, change).await? {
             self.tell(&record.request.id, what, care).await;
         }
         Ok(())
+    }
+
+    /// The same, without telling; says whether it was done.
+    async fn write_quietly(
+        &self,
+        record: &VmRecord,
+        change: impl Fn(Timestamp, &VmRecord) -> Option<VmRecord>,
+    ) -> Result<bool, ApiError> {
+        crash_point("replica-before-write");
+        let done = self.change(record, change).await?;
+        if done {
+            crash_point("replica-after-write");
+        }
+        Ok(done)
     }
 
     async fn tell(&self, vm: &VmId, what: &str, care: &mut Care) {
@@ -451,6 +488,8 @@ impl Replicator {
             equal: copy.equal,
             lost: copy.lost,
             held: copy.held,
+            as_of: copy.as_of,
+            since: copy.since,
         })
     }
 }

@@ -188,18 +188,19 @@ impl Rescuer {
     fn verified(&self, log: Log, memory: &mut Memory) -> Log {
         let now = self.clock.monotonic();
         let since = *memory.verifying_since.get_or_insert(now);
-        let came = |record: &VmRecord| {
+        let by_this = |record: &VmRecord| {
             record.recovered.as_ref().is_some_and(|it| it.failover == log.id)
         };
-        let owned = self.mirror.vms(None, usize::MAX, came);
-        let running = owned.iter().filter(|record| self.is_as_wanted(record)).count();
+        let came = self.mirror.vms(None, usize::MAX, by_this);
+        let running = came.iter().filter(|record| self.is_as_wanted(record)).count();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         // A mirror that is behind, or empty after a restart, does not make it whole.
-        let whole = count(owned.len()) >= log.owned;
-        let all = whole && running == owned.len();
+        let whole = count(came.len()) >= log.owned;
+        let all = whole && running == came.len();
         let late = now.saturating_sub(since) >= self.start_budget;
-        let owned = count(owned.len()).max(log.owned);
-        let log = Log { owned, running: count(running), ..log };
+        let owned = count(came.len()).max(log.owned);
+        let points = log.points_of(came.iter().map(AsRef::as_ref));
+        let log = Log { owned, running: count(running), points, ..log };
         if !all && !late {
             return log;
         }

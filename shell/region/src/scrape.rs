@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::incidents::Incidents;
 use crate::inventory::Inventory;
-use crate::metrics::{Metrics, regions, show_levels};
+use crate::metrics::{Metrics, regions, replicas, show_levels};
 use crate::routing::AnnounceDoor;
 use crate::state::StateApi;
 use crate::traces::Traces;
@@ -62,6 +62,7 @@ impl Scrape {
         self.metrics.show_engine(&mut all, self.inventory.mirror.reachable());
         regions::show(&mut all, &self.inventory.regions());
         show_levels(&mut all, &self.incidents.levels());
+        replicas::show(&mut all, &self.inventory.replicas());
         self.metrics.show_traces(&mut all, &self.traces.standing());
         if let Some(names) = &self.counted.names {
             self.metrics.show_names(&mut all, names);

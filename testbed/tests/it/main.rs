@@ -32,6 +32,7 @@ mod prometheus;
 mod proxy;
 mod relays;
 mod replicas;
+mod rounds;
 mod routing;
 mod sessions;
 mod shards;

@@ -22,7 +22,7 @@ use crate::moves::ask_until_fresh;
 
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
-fn regions() -> Vec<RegionPlan> {
+pub(crate) fn regions() -> Vec<RegionPlan> {
     REGIONS.map(|id| RegionPlan::new(id).host(HostPlan::of_slots(16))).to_vec()
 }
 
@@ -36,7 +36,7 @@ async fn placed(federation: &Federation, vm: &str) {
 }
 
 /// Moves a VM, which then runs in the region.
-async fn moves(federation: &Federation, vm: &str, to: &str) {
+pub(crate) async fn moves(federation: &Federation, vm: &str, to: &str) {
     let door = federation.at("home");
     let asked = ask_until_fresh(&door, &wish(vm, to)).await;
     let end = door.move_is_over(&asked).await;
@@ -91,7 +91,7 @@ async fn followed_in(federation: &Federation, vm: &str, region: &str, epoch: u64
     assert_eq!(seen.item.epoch, Epoch::new(epoch));
 }
 
-fn ask(dry_run: bool, accept_data_loss: bool) -> StartFailover {
+pub(crate) fn ask(dry_run: bool, accept_data_loss: bool) -> StartFailover {
     StartFailover {
         from_region: RegionId::new("far").unwrap(),
         to_regions: None,
@@ -102,19 +102,19 @@ fn ask(dry_run: bool, accept_data_loss: bool) -> StartFailover {
     }
 }
 
-async fn command(
+pub(crate) async fn command(
     federation: &Federation,
     body: StartFailover,
 ) -> Result<FailoverReply, CallError> {
     federation.at("middle").call::<PostFailover>(&NoParams {}, &body).await
 }
 
-async fn runs_in(federation: &Federation, vm: &str, region: &str) -> VmDetail {
+pub(crate) async fn runs_in(federation: &Federation, vm: &str, region: &str) -> VmDetail {
     federation.at("home").is_in(vm, &[region], VmPhase::Running).await
 }
 
 /// What a guest printed, once it has said so often that it is up.
-async fn started(federation: &Federation, vm: &str, times: usize) -> String {
+pub(crate) async fn started(federation: &Federation, vm: &str, times: usize) -> String {
     let door = federation.at("home");
     until(&format!("{vm} was up {times} times"), || async {
         let console = door.console(vm).await.map_err(|error| error.to_string())?;
@@ -125,7 +125,7 @@ async fn started(federation: &Federation, vm: &str, times: usize) -> String {
 }
 
 /// Waits until a region's books hold so much storage for replicas, and nothing else.
-async fn stored(federation: &Federation, region: &str, gib: u64) {
+pub(crate) async fn stored(federation: &Federation, region: &str, gib: u64) {
     let door = federation.at(region);
     until(&format!("{gib} GiB are reserved in {region}"), || async {
         let sums = door.capacity(region).await.map_err(|error| error.to_string())?;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dwcp_types::{RegionId, Timestamp};
+use dwcp_types::{RegionId, Timestamp, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::StaysDown;
-use crate::ownership::Proof;
+use crate::ownership::{Loss, Proof, VmRecord};
 
 /// Where the log of the failover under way lies in the strong engine. One key: while it is
 /// there no other failover can begin.
@@ -83,6 +83,21 @@ pub struct Ended {
     pub at: Timestamp,
 }
 
+/// What was lost of disks that follow later: the RPO that was had (F2). The clocks of two regions
+/// are in it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Points {
+    /// VMs that started from such a disk.
+    pub vms: u32,
+    /// How old the oldest of their disks was when the region was lost, in milliseconds.
+    pub age_ms_max: u64,
+    /// Of how many it was older than it was to become.
+    pub over: u32,
+}
+
 /// The log of a failover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +131,13 @@ pub struct Log {
     /// VMs that stay down, at most 1,000 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<StaysDown>,
+    /// When the region can have run last, by the clock of who began it: when its lease was seen
+    /// renewed last, and one renewal more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Timestamp>,
+    /// What was lost by VMs whose disks follow later; absent when there was none of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<Points>,
     /// When it began, by the clock of who began it.
     pub started_at: Timestamp,
     /// When each phase was entered, by the clock of its executor then.
@@ -150,6 +172,8 @@ impl Log {
             owned: 0,
             running: 0,
             down: Vec::new(),
+            lost_at: None,
+            points: None,
             started_at: now,
             phase_at: now,
             ended: None,
@@ -186,6 +210,26 @@ impl Log {
     pub fn with_down(&self, mut down: Vec<StaysDown>) -> Self {
         down.truncate(DOWN_MAX);
         Self { down, ..self.clone() }
+    }
+
+    /// What VMs lost whose disks follow later, of those that have their new owner.
+    #[must_use]
+    pub fn points_of<'a>(
+        &self,
+        owned: impl Iterator<Item = &'a VmRecord>,
+    ) -> Option<Points> {
+        let lost_at = self.lost_at.unwrap_or(self.started_at);
+        let mut points: Option<Points> = None;
+        for record in owned {
+            let loss = record.recovered.as_ref().map(|recovered| recovered.loss);
+            let Some(Loss::Point { as_of, max_age_s }) = loss else { continue };
+            let age = lost_at.since(as_of);
+            let all = points.get_or_insert_default();
+            all.vms = all.vms.saturating_add(1);
+            all.age_ms_max = all.age_ms_max.max(millis(age));
+            all.over = all.over.saturating_add(u32::from(age.as_secs() > max_age_s));
+        }
+        points
     }
 
     /// The log at its end.

@@ -87,8 +87,8 @@ impl fmt::Display for Unrecovered {
         match self {
             Self::NotProtected { .. } => f.write_str("it is not of tier protected"),
             Self::NoReplica => f.write_str(
-                "its disk is in the lost region only; `--on-region-loss sync-replica` would \
-                 have kept it elsewhere too, `restart-from-image` would start it anew",
+                "its disk is in the lost region only; `--on-region-loss sync-replica`, \
+                 `async-replica` or `snapshot-replica` would have kept it elsewhere too, `restart-from-image` would start it anew",
             ),
             Self::ReplicaBehind { .. } => f.write_str(
                 "its replica lacks what it wrote last; `failover --accept-data-loss` starts \

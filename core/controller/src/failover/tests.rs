@@ -14,7 +14,7 @@ use crate::lease::LeaseRecord;
 use crate::ownership::tests::record;
 use crate::ownership::{
     Loss, Place, Proof, Recovered, Recovery, VmRecord, begin_replica, judge_recovery,
-    part, recover, trust,
+    part, recover, seal, trust,
 };
 use crate::placement::tests::oracle::judge;
 use crate::placement::tests::random::{Random, fleet, request};
@@ -393,4 +393,78 @@ fn a_log_goes_forward_only_and_has_one_spelling() {
         (own, now),
     );
     assert_eq!(automatic.phase, Phase::Recovering);
+}
+
+/// One whose disk follows later, and is there as of a moment.
+fn followed(vm: &str, as_of: u64) -> VmRecord {
+    let mut record = mirrored(vm);
+    record.request.on_region_loss = OnRegionLoss::AsyncReplica;
+    let copy = record.replica.as_ref().unwrap().copy;
+    seal(&record, copy, Timestamp::from_millis(as_of), LATER).unwrap()
+}
+
+#[test]
+fn a_vm_whose_disk_follows_later_starts_from_what_is_there_without_anybodys_word() {
+    let lost = RegionId::new("eu-west-1").unwrap();
+    let mut view = crate::placement::tests::source::fleet();
+    let whole = followed("whole", 4_000);
+    view.vms = vec![Arc::new(whole.placed())];
+    let fleet = Fleet::new(&view);
+    let planned = plan(&fleet, &lost, &[&whole], Leave::default(), &Policy::default());
+    let point = Loss::Point { as_of: Timestamp::from_millis(4_000), max_age_s: 5 };
+    assert_eq!(planned.moves[0].loss, point);
+    assert_eq!(planned.moves[0].first().unwrap().2, &place().host, "where its disk is");
+    let mut begun = mirrored("begun");
+    begun.request.on_region_loss = OnRegionLoss::SnapshotReplica;
+    let planned = plan(&fleet, &lost, &[&begun], Leave::default(), &Policy::default());
+    assert_eq!(planned.down[0].why, Unrecovered::NoReplica);
+    // A later round than was planned with: it is planned anew.
+    let recovered = Recovered { loss: point, ..recovered("fo-1") };
+    let wanted = recover(&whole, &place(), recovered);
+    let later = followed("whole", 5_000);
+    let judged = judge_recovery(&wanted, Some(&later), Some(&lease().fenced("fo-1")));
+    assert_eq!(judged, Recovery::Superseded);
+}
+
+#[test]
+fn a_log_says_how_old_the_disks_were_that_follow_later() {
+    let region = RegionId::new("eu-west-1").unwrap();
+    let trigger = Trigger::Automatic { by: region.clone() };
+    let by = (region.clone(), Timestamp::from_millis(30_000));
+    let log = Log::begun("fo-1".to_owned(), region, trigger, None, by);
+    let log = Log { lost_at: Some(Timestamp::from_millis(20_000)), ..log };
+    let came = |vm: &str, loss| {
+        recover(&protected(vm), &place(), Recovered { loss, ..recovered("fo-1") })
+    };
+    let point =
+        |as_of| Loss::Point { as_of: Timestamp::from_millis(as_of), max_age_s: 5 };
+    let all = [
+        came("a", point(17_000)),
+        came("b", point(13_500)),
+        came("c", Loss::Memory),
+        // By a clock that is ahead.
+        came("d", point(21_000)),
+    ];
+    let told = log.points_of(all.iter());
+    assert_eq!(told, Some(Points { vms: 3, age_ms_max: 6_500, over: 1 }));
+    assert_eq!(log.points_of([came("e", Loss::Memory)].iter()), None);
+}
+
+#[test]
+fn an_age_is_refused_where_no_replica_has_one_and_out_of_its_range() {
+    let mut asked = protected("vm").request;
+    asked.replica_max_age_s = Some(5);
+    assert!(validate(&asked).unwrap_err()[0].to_string().contains("replica_max_age_s"));
+    for (mode, seconds, right) in [
+        (OnRegionLoss::SyncReplica, 5, false),
+        (OnRegionLoss::AsyncReplica, 1, false),
+        (OnRegionLoss::AsyncReplica, 2, true),
+        (OnRegionLoss::AsyncReplica, 301, false),
+        (OnRegionLoss::SnapshotReplica, 9, false),
+        (OnRegionLoss::SnapshotReplica, 86_400, true),
+    ] {
+        asked.on_region_loss = mode;
+        asked.replica_max_age_s = Some(seconds);
+        assert_eq!(validate(&asked).is_ok(), right, "{mode:?} {seconds}");
+    }
 }

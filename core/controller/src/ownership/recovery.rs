@@ -51,6 +51,14 @@ pub enum Loss {
         /// When that was, by the clock of the lost region.
         since: Timestamp,
     },
+    /// Its memory, and what it wrote since the last round of a replica that follows later: what
+    /// its user chose.
+    Point {
+        /// What its disk is as of, by the clock of the lost region.
+        as_of: Timestamp,
+        /// How old that was to become at most, in seconds.
+        max_age_s: u64,
+    },
 }
 
 /// What a VM loses when it is started elsewhere as its record says; nothing when there is
@@ -58,7 +66,13 @@ pub enum Loss {
 #[must_use]
 pub fn loss_of(record: &VmRecord) -> Option<Loss> {
     if record.request.keeps_replica() {
-        return record.replica.as_ref()?.best().map(|(_, loss)| loss);
+        let (_, loss) = record.replica.as_ref()?.best()?;
+        return Some(match (loss, record.request.replica_age_max()) {
+            (Loss::Latest { since }, Some(age)) => {
+                Loss::Point { as_of: since, max_age_s: age.as_secs() }
+            }
+            (loss, _) => loss,
+        });
     }
     Some(Loss::DiskAndMemory { since: record.created_at })
 }

@@ -11,6 +11,15 @@
 //! starts the VM from a replica that is in sync loses no acknowledged write, however the owner
 //! ended. A copy that is begun anew is written beside the last whole one, which is kept until
 //! the new one is in sync.
+//!
+//! A replica that follows later is never in sync. It is copied in rounds, each under a name of
+//! its own, and a round that ended well is the last whole copy from then on:
+//!
+//! ```text
+//!   begin ─▶ round n ──(all of it is there)── seal ─▶ round n+1, on top of n, which is whole
+//!              ▲                                         │
+//!              └───────────────── skip ◀─────────────────┘ it failed: n+2, on top of the whole
+//! ```
 
 use dwcp_types::{CopyId, ReservationId, Timestamp};
 use schemars::JsonSchema;
@@ -33,6 +42,10 @@ pub struct Replica {
     /// The last whole copy, while another is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Whole>,
+    /// The copy that the one that is written adds to, when it is a round that brings only what
+    /// changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<CopyId>,
 }
 
 /// How far a copy is.
@@ -102,7 +115,7 @@ pub fn begin_replica(
     now: Timestamp,
 ) -> VmRecord {
     let (copy, state) = (next_copy(record), ReplicaState::Copying);
-    let replica = Replica { at, reservation, copy, state, whole: None };
+    let replica = Replica { at, reservation, copy, state, whole: None, base: None };
     with_replica(record, replica, now)
 }
 
@@ -129,7 +142,47 @@ pub fn part(record: &VmRecord, now: Timestamp) -> Option<VmRecord> {
         replica.whole
     };
     let (copy, state) = (next_copy(record), ReplicaState::Copying);
-    let replica = Replica { copy, state, whole, ..replica.clone() };
+    let replica = Replica { copy, state, whole, base: None, ..replica.clone() };
+    Some(with_replica(record, replica, now))
+}
+
+/// The record whose round is all there, as the disk was at `as_of` by the clock of its host: it
+/// is the last whole copy, and the next round adds to it. Nothing when it is not this one that
+/// is written, or another owner began it.
+#[must_use]
+pub fn seal(
+    record: &VmRecord,
+    copy: CopyId,
+    as_of: Timestamp,
+    now: Timestamp,
+) -> Option<VmRecord> {
+    let replica = record.replica.as_deref().filter(|it| it.copy == copy)?;
+    if copy.epoch != record.owner.epoch {
+        return None;
+    }
+    // A host whose clock is ahead does not make a point younger than it can be.
+    let whole = Some(Whole { copy, until: as_of.min(now) });
+    let (base, state) = (Some(copy), ReplicaState::Copying);
+    let replica =
+        Replica { copy: next_copy(record), state, whole, base, ..replica.clone() };
+    Some(with_replica(record, replica, now))
+}
+
+/// The record whose round is given up: the next one is begun, and adds to the last whole copy
+/// where `adds` says that the guest's host still knows what changed since. Nothing when it is
+/// not this one that is written.
+#[must_use]
+pub fn skip(
+    record: &VmRecord,
+    copy: CopyId,
+    adds: bool,
+    now: Timestamp,
+) -> Option<VmRecord> {
+    let replica = record.replica.as_deref().filter(|it| it.copy == copy)?;
+    let own = |it: &CopyId| adds && it.epoch == record.owner.epoch;
+    let base = replica.whole.map(|whole| whole.copy).filter(own);
+    let (copy, state) = (next_copy(record), ReplicaState::Copying);
+    let replica = Replica { copy, state, base, ..replica.clone() };
     Some(with_replica(record, replica, now))
 }
 
@@ -211,10 +264,46 @@ mod tests {
     }
 
     #[test]
+    fn a_round_that_is_all_there_is_what_the_next_one_adds_to() {
+        let begun = begun();
+        let first = replica(&begun).copy;
+        let sealed = seal(&begun, first, NOW, LATER).unwrap();
+        let whole = Whole { copy: first, until: NOW };
+        assert_eq!(replica(&sealed).whole, Some(whole));
+        assert_eq!(replica(&sealed).base, Some(first));
+        assert_eq!(replica(&sealed).copy, first.next());
+        assert_eq!(seal(&sealed, first, NOW, LATER), None, "it is over");
+        // A clock that is ahead does not make it younger.
+        let ahead = seal(&begun, first, Timestamp::from_millis(9_000), LATER).unwrap();
+        assert_eq!(replica(&ahead).whole.unwrap().until, LATER);
+        // The round after it fails, while its host knows what changed, and when it does not.
+        let skipped = skip(&sealed, first.next(), true, LATER).unwrap();
+        assert_eq!(replica(&skipped).whole, Some(whole));
+        assert_eq!(replica(&skipped).base, Some(first));
+        let anew = skip(&skipped, replica(&skipped).copy, false, LATER).unwrap();
+        assert_eq!((replica(&anew).whole, replica(&anew).base), (Some(whole), None));
+        assert_eq!(replica(&anew).copy, first.next().next().next());
+    }
+
+    #[test]
+    fn another_owner_seals_no_round_that_it_did_not_begin_and_adds_to_none() {
+        let begun = begun();
+        let first = replica(&begun).copy;
+        let mut moved = seal(&begun, first, NOW, LATER).unwrap();
+        moved.owner.epoch = moved.owner.epoch.next();
+        assert_eq!(seal(&moved, replica(&moved).copy, LATER, LATER), None);
+        let anew = skip(&moved, replica(&moved).copy, true, LATER).unwrap();
+        assert_eq!(replica(&anew).base, None);
+        assert_eq!(replica(&anew).whole.unwrap().copy, first);
+        assert_eq!(replica(&anew).copy, CopyId::first_of(Epoch::new(2)));
+    }
+
+    #[test]
     fn it_is_read_as_it_was_written() {
         let begun = begun();
         let trusted = trust(&begun, replica(&begun).copy, NOW).unwrap();
-        for it in [begun, part(&trusted, LATER).unwrap(), trusted] {
+        let sealed = seal(&begun, replica(&begun).copy, NOW, LATER).unwrap();
+        for it in [begun, part(&trusted, LATER).unwrap(), trusted, sealed] {
             let json = serde_json::to_string(&it).unwrap();
             assert_eq!(serde_json::from_str::<VmRecord>(&json).unwrap(), it);
         }

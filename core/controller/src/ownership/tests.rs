@@ -22,6 +22,7 @@ pub(crate) fn request(vm: &str) -> PlacementRequest {
         priority: 5,
         tier: Tier::Standard,
         on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+        replica_max_age_s: None,
         labels: BTreeMap::new(),
     }
 }

@@ -4,8 +4,8 @@
 //! The bounds also keep the arithmetic of a decision within 64 bits.
 
 use dwcp_types::{
-    Affinity, AffinityMode, Hardness, OnRegionLoss, PlacementRequest, RegionId, Tier,
-    UserZoneId,
+    Affinity, AffinityMode, Hardness, OnRegionLoss, PlacementRequest, RegionId,
+    ReplicaAge, Tier, UserZoneId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,23 @@ pub enum Contradiction {
         "on_region_loss: only a VM of tier protected is started elsewhere; ask for the tier protected or leave it out"
     )]
     UnguardedRestart,
+    /// An age of a replica, where none follows later.
+    #[error(
+        "replica_max_age_s: only a replica that follows later has an age; ask for on_region_loss async-replica or snapshot-replica, or leave it out"
+    )]
+    NoReplicaAge,
+    /// An age of a replica that is out of range.
+    #[error(
+        "replica_max_age_s: {seconds} s is not within {least} to {most} s, which such a replica can keep"
+    )]
+    ReplicaAge {
+        /// What was given.
+        seconds: u32,
+        /// The least.
+        least: u32,
+        /// The most.
+        most: u32,
+    },
     /// A health score over 100.
     #[error(
         "constraints.min_health_score: {min_health_score} is over 100, the best score there is; ask for 100 or less"
@@ -229,12 +246,24 @@ fn check_sizes(request: &PlacementRequest, found: &mut Vec<Contradiction>) {
     }
 }
 
+/// What is wrong with the age that its replica may have.
+fn replica_age(request: &PlacementRequest) -> Option<Contradiction> {
+    let seconds = request.replica_max_age_s?;
+    let Some(ReplicaAge { least, most, .. }) = request.on_region_loss.replica_age_s()
+    else {
+        return Some(Contradiction::NoReplicaAge);
+    };
+    let within = (least..=most).contains(&seconds);
+    (!within).then_some(Contradiction::ReplicaAge { seconds, least, most })
+}
+
 fn check_limits(request: &PlacementRequest, found: &mut Vec<Contradiction>) {
     let limits = &request.constraints;
     if request.on_region_loss != OnRegionLoss::StayDown && request.tier != Tier::Protected
     {
         found.push(Contradiction::UnguardedRestart);
     }
+    found.extend(replica_age(request));
     let (allowed, forbidden) = (&limits.allowed_regions, &limits.forbidden_regions);
     if !allowed.is_empty() && allowed.is_subset(forbidden) {
         found.push(Contradiction::NothingAllowed);

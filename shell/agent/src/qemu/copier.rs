@@ -7,6 +7,12 @@
 //! followed finds no export, and a restarted agent finds everything again from the names. While
 //! the connection is cut the writes of the guest wait (`reconnect-delay`), they do not go on
 //! without the copy: that is decided by the region, and told by ending the copy.
+//!
+//! What follows later is another job at the source ([`round`]), and at the other end a disk on
+//! top of the last whole one, which becomes one with it once it is whole itself ([`whole`]).
+
+mod round;
+mod whole;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,19 +21,17 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use dwcp_api::host::StandbyBody;
-use dwcp_types::{CopyId, Epoch, VmId};
-use dwcp_vm::migration::Mirror;
-use dwcp_vm::{CopyOrder, CopyPlace, CopySeen, Storage, launch};
+use dwcp_types::{CopyId, Epoch, Timestamp, VmId};
+use dwcp_vm::{CopyOrder, CopyPlace, CopySight, Storage, launch};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::mover::{self, OPEN_SECONDS, PRIORITY, attempt, inet, job_ends, jobs};
+use super::mover::{OPEN_SECONDS, PRIORITY, attempt, inet};
 use super::process;
-use super::{
-    QUIT_LIMIT, Qemu, find_program, make_folder, private_file, said, text, write_disk,
-};
+use super::qmp::Client;
+use super::{QUIT_LIMIT, Qemu, find_program, make_folder, private_file, said, text};
 use crate::copier::Copier;
 use crate::hypervisor::{Done, HypervisorError};
 use crate::standby::STANDBYS;
@@ -96,20 +100,6 @@ impl Qemu {
         self.data.join(STANDBYS).join(vm.as_str())
     }
 
-    async fn see_copy(&self, vm: &VmId) -> Option<CopySeen> {
-        let client = self.client(vm)?;
-        jobs(&client).await.ok()?.into_iter().find_map(|job| {
-            let copy = copy_of(&job.device)?;
-            let mirror = Mirror {
-                ready: job.ready,
-                sound: job.io_status == "ok",
-                copied: job.offset,
-                total: job.len,
-            };
-            Some(CopySeen { copy, mirror })
-        })
-    }
-
     async fn begin(
         &self,
         vm: &VmId,
@@ -119,15 +109,7 @@ impl Qemu {
         let client = self.connect(vm).await?;
         // What an agent left that was killed in between.
         attempt(&client, "blockdev-del", json!({ "node-name": TARGET })).await?;
-        self.credentials(&client, TLS, "client").await?;
-        let mut server = inet(&to.address, to.port);
-        server["type"] = "inet".into();
-        let node = json!({
-            "driver": "nbd", "node-name": TARGET, "server": server,
-            "export": name_of(order.copy), "tls-creds": TLS, "tls-hostname": to.name,
-            "open-timeout": OPEN_SECONDS, "reconnect-delay": RECONNECT_SECONDS,
-        });
-        client.execute::<Value>("blockdev-add", node).await?;
+        self.reach(&client, order.copy, to, RECONNECT_SECONDS).await?;
         // `top`: the copy's disk is new and reads as zeros. On an error of the copy's own disk
         // the job stands still and the guest is halted, until the region has decided.
         let mirror = json!({
@@ -138,18 +120,24 @@ impl Qemu {
         Ok(())
     }
 
-    async fn end_all_copies(&self, vm: &VmId) -> Result<(), HypervisorError> {
-        let client = self.connect(vm).await?;
-        mover::cut(&client, TARGET).await;
-        for job in jobs(&client).await? {
-            if copy_of(&job.device).is_some() {
-                let cancel = json!({ "device": job.device, "force": true });
-                attempt(&client, "block-job-cancel", cancel).await?;
-                job_ends(&client, &job.device).await?;
-            }
-        }
-        attempt(&client, "blockdev-del", json!({ "node-name": TARGET })).await?;
-        attempt(&client, "object-del", json!({ "id": TLS })).await?;
+    /// Opens the way to where a copy is kept. Writes to it wait so long for a connection that is
+    /// gone, and then fail.
+    async fn reach(
+        &self,
+        client: &Client,
+        copy: CopyId,
+        to: &CopyPlace,
+        reconnect_s: u32,
+    ) -> Result<(), HypervisorError> {
+        self.credentials(client, TLS, "client").await?;
+        let mut server = inet(&to.address, to.port);
+        server["type"] = "inet".into();
+        let node = json!({
+            "driver": "nbd", "node-name": TARGET, "server": server,
+            "export": name_of(copy), "tls-creds": TLS, "tls-hostname": to.name,
+            "open-timeout": OPEN_SECONDS, "reconnect-delay": reconnect_s,
+        });
+        client.execute::<Value>("blockdev-add", node).await?;
         Ok(())
     }
 
@@ -161,8 +149,13 @@ impl Qemu {
             if copy != order.copy {
                 shut(&files).await?;
             }
+        }
+        if let (Some(whole), Some(_)) = (order.whole, order.round) {
+            self.make_one(&folder, whole).await?;
+        }
+        for copy in copies_in(&folder) {
             if copy != order.copy && Some(copy) != order.whole {
-                remove(&files)?;
+                remove(&Files::of(&folder, copy))?;
             }
         }
         let files = Files::of(&folder, order.copy);
@@ -176,7 +169,7 @@ impl Qemu {
             if order.exists || files.port.exists() {
                 return Err(HypervisorError::NoCopy { copy: order.copy });
             }
-            write_disk(&files.disk, order.storage)?;
+            whole::make(&folder, &files.disk, order)?;
         }
         self.serve(vm, order, &files).await
     }
@@ -222,13 +215,13 @@ impl Qemu {
         port: u16,
     ) -> Result<Vec<String>, HypervisorError> {
         let door = self.door()?;
-        let disk = text(&files.disk)?;
         let server = json!({
             "addr": { "type": "inet", "host": door.address().to_string(),
                       "port": port.to_string() },
             "tls-creds": "tls", "tls-authz": "writer", "max-connections": CONNECTIONS_MAX,
         });
-        let parts = [
+        let disks = whole::disks(&files.disk)?;
+        let mut parts = vec![
             (
                 "--object",
                 json!({
@@ -242,26 +235,17 @@ impl Qemu {
                     "qom-type": "authz-simple", "id": "writer", "identity": order.from,
                 }),
             ),
-            (
-                "--blockdev",
-                json!({
-                    "driver": "qcow2", "node-name": "disk", "discard": "unmap",
-                    "file": { "driver": "file", "filename": disk, "discard": "unmap" },
-                }),
-            ),
-            ("--nbd-server", server),
-            (
-                "--export",
-                json!({
-                    "type": "nbd", "id": "copy", "node-name": "disk",
-                    "name": name_of(order.copy), "writable": true, "writethrough": true,
-                }),
-            ),
         ];
-        let parts = parts.into_iter();
-        let mut arguments: Vec<String> = parts
-            .flat_map(|(flag, value)| [flag.to_owned(), value.to_string()])
-            .collect();
+        parts.extend(disks.into_iter().map(|disk| ("--blockdev", disk)));
+        parts.push(("--nbd-server", server));
+        parts.push((
+            "--export",
+            json!({
+                "type": "nbd", "id": "copy", "node-name": whole::TOP,
+                "name": name_of(order.copy), "writable": true, "writethrough": true,
+            }),
+        ));
+        let mut arguments = flags(parts);
         arguments.extend(["--pidfile".to_owned(), text(&files.pid)?.to_owned()]);
         Ok(arguments)
     }
@@ -271,6 +255,7 @@ impl Qemu {
         for copy in copies_in(&folder) {
             shut(&Files::of(&folder, copy)).await?;
         }
+        whole::stop(&folder).await?;
         super::remove_folder(&folder)
     }
 
@@ -284,6 +269,7 @@ impl Qemu {
             for copy in copies_in(&folder) {
                 shut(&Files::of(&folder, copy)).await?;
             }
+            whole::stop(&folder).await?;
         }
         Ok(())
     }
@@ -298,6 +284,7 @@ impl Qemu {
             if !from.is_file() {
                 return Err(HypervisorError::NoCopy { copy });
             }
+            self.make_one(&folder, copy).await?;
             let guest = self.folder(vm);
             make_folder(&guest)?;
             let disk = guest.join(launch::file::DISK);
@@ -315,6 +302,12 @@ impl Qemu {
     }
 }
 
+/// The command line of a storage daemon.
+fn flags(parts: Vec<(&str, Value)>) -> Vec<String> {
+    let both = |(flag, value): (&str, Value)| [flag.to_owned(), value.to_string()];
+    parts.into_iter().flat_map(both).collect()
+}
+
 fn read_port(files: &Files) -> Option<u16> {
     fs::read_to_string(&files.port).ok()?.trim().parse().ok()
 }
@@ -329,6 +322,7 @@ async fn start(
     let child = Command::new("setsid")
         .arg(program)
         .args(arguments)
+        .current_dir(files.pid.parent().unwrap_or_else(|| Path::new("/")))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(private_file(&files.log, false)?)
@@ -366,8 +360,8 @@ fn remove(files: &Files) -> Result<(), HypervisorError> {
 }
 
 impl Copier for Qemu {
-    fn copy_seen<'a>(&'a self, vm: &'a VmId) -> BoxFuture<'a, Option<CopySeen>> {
-        Box::pin(self.see_copy(vm))
+    fn copy_seen<'a>(&'a self, vm: &'a VmId, rounds: bool) -> BoxFuture<'a, CopySight> {
+        Box::pin(self.see_copies(vm, rounds))
     }
 
     fn begin_copy<'a>(
@@ -375,12 +369,25 @@ impl Copier for Qemu {
         vm: &'a VmId,
         order: &'a CopyOrder,
         to: &'a CopyPlace,
+        now: Timestamp,
     ) -> Done<'a> {
-        Box::pin(self.begin(vm, order, to))
+        match order.round {
+            Some(round) => Box::pin(self.take_disk(vm, order.copy, round, now)),
+            None => Box::pin(self.begin(vm, order, to)),
+        }
     }
 
-    fn end_copy<'a>(&'a self, vm: &'a VmId) -> Done<'a> {
-        Box::pin(self.end_all_copies(vm))
+    fn send_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        order: &'a CopyOrder,
+        to: &'a CopyPlace,
+    ) -> Done<'a> {
+        Box::pin(self.send_round(vm, order.copy, to))
+    }
+
+    fn end_copy<'a>(&'a self, vm: &'a VmId, keep: Option<CopyId>) -> Done<'a> {
+        Box::pin(self.end_all_copies(vm, keep))
     }
 
     fn keep_copy<'a>(

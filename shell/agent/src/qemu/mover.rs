@@ -162,6 +162,10 @@ pub(super) struct Job {
     pub(super) ready: bool,
     #[serde(default)]
     pub(super) io_status: String,
+    #[serde(default)]
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,31 +1,69 @@
 //! Copies of disks that are only names: modelled, no disk flows. A copy follows as soon as it is
-//! begun, and what is kept is one empty file for each, so that a region can rehearse all steps.
+//! begun and a round is there as soon as it is sent; what is kept is one empty file for each, so
+//! that a region can rehearse all steps. What changed since a round is known as long as the guest
+//! and this process live, as with a real guest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dwcp_api::host::StandbyBody;
-use dwcp_types::{CopyId, VmId};
+use dwcp_types::{CopyId, Timestamp, VmId};
 use dwcp_vm::migration::Mirror;
-use dwcp_vm::{CopyOrder, CopyPlace, CopySeen};
+use dwcp_vm::{CopyOrder, CopyPlace, CopySeen, CopySight, RoundSeen};
 use futures_util::future::{BoxFuture, ready};
 
 use super::{Guest, Simulated};
 use crate::copier::Copier;
 use crate::hypervisor::{Done, HypervisorError};
-use crate::qemu::{make_folder, remove_folder};
+use crate::qemu::{make_folder, remove_folder, remove_stale};
 use crate::standby::STANDBYS;
 
 /// Nobody listens there.
 const PORT: u16 = 1;
 
+/// The copies of one VM.
+#[derive(Debug, Default)]
+struct Written {
+    copy: Option<(CopyId, Option<RoundSeen>)>,
+    since: BTreeSet<CopyId>,
+}
+
+impl Written {
+    fn sight(&self) -> CopySight {
+        let seen = |(copy, round): (CopyId, Option<RoundSeen>)| {
+            let ready = round.is_none_or(|round| !round.waits);
+            let mirror = Mirror { ready, sound: true, copied: 1, total: 1 };
+            CopySeen { copy, mirror, round }
+        };
+        let written = self.copy.map(seen);
+        let earlier = |it: &&CopyId| Some(**it) != self.copy.map(|(copy, _)| copy);
+        CopySight { written, since: self.since.iter().rev().find(earlier).copied() }
+    }
+
+    fn begin(
+        &mut self,
+        order: &CopyOrder,
+        now: Timestamp,
+    ) -> Result<(), HypervisorError> {
+        if let Some(base) = order.base().filter(|base| !self.since.contains(base)) {
+            return Err(HypervisorError::NoBase { base });
+        }
+        let round = order.round.map(|_| RoundSeen { as_of: now, waits: true });
+        self.copy = Some((order.copy, round));
+        if round.is_some() {
+            self.since.insert(order.copy);
+        }
+        Ok(())
+    }
+}
+
 /// The copies that are written.
 #[derive(Debug, Default)]
-pub(super) struct Copies(Mutex<BTreeMap<VmId, CopyId>>);
+pub(super) struct Copies(Mutex<BTreeMap<VmId, Written>>);
 
 impl Copies {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<VmId, CopyId>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<VmId, Written>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,7 +81,21 @@ impl Simulated {
     fn keep_file(&self, vm: &VmId, order: &StandbyBody) -> Result<u16, HypervisorError> {
         let folder = self.standby(vm);
         make_folder(&folder)?;
-        let path = folder.join(format!("copy-{}", order.copy));
+        let kept = |copy| folder.join(format!("copy-{copy}"));
+        let path = kept(order.copy);
+        let keep = [Some(path.clone()), order.whole.map(kept)];
+        let cannot_list =
+            |source| HypervisorError::File { what: "read", path: folder.clone(), source };
+        for entry in fs::read_dir(&folder).map_err(cannot_list)?.flatten() {
+            let is_copy = entry.file_name().to_string_lossy().starts_with("copy-");
+            if is_copy && !keep.contains(&Some(entry.path())) {
+                remove_stale(&entry.path())?;
+            }
+        }
+        let base = order.round.and_then(|round| round.base);
+        if let Some(copy) = base.filter(|base| !path.exists() && !kept(*base).exists()) {
+            return Err(HypervisorError::NoCopy { copy });
+        }
         let written = fs::write(&path, b"");
         written.map_err(|source| HypervisorError::File {
             what: "write",
@@ -75,10 +127,9 @@ impl Simulated {
 }
 
 impl Copier for Simulated {
-    fn copy_seen<'a>(&'a self, vm: &'a VmId) -> BoxFuture<'a, Option<CopySeen>> {
-        let mirror = Mirror { ready: true, sound: true, copied: 1, total: 1 };
-        let copy = self.copies.lock().get(vm).copied();
-        Box::pin(ready(copy.map(|copy| CopySeen { copy, mirror })))
+    fn copy_seen<'a>(&'a self, vm: &'a VmId, _: bool) -> BoxFuture<'a, CopySight> {
+        let sight = self.copies.lock().get(vm).map(Written::sight);
+        Box::pin(ready(sight.unwrap_or_default()))
     }
 
     fn begin_copy<'a>(
@@ -86,13 +137,31 @@ impl Copier for Simulated {
         vm: &'a VmId,
         order: &'a CopyOrder,
         _: &'a CopyPlace,
+        now: Timestamp,
     ) -> Done<'a> {
-        self.copies.lock().insert(vm.clone(), order.copy);
+        let begun = self.copies.lock().entry(vm.clone()).or_default().begin(order, now);
+        Box::pin(ready(begun))
+    }
+
+    fn send_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        _: &'a CopyOrder,
+        _: &'a CopyPlace,
+    ) -> Done<'a> {
+        let mut copies = self.copies.lock();
+        let copy = copies.get_mut(vm).and_then(|written| written.copy.as_mut());
+        if let Some((_, Some(round))) = copy {
+            round.waits = false;
+        }
         Box::pin(ready(Ok(())))
     }
 
-    fn end_copy<'a>(&'a self, vm: &'a VmId) -> Done<'a> {
-        self.copies.forget(vm);
+    fn end_copy<'a>(&'a self, vm: &'a VmId, keep: Option<CopyId>) -> Done<'a> {
+        if let Some(written) = self.copies.lock().get_mut(vm) {
+            written.copy = None;
+            written.since.retain(|copy| Some(*copy) == keep);
+        }
         Box::pin(ready(Ok(())))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dwcp_api::host::CopyReport;
 use dwcp_types::{Power, VmId};
 use dwcp_vm::{
-    Action, CopyAction, CopyDecision, CopyOrder, CopySeen, Monitor, Process, RunState,
+    Action, CopyAction, CopyDecision, CopyOrder, CopySight, Monitor, Process, RunState,
     decide_copy,
 };
 
@@ -53,11 +53,12 @@ impl Task {
     pub(super) fn seen_copy(
         &mut self,
         vm: &VmId,
-        seen: Option<CopySeen>,
+        sight: CopySight,
     ) -> (Option<Deed>, bool) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(vm) else { return (None, false) };
-        entry.copy.seen = seen;
+        let CopySight { written: seen, since } = sight;
+        (entry.copy.seen, entry.copy.since) = (seen, since);
         // Of one VM nothing is looked at while something is done.
         entry.copy.beginning = false;
         if !entry.is_copied() {
@@ -161,6 +162,8 @@ impl Entry {
             relied_on: self.copy.order.as_ref().is_some_and(|order| order.relied_on),
             written: seen.map(|seen| seen.copy),
             equal: mirror.is_equal(),
+            as_of: seen.and_then(|seen| seen.round).map(|round| round.as_of),
+            since: self.copy.since,
             lost: self.copy.is_lost(),
             done: mirror.copied,
             total: mirror.total,

@@ -256,7 +256,7 @@ fn copied(generation: u64, power: Power) -> Instruction {
 fn copy_order(number: u32, relied_on: bool, placed: bool) -> CopyOrder {
     let to = CopyPlace { address: "192.0.2.1".into(), port: 9, name: "h.hv".into() };
     let copy = CopyId { epoch: Epoch::FIRST, number };
-    CopyOrder { copy, relied_on, to: placed.then_some(to) }
+    CopyOrder { copy, relied_on, to: placed.then_some(to), round: None }
 }
 
 async fn copy_is(

@@ -13,4 +13,5 @@ mod guests;
 mod lease;
 mod moves;
 mod rig;
+mod rounds;
 mod taps;

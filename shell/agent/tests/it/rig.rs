@@ -210,7 +210,7 @@ impl Host {
         Self { name, data: root.join(name), driver, tls }
     }
 
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         let Self { name, tls, .. } = self;
         let text = config_text(&self.data, self.driver, "{ mode: user }");
         let tls = tls.display();

@@ -168,6 +168,7 @@ fn stored_request(detail: &VmDetail) -> PlacementRequest {
         priority: item.priority,
         tier: item.tier,
         on_region_loss: detail.on_region_loss,
+        replica_max_age_s: detail.replica_max_age_s,
         labels: item.labels.clone(),
     }
 }

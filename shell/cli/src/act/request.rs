@@ -35,6 +35,7 @@ pub(super) fn draft(run: &mut Run<'_>, args: RequestArgs) -> Result<Draft, Failu
     draft.tier = args.tier.map(tier).or(draft.tier);
     draft.on_region_loss =
         args.on_region_loss.map(on_region_loss).or(draft.on_region_loss);
+    draft.replica_max_age_s = args.replica_max_age.or(draft.replica_max_age_s);
     draft.strategy = args.strategy.map(strategy).or(draft.strategy);
     draft.labels.extend(args.label);
     if !args.origin.is_empty() {
@@ -97,6 +98,8 @@ const fn on_region_loss(arg: OnRegionLossArg) -> OnRegionLoss {
         OnRegionLossArg::StayDown => OnRegionLoss::StayDown,
         OnRegionLossArg::RestartFromImage => OnRegionLoss::RestartFromImage,
         OnRegionLossArg::SyncReplica => OnRegionLoss::SyncReplica,
+        OnRegionLossArg::AsyncReplica => OnRegionLoss::AsyncReplica,
+        OnRegionLossArg::SnapshotReplica => OnRegionLoss::SnapshotReplica,
     }
 }
 

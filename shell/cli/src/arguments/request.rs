@@ -48,6 +48,9 @@ pub(crate) struct RequestArgs {
     /// `protected`
     #[arg(long, value_name = "POLICY")]
     pub(crate) on_region_loss: Option<OnRegionLossArg>,
+    /// How old its replica may become, where that follows later
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) replica_max_age: Option<u32>,
     /// How latency, cost, capacity, health and priority are weighed
     #[arg(long)]
     pub(crate) strategy: Option<StrategyArg>,
@@ -202,6 +205,12 @@ pub(crate) enum OnRegionLossArg {
     /// Its disk is mirrored to another region, and it starts there with every write that was
     /// acknowledged; each write waits for that region.
     SyncReplica,
+    /// Its disk follows in another region within 5 s, or as --replica-max-age says, and it starts
+    /// there as its disk was then; no write waits.
+    AsyncReplica,
+    /// Its disk is copied to another region every 15 min, or as --replica-max-age says, and it
+    /// starts there as its disk was then; no write waits.
+    SnapshotReplica,
 }
 
 /// How the factors are weighed.

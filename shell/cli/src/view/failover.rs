@@ -1,9 +1,13 @@
 //! Liveness and failover for people.
 
+use std::time::Duration;
+
 use dwcp_api::failover::{FailoverList, FailoverReply, FailoverStatus};
-use dwcp_controller::failover::{Log, StaysDown, Trigger, Unrecovered};
+use dwcp_controller::failover::{Log, Points, StaysDown, Trigger, Unrecovered};
 use dwcp_controller::liveness::{LeaseSight, RegionState};
 use dwcp_controller::ownership::{Loss, Proof};
+use dwcp_controller::replica::round::is_late;
+use dwcp_types::Timestamp;
 
 use super::Look;
 use crate::table::{Cell, Table, row};
@@ -48,7 +52,9 @@ pub(crate) fn failover_plan(reply: &FailoverReply, look: Look) -> String {
     let mut moves = Table::new(&["VM", ">PRIORITY", "GOES TO", "HOST", "LOSES"]);
     for it in &reply.plan.moves {
         let Some((region, _, host)) = it.first() else { continue };
-        moves.push(row![&it.vm, it.priority, region, host, loss(it.loss)]);
+        let lost_at = reply.log.as_ref().and_then(|log| log.lost_at);
+        let loss = loss(it.loss, lost_at.unwrap_or(look.now));
+        moves.push(row![&it.vm, it.priority, region, host, loss]);
     }
     if !reply.plan.moves.is_empty() {
         out += &format!("\n{}", moves.render(look.colored));
@@ -110,6 +116,13 @@ pub(crate) fn failover_log(log: &Log, look: Look) -> String {
             }
         };
     }
+    if let Some(Points { vms, age_ms_max, over }) = log.points {
+        let age = Duration::from_millis(age_ms_max).as_secs_f64();
+        out += &format!(
+            "lost: {vms} started from a disk that follows later, at most {age:.1} s old when the \
+             region was lost; {over} of them older than it was to become\n"
+        );
+    }
     if !log.down.is_empty() {
         out += &format!("\n{}", down(&log.down, look));
     }
@@ -133,7 +146,8 @@ fn by(trigger: &Trigger) -> String {
     }
 }
 
-fn loss(loss: Loss) -> String {
+/// What a VM loses, with its region lost at this moment.
+fn loss(loss: Loss, lost_at: Timestamp) -> String {
     match loss {
         Loss::DiskAndMemory { .. } => {
             "its memory, and its disk since its image".to_owned()
@@ -141,6 +155,15 @@ fn loss(loss: Loss) -> String {
         Loss::Memory => "its memory".to_owned(),
         Loss::Latest { since } => {
             format!("its memory, and its disk since {}", text::moment(since))
+        }
+        Loss::Point { as_of, max_age_s } => {
+            let age = lost_at.since(as_of);
+            let late =
+                if is_late(age, Duration::from_secs(max_age_s)) { ", late" } else { "" };
+            let (as_of, age) = (text::moment(as_of), age.as_secs_f64());
+            format!(
+                "its memory, and {age:.1} s of its disk, since {as_of} (at most {max_age_s} s{late})"
+            )
         }
     }
 }

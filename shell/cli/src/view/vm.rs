@@ -1,9 +1,12 @@
 //! VMs for people.
 
+use std::time::Duration;
+
 use dwcp_api::host::InstanceReport;
 use dwcp_api::public::{VmDetail, VmItem, VmList};
 use dwcp_controller::ownership::ReplicaState;
-use dwcp_types::{Constraints, OnRegionLoss, Power};
+use dwcp_controller::replica::round::is_late;
+use dwcp_types::{Constraints, Power, Timestamp};
 
 use super::{Look, phase};
 use crate::table::{Cell, Sheet, Table, row};
@@ -115,7 +118,7 @@ pub(crate) fn vm(detail: &VmDetail, look: Look) -> String {
 
 /// Where its disk is kept too, and whether that has every write.
 fn replica(detail: &VmDetail) -> Cell {
-    if detail.on_region_loss != OnRegionLoss::SyncReplica {
+    if !detail.on_region_loss.is_replica() {
         return Cell::from("none");
     }
     let Some(replica) = &detail.replica else {
@@ -132,6 +135,9 @@ fn replica(detail: &VmDetail) -> Cell {
             let done = copy.filter(|it| it.total > 0).map_or_else(String::new, |it| {
                 format!(", {} %", it.done.saturating_mul(100) / it.total)
             });
+            if let (Some(whole), Some(age_ms)) = (replica.whole, detail.replica_age_ms) {
+                return following(detail, &at, (whole.until, age_ms));
+            }
             let whole = replica.whole.map_or_else(String::new, |it| {
                 format!("; an earlier copy has all until {}", text::moment(it.until))
             });
@@ -140,13 +146,30 @@ fn replica(detail: &VmDetail) -> Cell {
     }
 }
 
+/// What is there of a disk that follows later.
+fn following(detail: &VmDetail, at: &str, (as_of, age_ms): (Timestamp, u64)) -> Cell {
+    let age_max_s = detail.replica_max_age_s.unwrap_or_default();
+    let (age, age_max) =
+        (Duration::from_millis(age_ms), Duration::from_secs(age_max_s.into()));
+    let (late, tone) =
+        if is_late(age, age_max) { (", late", Tone::Bad) } else { ("", Tone::Good) };
+    let since = text::moment(as_of);
+    let seconds = age.as_secs_f64();
+    Cell::toned(
+        format!(
+            "{at}, copied as of {since}, {seconds:.1} s behind (at most {age_max_s} s){late}"
+        ),
+        tone,
+    )
+}
+
 fn created(item: &VmItem, look: Look) -> String {
     let ago = text::age(look.now.since(item.created_at));
     format!("{} ({ago} ago)", text::moment(item.created_at))
 }
 
 fn observe(sheet: &mut Sheet, observed: &InstanceReport, age_ms: Option<u64>) {
-    let millis = std::time::Duration::from_millis;
+    let millis = Duration::from_millis;
     sheet
         .line(
             "guest gets",

@@ -140,6 +140,7 @@ pub(crate) fn request() -> PlacementRequest {
         priority: 5,
         tier: Tier::Standard,
         on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+        replica_max_age_s: None,
         labels: BTreeMap::new(),
     }
 }
@@ -207,7 +208,9 @@ pub(crate) fn detail(phase: VmPhase) -> VmDetail {
         generation: Generation::new(2),
         vm_type: VmType::Compute,
         replica: None,
+        replica_age_ms: None,
         on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+        replica_max_age_s: None,
         constraints,
         origins: vec![Origin { user_zone: "london".parse().unwrap(), weight: 3 }],
         strategy: Strategy::Hybrid,

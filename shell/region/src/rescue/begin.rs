@@ -7,7 +7,7 @@ use dwcp_controller::lease::{Watched, lease_key};
 use dwcp_controller::liveness::Blocked;
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{Compare, Op, StrongError};
-use dwcp_types::RegionId;
+use dwcp_types::{RegionId, Timestamp, millis};
 use tracing::warn;
 
 use super::{Rescuer, lapse};
@@ -45,7 +45,8 @@ impl Rescuer {
         let by = (self.region.clone(), self.clock.now());
         let log = Log::begun(random_name("fo"), region.clone(), trigger, proof, by);
         let Leave { only, accept_data_loss } = leave;
-        let log = Log { only: only.cloned(), accept_data_loss, ..log };
+        let lost_at = Some(self.lost_at(watched));
+        let log = Log { only: only.cloned(), accept_data_loss, lost_at, ..log };
         let key = lease_key(region);
         let fence = stored(&watched.record.fenced(&log.id))?;
         let compare = vec![
@@ -61,6 +62,14 @@ impl Rescuer {
         let done = self.write(compare, then).await?;
         crash_point("failover-after-begin");
         Ok(done.then_some(log))
+    }
+
+    /// The last moment at which a region can have run that stopped renewing by itself.
+    fn lost_at(&self, watched: &Watched) -> Timestamp {
+        let still = watched.still_for(self.clock.monotonic());
+        let gone = still.saturating_sub(self.terms.renew_every());
+        let now = self.clock.now().as_millis();
+        Timestamp::from_millis(now.saturating_sub(millis(gone)))
     }
 
     /// What an operator asks for (O9).

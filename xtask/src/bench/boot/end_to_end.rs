@@ -148,6 +148,7 @@ fn ask(vm: &VmId) -> anyhow::Result<PlaceVm> {
         priority: 5,
         tier: Tier::Standard,
         on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+        replica_max_age_s: None,
         labels: BTreeMap::new(),
     };
     Ok(PlaceVm {

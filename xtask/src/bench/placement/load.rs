@@ -261,6 +261,7 @@ impl Load {
             priority: 5,
             tier: Tier::Standard,
             on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+            replica_max_age_s: None,
             labels: BTreeMap::new(),
         };
         (request, lifetime)

@@ -345,6 +345,7 @@ pub(crate) fn request(random: &mut Random, of: u64) -> PlacementRequest {
         priority: random.byte(1, 10),
         tier: Tier::Standard,
         on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+        replica_max_age_s: None,
         labels: BTreeMap::new(),
     }
 }

@@ -145,6 +145,7 @@ pub(super) fn request() -> PlacementRequest {
         priority: 5,
         tier: Tier::Standard,
         on_region_loss: dwcp_types::OnRegionLoss::StayDown,
+        replica_max_age_s: None,
         labels: BTreeMap::new(),
     }
 }
