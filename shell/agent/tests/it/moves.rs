@@ -271,6 +271,23 @@ async fn a_real_guest_moves_over_tls_with_its_memory_and_its_disk() {
     assert!(had >= kept, "the disk has tick {had}, the console {kept}");
 }
 
+/// An emulated guest does not run while its memory is sent: three seconds of it here, of which
+/// it would tell.
+async fn rests_while_it_is_sent(pair: &mut Pair) {
+    if pair.source.machine("web").await.machine.accelerator != "tcg" {
+        return;
+    }
+    let before = last(&ticks_beyond(&pair.source, 0).await, "tick ").unwrap();
+    loop {
+        let (source, _) = pair.look().await;
+        if source.stage != MoveStage::Sending || source.memory_sent >= 24 << 20 {
+            break;
+        }
+    }
+    let after = last(&ticks_beyond(&pair.source, 0).await, "tick ").unwrap();
+    assert!(after <= before + 1, "it ran on, {before} to {after}");
+}
+
 /// What may go wrong with a real guest while its memory flows.
 #[derive(Clone, Copy, Debug)]
 enum Cut {
@@ -303,6 +320,7 @@ async fn a_cut_leaves_the_source_running_and_the_target_clean_or_completes() {
         }
         match cut {
             Cut::TargetProcess => {
+                rests_while_it_is_sent(&mut pair).await;
                 let file = pair.hosts[1].data.join("guests/web/qemu.pid");
                 let pid = std::fs::read_to_string(file).unwrap();
                 let killed = Command::new("kill").args(["-9", pid.trim()]).status();
