@@ -275,7 +275,7 @@ impl<'c> Course<'c> {
             (self.hops, self.client) = (order.hops, order.client);
             let server = session::server(&self.parts.headers);
             self.wanted = server.map(|server| (order.region.clone(), server));
-            return hop::ordered(order.region, &self.view.sites.own, self.hops).ok_or(
+            return hop::ordered(&order.region, &self.view.sites.own, self.hops).ok_or(
                 Refusal {
                     status: StatusCode::LOOP_DETECTED,
                     reason: "it has passed too many proxies",

@@ -46,9 +46,9 @@ pub(super) fn decided(decision: &Decision, table: &Table, own: &RegionId) -> Vec
 }
 
 /// By another region's order, who has decided; nothing after too many proxies.
-pub(super) fn ordered(meant: RegionId, own: &RegionId, passed: u8) -> Option<Vec<Hop>> {
-    if meant == *own {
+pub(super) fn ordered(meant: &RegionId, own: &RegionId, passed: u8) -> Option<Vec<Hop>> {
+    if meant == own {
         return Some(vec![Hop::Own]);
     }
-    (passed < HOPS_MAX).then(|| vec![Hop::to(&meant, own)])
+    (passed < HOPS_MAX).then(|| vec![Hop::to(meant, own)])
 }

@@ -159,7 +159,7 @@ pub(super) async fn take_from_peer(
     let mut views = around.views();
     let (view, draw) = views.next();
     let own = &view.sites.own;
-    let hops = hop::ordered(order.region.clone(), own, order.passed);
+    let hops = hop::ordered(&order.region, own, order.passed);
     let place = view.sites.place(&order.service);
     let (Some(hops), Some(place)) = (hops, place) else {
         stream.write_all(&[UNSERVED]).await?;
