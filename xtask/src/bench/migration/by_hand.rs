@@ -68,7 +68,7 @@ pub(super) fn moved(
     let folder = |side: &str| scratch.join(side);
     let mut source = start(bed, from.region, (arguments, agents), &folder("a"), &[])?;
     let console = |side: &str| folder(side).join(launch::file::CONSOLE);
-    has_said(&console("a"), "pulse 100")?;
+    has_said(&console("a"), 100)?;
     let incoming = ["-S", "-incoming", "defer"];
     let mut target = start(bed, to.region, (arguments, agents), &folder("b"), &incoming)?;
     let address = bed.address(to.region);
@@ -80,17 +80,20 @@ pub(super) fn moved(
     target.execute("nbd-server-stop", Value::Null)?;
     target.execute("cont", Value::Null)?;
     let took = began.elapsed();
-    has_said(&console("b"), "pulse ")?;
+    has_said(&console("b"), 2)?;
     let gap = watch.end()?;
     drop((source, target));
     fs::remove_dir_all(&scratch)?;
     Ok((took, gap))
 }
 
-fn has_said(console: &Path, what: &str) -> anyhow::Result<()> {
+/// Waits for so many numbers. The last one may be half of one yet.
+fn has_said(console: &Path, count: usize) -> anyhow::Result<()> {
     let began = Instant::now();
-    while !fs::read_to_string(console).unwrap_or_default().contains(what) {
-        ensure!(began.elapsed() < PATIENCE, "{} never said {what}", console.display());
+    let said = || fs::read_to_string(console).unwrap_or_default();
+    while said().matches("pulse ").count() < count {
+        let seen = console.display();
+        ensure!(began.elapsed() < PATIENCE, "{seen} has no {count} numbers");
         sleep(LOOK_AGAIN);
     }
     Ok(())
