@@ -18,6 +18,7 @@ pub mod report_log;
 pub mod seal;
 pub mod segments;
 pub mod shutdown;
+pub mod stamp;
 pub mod store;
 pub mod strong;
 pub mod telemetry;

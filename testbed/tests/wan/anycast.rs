@@ -136,11 +136,7 @@ fn a_way_that_is_watched_fails_in_silence_and_not_in_order() {
     let Some(mut pops) = Pops::new(speech) else { return };
     let bed = pops.bed.clone();
     bed.block_on(async {
-        let mut federation = pops.federation().await;
-        let door = federation.at(HOME);
-        for pop in POPS {
-            is_shown(&door, pop, |it| it.announced && is_up(it)).await;
-        }
+        let (mut federation, door) = watched(&pops).await;
         let agreed = shown(&door, "one").await.unwrap().bfd.unwrap();
         assert_eq!((agreed.transmit_ms, agreed.detection_ms), (Some(300), Some(900)));
         router_says(&pops, "show bfd sessions", "0.300    0.900").await;
@@ -177,16 +173,22 @@ fn a_way_that_is_watched_fails_in_silence_and_not_in_order() {
     });
 }
 
+/// A federation whose regions announce, and whose ways to the router are watched.
+async fn watched(pops: &Pops) -> (Federation, Door) {
+    let federation = pops.federation().await;
+    let door = federation.at(HOME);
+    for pop in POPS {
+        is_shown(&door, pop, |it| it.announced && is_up(it)).await;
+    }
+    (federation, door)
+}
+
 #[test]
 fn regions_of_the_routers_own_as_share_an_address() {
     let speech = Speech { within: true, bfd: true, ..Speech::default() };
     let Some(pops) = Pops::new(speech) else { return };
     pops.bed.block_on(async {
-        let mut federation = pops.federation().await;
-        let door = federation.at(HOME);
-        for pop in POPS {
-            is_shown(&door, pop, |it| it.announced && is_up(it)).await;
-        }
+        let (mut federation, door) = watched(&pops).await;
         answered(&federation, &pops, "one", "whom the router prefers answers").await;
         weigh(&door, "one", 0).await;
         answered(&federation, &pops, "two", "the other answers while one drains").await;
@@ -206,11 +208,7 @@ fn addresses_of_both_versions_are_shared_by_sessions_of_either() {
     let speech = Speech { six: true, bfd: true, ..Speech::default() };
     let Some(pops) = Pops::new(speech) else { return };
     pops.bed.block_on(async {
-        let mut federation = pops.federation().await;
-        let door = federation.at(HOME);
-        for pop in POPS {
-            is_shown(&door, pop, |it| it.announced && is_up(it)).await;
-        }
+        let (mut federation, door) = watched(&pops).await;
         let answered = async |federation: &Federation, by: &str| {
             for address in [SHARED.into(), SHARED_SIX.into()] {
                 until(&format!("{by} answers at {address}"), || async {

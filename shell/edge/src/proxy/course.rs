@@ -20,7 +20,7 @@ use super::bodies::{BodyError, Download, Upload};
 use super::counters::{Counters, Event};
 use super::group::Group;
 use super::head::{self, Asked, EXPLAIN, ORDER, Order, Refusal, Said, UNSERVED};
-use super::hop::{self, ATTEMPTS_MAX, Hop, OWN_MAX};
+use super::hop::{self, ATTEMPTS_MAX, Hop, Tries, Who};
 use super::log::AccessLine;
 use super::pool::{Lease, Pool, Unanswered};
 use super::session;
@@ -206,14 +206,10 @@ impl<'c> Course<'c> {
             Err(refusal) => return self.refuse(refusal),
         };
         let idempotent = head::is_idempotent(&self.parts.method);
-        let (mut tried, mut own, mut hops) = (0_u64, 0, hops.into_iter().peekable());
-        let mut served = false;
+        let (mut tries, mut served) = (Tries::of(hops), false);
         while self.attempts < ATTEMPTS_MAX {
-            let Some(hop) = hops.peek() else { break };
-            let Some((pool, at)) = self.pool(hop, tried) else {
-                hops.next();
-                continue;
-            };
+            let who = |hop: &Hop, tried| self.pool(hop, tried);
+            let Some((hop, (pool, at))) = tries.next(who) else { break };
             if self.attempts > 0 {
                 if served && !self.may_serve_again() {
                     break;
@@ -222,17 +218,12 @@ impl<'c> Course<'c> {
             }
             self.attempts += 1;
             let spare = upload.again();
-            let missed = match self.attempt(hop, &pool, upload).await {
+            let missed = match self.attempt(&hop, &pool, upload).await {
                 Ok(answer) => return self.finish(answer, at),
                 Err(missed) => missed,
             };
             if let Some(at) = at {
                 self.blame(at, &missed, spare.is_some());
-                tried |= 1 << at;
-                own += 1;
-            }
-            if at.is_none() || own >= OWN_MAX {
-                hops.next();
             }
             upload = match (missed, spare) {
                 (Missed::Unsent(upload), _) => upload,
@@ -327,7 +318,7 @@ impl<'c> Course<'c> {
     }
 
     /// Who is asked, and its place among this region's servers.
-    fn pool(&self, hop: &Hop, tried: u64) -> Option<(Arc<Pool>, Option<usize>)> {
+    fn pool(&self, hop: &Hop, tried: u64) -> Option<Who> {
         match hop {
             Hop::Own => {
                 let (at, pool) = if self.view.sites.session(self.service).is_some() {

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
 
 use super::counters::Event;
-use super::hop::{self, ATTEMPTS_MAX, Hop, OWN_MAX};
+use super::hop::{self, ATTEMPTS_MAX, Hop, Tries, Who};
 use super::log::{AccessLine, ConnectionRecord, End};
 use super::pool::{Dialled, Lease, Pool};
 use super::preface::{self, Announce, Ends};
@@ -208,19 +208,15 @@ impl Passage<'_> {
     /// Finds somebody who has it.
     async fn reach(&mut self, hops: Vec<Hop>) -> Option<Found> {
         let counters = &self.around.door.shared.counters;
-        let (mut tried, mut own) = (0_u64, 0);
-        let mut hops = hops.into_iter().peekable();
+        let mut tries = Tries::of(hops);
         while self.attempts < ATTEMPTS_MAX {
-            let hop = hops.peek()?;
-            let Some((pool, at)) = self.pool(hop, tried) else {
-                hops.next();
-                continue;
-            };
+            let who = |hop: &Hop, tried| self.pool(hop, tried);
+            let (hop, (pool, at)) = tries.next(who)?;
             if self.attempts > 0 {
                 counters.add(Event::SentAgain);
             }
             self.attempts += 1;
-            let found = match (hop, at) {
+            let found = match (&hop, at) {
                 (Hop::Own, Some(at)) => self.by_server(&pool, at).await,
                 (Hop::Region { meant, .. }, _) => self.by_region(&pool, meant).await,
                 (Hop::Own, None) => None,
@@ -228,19 +224,12 @@ impl Passage<'_> {
             if found.is_some() {
                 return found;
             }
-            if let Some(at) = at {
-                tried |= 1 << at;
-                own += 1;
-            }
-            if at.is_none() || own >= OWN_MAX {
-                hops.next();
-            }
         }
         None
     }
 
     /// Who is tried, and its place among this region's servers.
-    fn pool(&self, hop: &Hop, tried: u64) -> Option<(Arc<Pool>, Option<usize>)> {
+    fn pool(&self, hop: &Hop, tried: u64) -> Option<Who> {
         match hop {
             Hop::Own => {
                 let group = self.view.sites.group(self.place)?;

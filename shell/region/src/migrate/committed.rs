@@ -25,18 +25,16 @@ impl Migrations {
         life: &mut Life,
     ) -> Result<Turn, ApiError> {
         let ask = &migration.ask;
-        if !life.handed_over {
-            match self.order_hand_over(migration, life).await {
-                Ok(()) => {}
-                // The source is past it; what the target sees decides.
-                Err(error) if error.code == ErrorCode::Conflict => {
-                    life.handed_over = true;
-                }
-                Err(_) if self.is_source_lost(migration).await? => {
-                    life.handed_over = true;
-                }
-                Err(error) => return Err(error),
+        if !life.handed_over
+            && let Err(error) = self.order_hand_over(migration, life).await
+        {
+            // The source is past it, or lost: what the target sees decides.
+            let past = error.code == ErrorCode::Conflict
+                || self.is_source_lost(migration).await?;
+            if !past {
+                return Err(error);
             }
+            life.handed_over = true;
         }
         if !life.confirmed {
             let confirmed = self.books.confirm(migration.reservation.clone()).await;

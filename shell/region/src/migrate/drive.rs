@@ -17,12 +17,11 @@ use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
 use dwcp_types::{Epoch, MigrationId, ReservationId};
-use dwcp_vm::Accelerator;
 use dwcp_vm::migration::Forecast;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::request::{is_late, site_of};
+use super::request::{is_emulated, is_late, site_of};
 use super::{Migrations, RETRY_PAUSE};
 use crate::commit::encoded;
 use crate::engine;
@@ -297,7 +296,7 @@ impl Migrations {
         let mut next = self.next(migration, Step::Moving, &what)?;
         next.foretold_ms = Some(told.total_ms);
         next.foretold_downtime_ms = Some(told.downtime_ms);
-        next.emulated = from.machine.accelerator == Accelerator::Tcg.as_str();
+        next.emulated = is_emulated(&from);
         Ok(Turn::Next(next))
     }
 
@@ -342,9 +341,10 @@ impl Migrations {
             renewed.map_err(|_| refused("the capacity that was held for it is gone"))?;
             life.renewed_at = Some(now);
         }
-        if life.vm.is_none() {
-            life.vm = Some(self.vm(migration).await?);
-        }
+        let vm = match life.vm.take() {
+            Some(vm) => vm,
+            None => self.vm(migration).await?,
+        };
         let seen = self.reach.get_move(&ask.source, &ask.vm, (life.stage, WATCH)).await?;
         let ours = seen.id.as_ref() == Some(&migration.id);
         life.stage = Some(seen.stage);
@@ -354,7 +354,7 @@ impl Migrations {
             life.promised_at.get_or_insert_with(|| self.clock.monotonic());
         }
         if ours && seen.stage == MoveStage::Ready {
-            return self.commit(kv, migration, (site, life)).await;
+            return self.commit((kv, migration), site, vm, life).await;
         }
         if !ours || matches!(seen.stage, MoveStage::Failed | MoveStage::None) {
             return Err(refused(failure(&seen, "the source")));
@@ -363,6 +363,7 @@ impl Migrations {
         if matches!(there.stage, MoveStage::Failed | MoveStage::None) {
             return Err(refused(failure(&there, "the target")));
         }
+        life.vm = Some(vm);
         Ok(Turn::Again)
     }
 
@@ -370,15 +371,11 @@ impl Migrations {
     /// durably that the capacity may be the VM's (docs/adr/0006).
     async fn commit(
         &self,
-        kv: &KeyValue,
-        migration: &Migration,
-        (site, life): (&Site, &mut Life),
+        (kv, migration): (&KeyValue, &Migration),
+        site: &Site,
+        (vm_kv, record): (KeyValue, VmRecord),
+        life: &mut Life,
     ) -> Result<Turn, ApiError> {
-        let read = match life.vm.take() {
-            Some(read) => read,
-            None => self.vm(migration).await?,
-        };
-        let (vm_kv, record) = read;
         let now = self.clock.now();
         let owned = hand_over(&record, migration, now).map_err(|why| changed(&why))?;
         let id = migration.reservation.clone();

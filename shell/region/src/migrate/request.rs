@@ -41,6 +41,11 @@ const PROGRESS_TIME: Duration = Duration::from_secs(2);
 /// Attempts when others change the same record at the same time.
 const ATTEMPTS_MAX: u32 = 16;
 
+/// Whether a guest runs by translation on this machine.
+pub(super) fn is_emulated(on: &MachineReport) -> bool {
+    on.machine.accelerator == Accelerator::Tcg.as_str()
+}
+
 impl Migrations {
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
@@ -220,7 +225,7 @@ impl Migrations {
             downtime_ms_max: ask.downtime_ms_max,
             total_ms_max: ask.deadline.map(|deadline| millis(deadline.since(now))),
             throttle: true,
-            emulated: there.machine.accelerator == Accelerator::Tcg.as_str(),
+            emulated: is_emulated(&there),
             cold: ask.cold,
         };
         let told = forecast(&wish).map_err(|reason| {

@@ -20,7 +20,7 @@ use dwcp_edge::anycast::{Neighbor, Spoken, Watched, speak, watch_over};
 use dwcp_router::anycast::{Fitness, Gate, Why};
 use dwcp_router::bfd::{Diagnostic, State};
 use dwcp_router::{Class, Key, decide};
-use dwcp_types::{RegionId, ServiceId};
+use dwcp_types::{RegionId, ServiceId, millis};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -304,7 +304,6 @@ impl AnnounceDoor {
 
 /// How the way to the router stands.
 fn shown(watched: &Watched) -> AnycastBfd {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let session = watched.session.as_ref();
     let said = |diagnostic: Diagnostic| {
         (diagnostic != Diagnostic::NONE).then(|| diagnostic.as_str().to_owned())

@@ -23,12 +23,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dwcp_edge::{Clients, InOrder, Network, OutOfOrder};
 use dwcp_router::{Spot, country_spot};
+use dwcp_runtime::stamp::Stamp;
 use dwcp_types::Timestamp;
 use maxminddb::{MaxMindDbError, Reader, WithinOptions};
 
@@ -282,14 +282,6 @@ fn square(spot: Spot) -> Square {
     Square::Of(side(spot.latitude), side(spot.longitude))
 }
 
-/// Tells whether a file changed: its change time, length and inode.
-type Stamp = (i64, i64, u64, u64);
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let file = fs::metadata(path).ok()?;
-    Some((file.ctime(), file.ctime_nsec(), file.len(), file.ino()))
-}
-
 /// A file of places that is followed while it changes.
 #[derive(Debug)]
 pub(crate) struct AtlasFile {
@@ -317,7 +309,7 @@ impl AtlasFile {
     /// Reads it for the first time.
     pub(crate) fn open(path: &Path) -> Result<Self, AtlasError> {
         // Before reading: a change while reading is seen next time.
-        let stamp = stamp(path);
+        let stamp = Stamp::of(path);
         let atlas = Arc::new(Atlas::read(path)?);
         let now = Mutex::new(Followed { stamp, atlas, refused: None });
         Ok(Self { path: path.to_owned(), now })
@@ -351,7 +343,7 @@ impl AtlasFile {
 
     /// Reads it again if it has changed. Takes seconds of CPU for a large file.
     pub(super) fn look(&self) -> Look {
-        let stamp = stamp(&self.path);
+        let stamp = Stamp::of(&self.path);
         if self.now().stamp == stamp {
             return Look::Same;
         }

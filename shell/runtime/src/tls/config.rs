@@ -11,9 +11,10 @@ use rustls::client::Resumption;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::files::{Loaded, Stamp, stamps, unusable};
+use super::files::{Loaded, stamps, unusable};
 use super::verify::{ClientVerifier, ServerVerifier};
 use super::{Credentials, ExpectedServer, TlsError, provider};
+use crate::stamp::Stamp;
 
 /// HTTP/2 first, then HTTP/1.1.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -88,7 +89,7 @@ pub(super) struct Following<C> {
 }
 
 struct State<C> {
-    stamps: Vec<Stamp>,
+    stamps: Vec<Option<Stamp>>,
     config: Arc<C>,
     version: u64,
 }

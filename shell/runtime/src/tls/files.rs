@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::identity::{IdentityError, subject_of};
 use super::{Peer, TlsError};
+use crate::stamp::Stamp;
 
 /// Name of a CA's certificate in its directory, and beside the certificates it issued.
 pub const CA_CERTIFICATE: &str = "ca.crt";
@@ -39,16 +40,9 @@ pub(super) struct Loaded {
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-/// Tells whether a file changed: change time and inode; nothing of one that is not there.
-pub(super) type Stamp = Option<(i64, i64, u64)>;
-
-/// The stamps of files.
-pub(super) fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |path: &PathBuf| {
-        let file = fs::metadata(path).ok()?;
-        Some((file.ctime(), file.ctime_nsec(), file.ino()))
-    };
-    files.iter().map(stamp).collect()
+/// The stamps of files; nothing of one that is not there.
+pub(super) fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+    files.iter().map(|path| Stamp::of(path)).collect()
 }
 
 impl Credentials {

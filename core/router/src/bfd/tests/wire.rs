@@ -32,6 +32,21 @@ struct Wire {
 }
 
 impl Wire {
+    /// As it is after what happened, each for so many milliseconds.
+    fn after(settings: [Settings; 2], events: Vec<(Event, u32)>) -> Self {
+        let mut wire = Self::new(settings);
+        for (event, ms) in events {
+            match event {
+                Event::Loses(lost) => wire.lost = lost,
+                Event::Late(late) => wire.late = late.map(|ms| MS * ms),
+                Event::Restarts(end) => wire.restart(end),
+                Event::ShutsDown(end) => wire.ends[end].shut_down(),
+            }
+            wire.run(MS * ms);
+        }
+        wire
+    }
+
     fn new(settings: [Settings; 2]) -> Self {
         let ends = [0, 1].map(|at: u32| {
             let own = number(at + 1);
@@ -145,16 +160,7 @@ proptest! {
     fn both_are_up_when_the_wire_works(
         one in any_settings(), other in any_settings(), events in events()
     ) {
-        let mut wire = Wire::new([one, other]);
-        for (event, ms) in events {
-            match event {
-                Event::Loses(lost) => wire.lost = lost,
-                Event::Late(late) => wire.late = late.map(|ms| MS * ms),
-                Event::Restarts(end) => wire.restart(end),
-                Event::ShutsDown(end) => wire.ends[end].shut_down(),
-            }
-            wire.run(MS * ms);
-        }
+        let mut wire = Wire::after([one, other], events);
         (wire.lost, wire.late) = ([0; 2], [MS; 2]);
         for end in 0..2 {
             if wire.ends[end].view().state == State::AdminDown {
@@ -218,16 +224,7 @@ proptest! {
     fn nobody_is_flooded(
         one in any_settings(), other in any_settings(), events in events()
     ) {
-        let mut wire = Wire::new([one, other]);
-        for (event, ms) in events {
-            match event {
-                Event::Loses(lost) => wire.lost = lost,
-                Event::Late(late) => wire.late = late.map(|ms| MS * ms),
-                Event::Restarts(end) => wire.restart(end),
-                Event::ShutsDown(end) => wire.ends[end].shut_down(),
-            }
-            wire.run(MS * ms);
-        }
+        let wire = Wire::after([one, other], events);
         for end in 0..2 {
             let sent = wire.sent.iter().filter(|it| it.by == end && !it.packet.is_final);
             let sent: Vec<_> = sent.collect();

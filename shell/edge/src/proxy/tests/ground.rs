@@ -36,6 +36,19 @@ pub(super) fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n{body}").into_bytes()
 }
 
+/// At any port, for anybody, and nothing is written down.
+pub(super) fn listening() -> Listening {
+    Listening {
+        address: "127.0.0.1:0".parse().unwrap(),
+        limits: Limits::default(),
+        trusted: Vec::new(),
+        preface: Vec::new(),
+        explains: Vec::new(),
+        tls: None,
+        log: None,
+    }
+}
+
 /// A server.
 pub(super) struct Origin {
     pub(super) address: SocketAddr,
@@ -172,15 +185,7 @@ impl Running {
         change: impl FnOnce(Listening) -> Listening,
         seal: Option<Arc<dyn Seal>>,
     ) -> (Self, Ward) {
-        let listening = change(Listening {
-            address: "127.0.0.1:0".parse().unwrap(),
-            limits: Limits::default(),
-            trusted: Vec::new(),
-            preface: Vec::new(),
-            explains: Vec::new(),
-            tls: None,
-            log: None,
-        });
+        let listening = change(listening());
         let own: RegionId = "one".parse().unwrap();
         let counters = Arc::new(Counters::of([&own]));
         let server = Server::bind(listening, counters.clone(), "one").await.unwrap();

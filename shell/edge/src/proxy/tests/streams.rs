@@ -16,9 +16,10 @@ use super::super::preface::Ends;
 use super::super::sides::silence;
 use super::super::streams::Order;
 use super::super::{
-    AccessLine, Announce, ConnectionRecord, Counters, End, Group, Limits, Listening,
-    Passing, Server, ServiceSpec, Sites, View,
+    AccessLine, Announce, ConnectionRecord, Counters, End, Group, Listening, Passing,
+    Server, ServiceSpec, Sites, View,
 };
+use super::ground::listening;
 use crate::Network;
 
 /// More than all buffers on the way hold.
@@ -50,15 +51,7 @@ impl Ground {
         change: impl FnOnce(&mut Listening),
     ) -> Self {
         let (lines, log) = mpsc::channel(64);
-        let mut listening = Listening {
-            address: "127.0.0.1:0".parse().unwrap(),
-            limits: Limits::default(),
-            trusted: Vec::new(),
-            preface: Vec::new(),
-            explains: Vec::new(),
-            tls: None,
-            log: Some(lines),
-        };
+        let mut listening = Listening { log: Some(lines), ..listening() };
         change(&mut listening);
         let own: RegionId = "one".parse().unwrap();
         let id = ServiceId::new("db").unwrap();
