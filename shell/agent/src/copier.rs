@@ -53,7 +53,8 @@ pub trait Copier: Send + Sync + Debug + 'static {
     /// Closes the door and removes all copies of a VM.
     fn drop_copies<'a>(&'a self, vm: &'a VmId) -> Done<'a>;
 
-    /// Closes all doors; the copies stay.
+    /// Closes all doors, and ends guests that an agent was about to start when it ended; copies
+    /// and disks stay.
     fn shut_doors(&self) -> Done<'_>;
 
     /// Closes the door and makes a copy the VM's disk on this host.

@@ -99,7 +99,8 @@ impl Federation {
             std::thread::sleep(LOOK_EVERY);
             left = self.living();
         }
-        assert!(left.is_empty(), "processes are left: {left:?}");
+        let told: Vec<_> = left.iter().map(|pid| (*pid, arguments_of(*pid))).collect();
+        assert!(left.is_empty(), "processes are left: {told:?}");
     }
 
     fn stop(&mut self) {

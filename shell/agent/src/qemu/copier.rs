@@ -260,16 +260,9 @@ impl Qemu {
     }
 
     async fn shut_all(&self) -> Result<(), HypervisorError> {
-        let folder = self.data.join(STANDBYS);
-        if !folder.is_dir() {
-            return Ok(());
-        }
-        for vm in super::list_folders(&folder)? {
-            let folder = self.standby_folder(&vm);
-            for copy in copies_in(&folder) {
-                shut(&Files::of(&folder, copy)).await?;
-            }
-            whole::stop(&folder).await?;
+        // What an agent was about to start when it ended has no pid file yet, guests included.
+        for process in process::told_below(&self.data) {
+            end(process).await?;
         }
         Ok(())
     }
@@ -345,9 +338,16 @@ async fn start(
     Ok(())
 }
 
-/// Ends the storage daemon of a copy: it closes its file, and is killed when it does not.
+/// Ends the storage daemon of a copy, if there is one.
 async fn shut(files: &Files) -> Result<(), HypervisorError> {
-    let Some(process) = process::of_pid_file(&files.pid) else { return Ok(()) };
+    match process::of_pid_file(&files.pid) {
+        Some(process) => end(process).await,
+        None => Ok(()),
+    }
+}
+
+/// Ends a storage daemon: it closes its file, and is killed when it does not.
+async fn end(process: process::Process) -> Result<(), HypervisorError> {
     process.terminate();
     if process.gone_within(QUIT_LIMIT).await {
         return Ok(());

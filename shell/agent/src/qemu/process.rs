@@ -5,8 +5,10 @@
 //! guest's own pid file, checked after the descriptor was opened, so that the signal goes to
 //! the very process that was checked.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,15 +38,32 @@ pub(crate) fn find(folder: &Path) -> Option<Process> {
 
 /// The process whose command line names this very pid file, if it lives.
 pub(crate) fn of_pid_file(pid_file: &Path) -> Option<Process> {
-    let number: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    let number = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    told(number, |argument| argument == pid_file)
+}
+
+/// All that were told to write a pid file below a folder, also those that start just now and
+/// have not written it yet.
+pub(crate) fn told_below(folder: &Path) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let numbers =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_below = |argument: &Path| {
+        argument.starts_with(folder) && argument.extension() == Some("pid".as_ref())
+    };
+    numbers.filter_map(|number| told(number, is_below)).collect()
+}
+
+/// The process of this number, if one of its arguments is such a path.
+fn told(number: i32, is_such: impl Fn(&Path) -> bool) -> Option<Process> {
     if number <= 0 {
         return None; // `Pid::from_raw` panics on a negative number
     }
     let descriptor = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
     // A zombie has an empty command line and is no process any more.
     let command_line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
-    let own = pid_file.as_os_str().as_encoded_bytes();
-    let ours = command_line.split(|byte| *byte == 0).any(|argument| argument == own);
+    let mut arguments = command_line.split(|byte| *byte == 0);
+    let ours = arguments.any(|argument| is_such(Path::new(OsStr::from_bytes(argument))));
     ours.then_some(Process { pid: u32::try_from(number).ok()?, descriptor })
 }
 
@@ -188,6 +207,24 @@ mod tests {
         let own = std::process::id().to_string();
         fs::write(folder.path().join(launch::file::PID), own).unwrap();
         assert!(find(folder.path()).is_none());
+    }
+
+    /// One that was started just before its agent died is not missed when a host is cleared.
+    #[test]
+    fn a_process_is_found_before_it_has_written_its_pid_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let started = |argument: &str| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", "read line", "sh"]).arg(folder.path().join(argument));
+            command.stdin(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        let (mut guest, mut other) = (started("vm/qemu.pid"), started("agent.yaml"));
+        let found = told_below(folder.path());
+        assert_eq!(found.iter().map(|it| it.pid).collect::<Vec<_>>(), [guest.id()]);
+        found[0].terminate();
+        assert!(!guest.wait().unwrap().success());
+        drop(other.stdin.take());
+        other.wait().unwrap();
     }
 
     #[test]
