@@ -13,8 +13,8 @@
 //!   region that is meant, and what says so counts from a region's certificate only.
 //! * **What comes out is written anew**: framing, hop-by-hop headers and who asked are this
 //!   proxy's own words, so that no two readers can disagree about where a request ends.
-//! * **A service with a port of its own** has its connections passed on as they are, decided in the
-//!   same way when they come ([`Passing`]).
+//! * **A service with a port of its own** has its connections, or the datagrams of its clients, passed
+//!   on as they are, decided in the same way when they come ([`Passing`]).
 //! * **Everything is bounded**: connections, of each network too, headers, bodies, times, what is
 //!   under way to each server, retries.
 //!
@@ -24,6 +24,7 @@
 mod bodies;
 mod counters;
 mod course;
+mod flows;
 mod group;
 mod head;
 mod hop;
@@ -41,12 +42,12 @@ mod tunnel;
 mod view;
 
 pub use counters::{Bytes, Counters};
-pub use group::{Group, Ward};
+pub use group::{Group, Probe, Ward};
 pub use log::{AccessLine, ConnectionRecord, End};
 pub use pool::{Front, PEER_PROTOCOL, STREAM_PROTOCOL, Trust};
 pub use preface::Announce;
 pub use server::{Listening, Server};
-pub use streams::Passing;
+pub use streams::{Carried, Passing};
 pub use tally::AccessRecord;
 pub use view::{Seal, ServiceSpec, Sites, View};
 

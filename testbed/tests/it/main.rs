@@ -6,6 +6,7 @@
 
 mod connections;
 mod crashes;
+mod datagrams;
 mod doorways;
 mod engine;
 mod evacuation;

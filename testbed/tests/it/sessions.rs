@@ -2,7 +2,7 @@
 //! comes in.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use dwcp_api::NoParams;
 use dwcp_api::public::RegionParams;
@@ -11,7 +11,7 @@ use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, until};
 use dwcp_types::RegionId;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 const HOST: &str = "www.example.com";
@@ -56,12 +56,18 @@ async fn serve(stream: TcpStream, name: String) {
 }
 
 /// What a browser has.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Client {
+    address: Ipv4Addr,
     cookie: Option<String>,
 }
 
 impl Client {
+    /// One that comes from an address of its own.
+    const fn from(number: u8) -> Self {
+        Self { address: Ipv4Addr::new(127, 9, 9, number), cookie: None }
+    }
+
     /// Asks a proxy; who answers, or why nobody did.
     async fn ask(&mut self, proxy: SocketAddr) -> Result<String, String> {
         let answer = self.told(proxy).await.map_err(|error| error.to_string())?;
@@ -78,7 +84,9 @@ impl Client {
     }
 
     async fn told(&self, proxy: SocketAddr) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(proxy).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.address, 0).into())?;
+        let mut stream = socket.connect(proxy).await?;
         let cookie = self.cookie.as_ref();
         let cookie =
             cookie.map_or_else(String::new, |cookie| format!("cookie: {cookie}\r\n"));
@@ -166,17 +174,18 @@ impl Ground {
     }
 }
 
+/// Routes flip, its server dies, its region dies: a session goes on wherever it comes in, and moves
+/// only when what it is at is gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_stays_at_its_server_wherever_its_requests_come_in() {
-    let ground = Ground::start().await;
-    let mut client = Client::default();
+async fn a_session_stays_at_its_server_until_that_or_its_region_dies() {
+    let mut ground = Ground::start().await;
+    let mut client = Client::from(1);
     // Its session begins at the region that is best while another is drained.
     ground.weigh("two", 0).await;
     let server = ground.answered(&mut client, "one", "three").await;
     until("all have the key of sessions", || async {
-        let mut new = Client::default();
         for region in REGIONS {
-            new.cookie = None;
+            let mut new = Client::from(1);
             new.ask(ground.proxy(region)).await?;
             if new.cookie.is_none() {
                 return Err(format!("{region} gives no token"));
@@ -187,6 +196,37 @@ async fn a_session_stays_at_its_server_wherever_its_requests_come_in() {
     .await;
     ground.keeps(&mut client, &REGIONS, &server).await;
     assert!(client.cookie.is_some());
+
+    // The better region is back and has new clients: by their address, as they have no session.
+    ground.weigh("two", 100).await;
+    until("new clients go to the better region", || async {
+        let mut answers = Vec::new();
+        for number in 2..20 {
+            answers.push(Client::from(number).ask(ground.proxy("one")).await?);
+        }
+        let better = answers.iter().any(|answer| answer.starts_with("two"));
+        if better { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await;
+    ground.keeps(&mut client, &REGIONS, &server).await;
+
+    ground.servers.remove(&server).expect("it is one of ours").task.abort();
+    let next = ground.answered(&mut client, "one", "three").await;
+    assert_ne!(next, server);
+    ground.keeps(&mut client, &REGIONS, &next).await;
+
+    ground.federation.have_run().await;
+    ground.federation.lose("three");
+    for server in [server, next] {
+        ground.servers.remove(&server).inspect(|server| server.task.abort());
+    }
+    let last = until("another region takes the session on", || async {
+        let mut asked = client.clone();
+        asked.ask(ground.proxy("one")).await.map(|answer| (answer, asked))
+    })
+    .await;
+    client = last.1;
+    ground.keeps(&mut client, &["one", "two"], &last.0).await;
     ground.federation.end();
     for server in ground.servers.into_values() {
         server.task.abort();

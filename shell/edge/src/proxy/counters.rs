@@ -29,10 +29,11 @@ pub(super) enum Event {
     NoRegion,
     Unreached,
     TimedOut,
+    DatagramLost,
     LogLost,
 }
 
-const EVENTS: [&str; 8] = [
+const EVENTS: [&str; 9] = [
     "refused",
     "connections_refused",
     "sent_again",
@@ -40,6 +41,7 @@ const EVENTS: [&str; 8] = [
     "no_region",
     "unreached",
     "timed_out",
+    "datagrams_lost",
     "log_lost",
 ];
 

@@ -14,14 +14,28 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::info;
 
+use super::flows;
 use super::pool::{Destination, Pool};
 
 /// How often servers are probed, and how long an answer may take (F89).
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Evidence that waits for the task: what is more is lost, and more will come.
 const EVIDENCE_MAX: usize = 1_024;
+/// How long a host may take to say that nobody is at a port.
+const KNOCK_TIME: Duration = Duration::from_millis(500);
 /// As much as a status line needs.
 const STATUS_LEN: usize = 12;
+
+/// How it is seen whether a server is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It takes a connection.
+    Connection,
+    /// It answers a request for this path with 2xx or 3xx.
+    Request(Arc<str>),
+    /// Its host does not say that nobody is there (ICMP) when it is sent an empty datagram.
+    Datagram,
+}
 
 /// The servers of a service. Requests read it and wait for nobody.
 #[derive(Debug)]
@@ -38,15 +52,14 @@ pub struct Ward {
     group: Arc<Group>,
     known: Upstreams,
     heard: mpsc::Receiver<(usize, Evidence)>,
-    /// What is asked of a server to see whether it is there; a connection when nothing is.
-    probe_path: Option<Arc<str>>,
+    probe: Probe,
     start: Instant,
 }
 
 impl Group {
     /// Servers (`host:port`, 64 at most), and whoever looks after them.
     #[must_use]
-    pub fn new(servers: &[Arc<str>], probe_path: Option<&str>) -> (Arc<Self>, Ward) {
+    pub fn new(servers: &[Arc<str>], probe: Probe) -> (Arc<Self>, Ward) {
         let (evidence, heard) = mpsc::channel(EVIDENCE_MAX);
         let pool =
             |at: &Arc<str>| Pool::new(Destination { at: at.clone(), region: None });
@@ -58,14 +71,8 @@ impl Group {
             pools,
             evidence,
         });
-        let probe_path = probe_path.map(Arc::from);
-        let ward = Ward {
-            group: group.clone(),
-            known,
-            heard,
-            probe_path,
-            start: Instant::now(),
-        };
+        let ward =
+            Ward { group: group.clone(), known, heard, probe, start: Instant::now() };
         (group, ward)
     }
 
@@ -152,9 +159,9 @@ impl Ward {
         }
         for (at, pool) in self.group.pools.iter().enumerate() {
             pool.tidy();
-            let (server, path) = (pool.to.at.clone(), self.probe_path.clone());
+            let (server, probe) = (pool.to.at.clone(), self.probe.clone());
             probes.spawn(async move {
-                let answered = timeout(PROBE_EVERY, answers(&server, path.as_deref()));
+                let answered = timeout(PROBE_EVERY, answers(&server, &probe));
                 (at, matches!(answered.await, Ok(Ok(true))))
             });
         }
@@ -168,11 +175,14 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Whether a server is there: it takes a connection, and answers with 2xx or 3xx when it is
-/// asked something.
-async fn answers(server: &str, path: Option<&str>) -> std::io::Result<bool> {
+/// Whether a server is there.
+async fn answers(server: &str, probe: &Probe) -> std::io::Result<bool> {
+    let path = match probe {
+        Probe::Connection => return TcpStream::connect(server).await.map(|_| true),
+        Probe::Datagram => return flows::knock(server, KNOCK_TIME).await,
+        Probe::Request(path) => path,
+    };
     let mut stream = TcpStream::connect(server).await?;
-    let Some(path) = path else { return Ok(true) };
     let asked =
         format!("GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
     stream.write_all(asked.as_bytes()).await?;

@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,6 +25,7 @@ use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
 use super::Limits;
 use super::bodies::Upload;
+use super::flows;
 
 /// What proxies of regions speak with each other (ALPN): HTTP/1.1 with orders in it.
 pub const PEER_PROTOCOL: &[u8] = b"dwcp-proxy/1";
@@ -237,6 +238,17 @@ impl Pool {
         let lease = Lease { pool: self.clone(), sender: None };
         let dialled = timeout(within, self.dial(STREAM_PROTOCOL)).await??;
         Ok((dialled, lease))
+    }
+
+    /// The same of a socket for datagrams.
+    pub(super) async fn open_socket(
+        self: &Arc<Self>,
+        within: Duration,
+    ) -> io::Result<(UdpSocket, Lease)> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let lease = Lease { pool: self.clone(), sender: None };
+        let socket = timeout(within, flows::connect(&self.to.at)).await??;
+        Ok((socket, lease))
     }
 }
 

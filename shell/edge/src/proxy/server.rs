@@ -1,13 +1,13 @@
 //! Takes connections, finds out who is there and what they speak, and ends them in order.
 //!
 //! One port for all requests: a PROXY header from those who must send one, then TLS when the first
-//! byte says so, then HTTP/1.1 or HTTP/2; and one for each service whose connections are passed on
-//! as they are. Order of the end: no new connections, what is under way, within a bound, and then
+//! byte says so, then HTTP/1.1 or HTTP/2; and one for each service whose connections or
+//! datagrams are passed on as they are. Order of the end: no new connections, what is under way, within a bound, and then
 //! what is left is broken off.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -30,9 +30,10 @@ use super::counters::{Counters, Event};
 use super::course::{Caller, Shared, answer};
 use super::log::AccessLine;
 use super::pool::{Front, PEER_PROTOCOL, STREAM_PROTOCOL};
+use super::streams::Carried;
 use super::tunnel::Tunnels;
 use super::view::{Sites, View};
-use super::{Limits, preface, streams};
+use super::{Limits, flows, preface, streams};
 use crate::clients::{Clients, Network};
 use crate::newest::Newest;
 use crate::seats::Seats;
@@ -51,7 +52,7 @@ const PING_TIME_MAX: Duration = Duration::from_secs(10);
 /// What a TLS connection begins with: a handshake record (RFC 8446 5.1).
 const HANDSHAKE: u8 = 22;
 /// After the system could not accept, most often for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// How often connections to other regions that nobody uses are closed.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// Time in which what is broken off says so.
@@ -79,7 +80,7 @@ pub(super) struct Around {
     pub(super) door: Arc<Door>,
     pub(super) phase: watch::Receiver<Phase>,
     views: watch::Receiver<Arc<View>>,
-    free: Arc<Semaphore>,
+    pub(super) free: Arc<Semaphore>,
 }
 
 impl Around {
@@ -108,12 +109,35 @@ pub struct Listening {
     pub log: Option<mpsc::Sender<AccessLine>>,
 }
 
+/// A port of a service.
+#[derive(Debug)]
+enum Port {
+    Connections(TcpListener),
+    Datagrams(UdpSocket),
+}
+
+impl Port {
+    async fn bind(at: (IpAddr, u16), carried: Carried) -> io::Result<Self> {
+        match carried {
+            Carried::Connections => TcpListener::bind(at).await.map(Self::Connections),
+            Carried::Datagrams => UdpSocket::bind(at).await.map(Self::Datagrams),
+        }
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Connections(listener) => listener.local_addr(),
+            Self::Datagrams(socket) => socket.local_addr(),
+        }
+    }
+}
+
 /// A proxy that is bound and does not answer yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    /// By service, where connections are passed on as they are.
-    ports: Vec<(TcpListener, Arc<ServiceId>)>,
+    /// By service, where connections and datagrams are passed on as they are.
+    ports: Vec<(Port, Arc<ServiceId>)>,
     door: Arc<Door>,
 }
 
@@ -171,21 +195,23 @@ impl Server {
     /// Which port it is, and what the system says.
     pub async fn bind_ports(&mut self, sites: &Sites) -> io::Result<()> {
         let ip = self.address()?.ip();
-        for (service, port) in sites.ports() {
-            let listener = TcpListener::bind((ip, port)).await.map_err(|error| {
-                let told = format!("port {port} of the service {service}: {error}");
-                io::Error::new(error.kind(), told)
-            })?;
-            self.ports.push((listener, Arc::new(service.clone())));
+        for (service, passing) in sites.ports() {
+            let port = passing.port;
+            let bound =
+                Port::bind((ip, port), passing.carried).await.map_err(|error| {
+                    let told = format!("port {port} of the service {service}: {error}");
+                    io::Error::new(error.kind(), told)
+                })?;
+            self.ports.push((bound, Arc::new(service.clone())));
         }
         Ok(())
     }
 
-    /// Where connections to a service are taken; nothing when they are not.
+    /// Where connections or datagrams to a service are taken; nothing when they are not.
     #[must_use]
     pub fn port(&self, service: &ServiceId) -> Option<SocketAddr> {
         let own = self.ports.iter().find(|(_, id)| **id == *service);
-        own.and_then(|(listener, _)| listener.local_addr().ok())
+        own.and_then(|(port, _)| port.address().ok())
     }
 
     /// Where it listens.
@@ -210,11 +236,18 @@ impl Server {
         let (now, phase) = watch::channel(Phase::Open);
         let around = Around { door, phase, views: views.clone(), free };
         let mut doors = JoinSet::new();
-        for (listener, service) in ports {
-            let take = move |around: Around, accepted| {
-                streams::take(around, accepted, service.clone())
-            };
-            doors.spawn(listen(listener, around.clone(), take));
+        for (port, service) in ports {
+            match port {
+                Port::Connections(listener) => {
+                    let take = move |around: Around, accepted| {
+                        streams::take(around, accepted, service.clone())
+                    };
+                    doors.spawn(listen(listener, around.clone(), take));
+                }
+                Port::Datagrams(socket) => {
+                    doors.spawn(flows::listen(socket, around.clone(), service));
+                }
+            }
         }
         doors.spawn(listen(listener, around, take));
         let mut stop = pin!(stop);

@@ -21,11 +21,12 @@ use std::time::Duration;
 use dwcp_router::Evidence;
 use dwcp_types::{RegionId, ServiceId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsStream;
 
 use super::counters::Event;
+use super::flows;
 use super::hop::{self, ATTEMPTS_MAX, Hop, Tries, Who};
 use super::log::{AccessLine, ConnectionRecord, End};
 use super::pool::{Dialled, Lease, Pool};
@@ -45,9 +46,20 @@ const UNSERVED: u8 = b'-';
 /// The other region may try so many servers, and the relay's region once more.
 const ANSWER_TIMES: u32 = 4;
 
-/// How connections to a service are passed on.
+/// What a service with a port of its own is spoken to by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// Connections of TCP.
+    Connections,
+    /// Datagrams of UDP.
+    Datagrams,
+}
+
+/// How connections to a service, or flows of datagrams, are passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passing {
+    /// What is passed on.
+    pub carried: Carried,
     /// The port of every region's proxy at which they are taken.
     pub port: u16,
     /// Time in which no byte may come from either side.
@@ -127,22 +139,11 @@ pub(super) async fn take(
     }
     let mut views = around.views();
     let (view, draw) = views.next();
-    let Some(place) = view.sites.place(&service) else {
+    let decided = Passage::decided(&around, (view, draw), &service, ends);
+    let Some((passage, hops)) = decided else {
         return stream.set_zero_linger();
     };
-    let asked = Question { service: place, client: ends.source.ip(), request: draw };
-    let hops = match view.decide(asked) {
-        Some((decision, table)) => hop::decided(&decision, table, &view.sites.own),
-        None => vec![Hop::Own],
-    };
-    let order = Order {
-        passed: 0,
-        region: view.sites.own.clone(),
-        service: (*service).clone(),
-        ends,
-    };
-    let mut passage =
-        Passage { around: &around, view, place, order, draw, since, attempts: 0 };
+    let mut passage = Passage { since, ..passage };
     let found = passage.reach(hops).await;
     passage.carry(Side::Plain(stream), found).await;
     Ok(())
@@ -174,27 +175,46 @@ pub(super) async fn take_from_peer(
     if found.is_none() {
         stream.shutdown().await?;
     }
-    passage.carry(Side::Tls(Box::new(stream)), found).await;
+    let near = Side::Tls(Box::new(stream));
+    match found {
+        Some(found) if matches!(found.far, Far::Socket(_)) => {
+            flows::carry_from_peer(passage, near, found).await;
+        }
+        // Datagrams are frames on the line from there and on the line to the next.
+        found => passage.carry(near, found).await,
+    }
     Ok(())
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Whoever has a connection.
-struct Found {
-    side: Side,
-    region: RegionId,
-    /// The server, or the proxy.
-    at: Arc<str>,
-    /// Counts as under way there.
-    _lease: Lease,
+/// The way to whoever has it.
+#[derive(Debug)]
+pub(super) enum Far {
+    /// A connection: to a server, or to another region's proxy, which has frames on it where
+    /// datagrams are passed on.
+    Stream(Side),
+    /// To a server that is sent datagrams.
+    Socket(UdpSocket),
 }
 
-/// One connection's way.
-struct Passage<'p> {
-    around: &'p Around,
+/// Whoever has a connection or a flow.
+pub(super) struct Found {
+    pub(super) far: Far,
+    pub(super) region: RegionId,
+    /// The server, or the proxy.
+    pub(super) at: Arc<str>,
+    /// The server's place among this region's.
+    pub(super) server: Option<usize>,
+    /// Counts as under way there.
+    pub(super) lease: Lease,
+}
+
+/// The way of one connection or flow.
+pub(super) struct Passage<'p> {
+    pub(super) around: &'p Around,
     view: &'p View,
     /// The service's.
     place: usize,
@@ -204,9 +224,42 @@ struct Passage<'p> {
     attempts: usize,
 }
 
-impl Passage<'_> {
+impl<'p> Passage<'p> {
+    /// Decides where it goes, best first; nothing when there is no such service.
+    pub(super) fn decided(
+        around: &'p Around,
+        (view, draw): (&'p View, u64),
+        service: &ServiceId,
+        ends: Ends,
+    ) -> Option<(Self, Vec<Hop>)> {
+        let place = view.sites.place(service)?;
+        let asked = Question { service: place, client: ends.source.ip(), request: draw };
+        let own = &view.sites.own;
+        let hops = match view.decide(asked) {
+            Some((decision, table)) => hop::decided(&decision, table, own),
+            None => vec![Hop::Own],
+        };
+        let order =
+            Order { passed: 0, region: own.clone(), service: service.clone(), ends };
+        let since = Instant::now();
+        Some((Self { around, view, place, order, draw, since, attempts: 0 }, hops))
+    }
+
+    /// How long it may be silent.
+    pub(super) fn idle_time_max(&self) -> Duration {
+        let passing = self.view.sites.passing(self.place);
+        passing.map_or(Duration::MAX, |passing| passing.idle_time_max)
+    }
+
+    /// Says what became of it at one of this region's servers.
+    pub(super) fn judge(&self, server: usize, evidence: Evidence) {
+        if let Some(group) = self.view.sites.group(self.place) {
+            group.tell(server, evidence);
+        }
+    }
+
     /// Finds somebody who has it.
-    async fn reach(&mut self, hops: Vec<Hop>) -> Option<Found> {
+    pub(super) async fn reach(&mut self, hops: Vec<Hop>) -> Option<Found> {
         let counters = &self.around.door.shared.counters;
         let mut tries = Tries::of(hops);
         while self.attempts < ATTEMPTS_MAX {
@@ -241,18 +294,31 @@ impl Passage<'_> {
     }
 
     async fn by_server(&self, pool: &Arc<Pool>, at: usize) -> Option<Found> {
-        let group = self.view.sites.group(self.place)?;
         let within = self.around.door.shared.limits.connect_time_max;
-        let opened = self.introduced(pool.open(within).await.ok()).await;
-        let reached =
-            if opened.is_some() { Evidence::Answered } else { Evidence::Unreached };
-        group.tell(at, reached);
-        let (stream, lease) = opened?;
+        let passing = self.view.sites.passing(self.place)?;
+        let (far, lease) = match passing.carried {
+            Carried::Connections => {
+                let opened = self.introduced(pool.open(within).await.ok(), passing).await;
+                let reached = if opened.is_some() {
+                    Evidence::Answered
+                } else {
+                    Evidence::Unreached
+                };
+                self.judge(at, reached);
+                let (stream, lease) = opened?;
+                (Far::Stream(Side::Plain(stream)), lease)
+            }
+            Carried::Datagrams => {
+                let (socket, lease) = pool.open_socket(within).await.ok()?;
+                (Far::Socket(socket), lease)
+            }
+        };
         Some(Found {
-            side: Side::Plain(stream),
+            far,
             region: self.view.sites.own.clone(),
             at: pool.to.at.clone(),
-            _lease: lease,
+            server: Some(at),
+            lease,
         })
     }
 
@@ -260,9 +326,9 @@ impl Passage<'_> {
     async fn introduced(
         &self,
         opened: Option<(Dialled, Lease)>,
+        passing: Passing,
     ) -> Option<(TcpStream, Lease)> {
         let (Dialled::Server(mut stream), lease) = opened? else { return None };
-        let passing = self.view.sites.passing(self.place)?;
         if let Some(how) = passing.announce {
             stream.write_all(&self.order.ends.announced(how)).await.ok()?;
         }
@@ -285,17 +351,19 @@ impl Passage<'_> {
         });
         let Ok(Ok(SERVED)) = answer.await else { return None };
         Some(Found {
-            side: Side::Tls(Box::new(TlsStream::Client(*stream))),
+            far: Far::Stream(Side::Tls(Box::new(TlsStream::Client(*stream)))),
             region: meant.clone(),
             at: pool.to.at.clone(),
-            _lease: lease,
+            server: None,
+            lease,
         })
     }
 
     /// Passes everything on until it has ended, and says how.
     async fn carry(self, near: Side, found: Option<Found>) {
         let shared = &self.around.door.shared;
-        let Some(found) = found else {
+        let Some(Found { far: Far::Stream(far), region, at, lease: _lease, .. }) = found
+        else {
             let peer = matches!(near, Side::Tls(_));
             if !peer {
                 near.break_off();
@@ -303,11 +371,10 @@ impl Passage<'_> {
             return self.tell(End::Unserved, None, (0, 0));
         };
         let stirred = AtomicU64::new(0);
-        let moved = shared.counters.of_region(&found.region);
+        let moved = shared.counters.of_region(&region);
         let mut near = Counted::new(near, &stirred);
-        let mut far = Counted::new(found.side, &stirred).counting(moved);
-        let passing = self.view.sites.passing(self.place);
-        let idle = passing.map_or(Duration::MAX, |passing| passing.idle_time_max);
+        let mut far = Counted::new(far, &stirred).counting(moved);
+        let idle = self.idle_time_max();
         let _open = shared.counters.opened();
         let end = tokio::select! {
             copied = copy_bidirectional_with_sizes(
@@ -320,11 +387,11 @@ impl Passage<'_> {
             near.side.break_off();
             far.side.break_off();
         }
-        let from = Some((found.region, found.at));
+        let from = Some((region, at));
         self.tell(end, from, (near.came, far.came));
     }
 
-    fn tell(
+    pub(super) fn tell(
         self,
         end: End,
         from: Option<(RegionId, Arc<str>)>,

@@ -136,9 +136,9 @@ impl Sites {
     }
 
     /// Services that have a port of their own.
-    pub(super) fn ports(&self) -> impl Iterator<Item = (&ServiceId, u16)> {
+    pub(super) fn ports(&self) -> impl Iterator<Item = (&ServiceId, Passing)> {
         let services = self.services.iter();
-        services.filter_map(|service| Some((&service.id, service.passing?.port)))
+        services.filter_map(|service| Some((&service.id, service.passing?)))
     }
 
     /// This region's servers of a service.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dwcp_edge::dns::Name;
-use dwcp_edge::proxy::{Announce, Limits, Passing};
+use dwcp_edge::proxy::{Announce, Carried, Limits, Passing};
 use dwcp_router::Protocol;
 use dwcp_router::session::SESSION_TIME;
 use dwcp_types::RegionId;
@@ -46,6 +46,8 @@ const ANNOUNCES: [(&str, Announce); 2] =
     [("v1", Announce::Text), ("v2", Announce::Binary)];
 /// How long a connection may be silent: longer than what databases and brokers ping in.
 const IDLE_TIME: Duration = Duration::from_mins(10);
+/// How long no datagram may come either way: nobody says that a flow has ended (Envoy's default).
+const FLOW_IDLE_TIME: Duration = Duration::from_mins(1);
 const IDLE_TIME_MIN: Duration = Duration::from_secs(1);
 const IDLE_TIME_MAX: Duration = Duration::from_hours(24);
 
@@ -248,28 +250,50 @@ fn passing(
     if let Some(port) = port {
         names.port(port, field.at(), report);
     }
-    let idle = service.get("idle_timeout").map_or(Some(IDLE_TIME), |field| {
+    let (carried, idle_time) = match protocol {
+        None | Some(Protocol::Tcp) => (Carried::Connections, IDLE_TIME),
+        // QUIC keeps its own connections, whoever passes its datagrams on.
+        Some(Protocol::Udp | Protocol::Quic) => (Carried::Datagrams, FLOW_IDLE_TIME),
+    };
+    let idle = service.get("idle_timeout").map_or(Some(idle_time), |field| {
         field.duration(IDLE_TIME_MIN..=IDLE_TIME_MAX, report)
     });
     let announce = service
         .get("send_proxy_protocol")
         .map_or(Some(None), |field| field.choice(&ANNOUNCES, report).map(Some));
-    let passes = protocol.is_none_or(|protocol| protocol == Protocol::Tcp);
-    if !passes {
-        let reason = "only connections of TCP are passed on";
-        let help = "write `protocol: tcp`, or leave `listen_port` out";
-        report.error(field.key_at, reason, help);
-    }
+    let fits = carried == Carried::Connections || no_streams(service, report);
     let has_servers = service.get("upstreams").is_some();
     if !has_servers {
         let reason = "`listen_port` is of a service that has no servers";
         let help = "add `upstreams: [{ region: us-east-1, servers: [10.0.0.7:5432] }]`";
         report.error(field.key_at, reason, help);
     }
-    if !(passes && has_servers) {
+    if !(fits && has_servers) {
         return None;
     }
-    Some(Some(Passing { port: port?, idle_time_max: idle?, announce: announce? }))
+    Some(Some(Passing {
+        carried,
+        port: port?,
+        idle_time_max: idle?,
+        announce: announce?,
+    }))
+}
+
+/// Whether a service that has datagrams asks for nothing that only connections have.
+fn no_streams(service: &Section<'_>, report: &mut Report<'_>) -> bool {
+    let mut right = true;
+    for (key, help) in [
+        ("send_proxy_protocol", "leave it out: servers are not told who sent a datagram"),
+        ("health_path", "leave it out: servers are sent an empty datagram"),
+    ] {
+        if let Some(field) = service.get(key) {
+            let reason =
+                format!("`{key}` is of connections, and the service has datagrams");
+            report.error(field.key_at, reason, help);
+            right = false;
+        }
+    }
+    right
 }
 
 fn session_timeout(service: &Section<'_>, report: &mut Report<'_>) -> Option<Duration> {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use dwcp_edge::Network;
 use dwcp_edge::proxy::{
-    AccessLine, Counters, Front, Group, Listening, Server, ServiceSpec, Sites, Trust,
-    View, Ward,
+    AccessLine, Carried, Counters, Front, Group, Listening, Probe, Server, ServiceSpec,
+    Sites, Trust, View, Ward,
 };
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::tls::{
@@ -28,7 +28,7 @@ use tracing::{error, info};
 
 use super::Router;
 use super::sessions::Sealer;
-use crate::config::{Federation, Prefix};
+use crate::config::{Federation, Prefix, Reach};
 
 /// Lines of the access log that wait to be written: as many as come in a tenth of a second.
 const LINES_MAX: usize = 8_192;
@@ -118,7 +118,7 @@ fn sites(place: &Place<'_>) -> anyhow::Result<(Sites, Vec<Ward>)> {
         let group = reach.upstreams.get(own).map(|servers| {
             let servers: Vec<Arc<str>> =
                 servers.iter().map(|server| server.to_string().into()).collect();
-            let (group, ward) = Group::new(&servers, reach.health_path.as_deref());
+            let (group, ward) = Group::new(&servers, probe(reach));
             wards.push(ward);
             group
         });
@@ -142,6 +142,16 @@ fn sites(place: &Place<'_>) -> anyhow::Result<(Sites, Vec<Ward>)> {
         .collect();
     let trust = Certificates::load(place.credentials, peers.keys())?;
     Ok((Sites::new(own.clone(), services, peers, Some(Arc::new(trust))), wards))
+}
+
+/// How servers of a service are probed.
+fn probe(reach: &Reach) -> Probe {
+    let carried = reach.passing.map(|passing| passing.carried);
+    match (&reach.health_path, carried) {
+        (Some(path), _) => Probe::Request(path.as_str().into()),
+        (None, Some(Carried::Datagrams)) => Probe::Datagram,
+        (None, Some(Carried::Connections) | None) => Probe::Connection,
+    }
 }
 
 /// What clients are shown.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use dwcp_edge::proxy::{
-    Counters, Group, Limits, Listening, Passing, Server, ServiceSpec, Sites, View,
+    Carried, Counters, Group, Limits, Listening, Passing, Probe, Server, ServiceSpec,
+    Sites, View,
 };
 use dwcp_edge::{Clients, Steering};
 use dwcp_router::{FailMode, Requirement, Standing, Table};
@@ -66,13 +67,14 @@ fn serve(
         };
         let counters = Arc::new(Counters::of([&own]));
         let mut server = Server::bind(listening, counters, own.as_str()).await?;
-        let (group, ward) = Group::new(&[origin.to_string().into()], None);
+        let (group, ward) = Group::new(&[origin.to_string().into()], Probe::Connection);
         let service = ServiceSpec {
             id: table.inputs().services.first().context("a service")?.id.clone(),
             hosts: vec![HOST.to_owned()],
             regions: [own.clone()].into(),
             group: Some(group),
             passing: (what == What::Connections).then_some(Passing {
+                carried: Carried::Connections,
                 port: 0,
                 idle_time_max: Duration::from_mins(1),
                 announce: None,

@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use super::super::{
-    Counters, Group, Limits, Listening, Seal, Server, ServiceSpec, Sites, View, Ward,
+    Counters, Group, Limits, Listening, Probe, Seal, Server, ServiceSpec, Sites, View,
+    Ward,
 };
 
 /// The host of the only service.
@@ -191,7 +192,7 @@ impl Running {
         let server = Server::bind(listening, counters.clone(), "one").await.unwrap();
         let servers: Vec<Arc<str>> =
             origins.iter().map(|origin| origin.to_string().into()).collect();
-        let (group, ward) = Group::new(&servers, None);
+        let (group, ward) = Group::new(&servers, Probe::Connection);
         let service = ServiceSpec {
             id: ServiceId::new("web").unwrap(),
             hosts: vec![HOST.to_owned()],

@@ -16,8 +16,8 @@ use super::super::preface::Ends;
 use super::super::sides::silence;
 use super::super::streams::Order;
 use super::super::{
-    AccessLine, Announce, ConnectionRecord, Counters, End, Group, Listening, Passing,
-    Server, ServiceSpec, Sites, View,
+    AccessLine, Announce, Carried, ConnectionRecord, Counters, End, Group, Listening,
+    Passing, Probe, Server, ServiceSpec, Sites, View, Ward,
 };
 use super::ground::listening;
 use crate::Network;
@@ -25,27 +25,29 @@ use crate::Network;
 /// More than all buffers on the way hold.
 const MUCH: usize = 24 << 20;
 
-fn passing() -> Passing {
-    Passing { port: 0, idle_time_max: Duration::from_secs(60), announce: None }
+pub(super) fn passing() -> Passing {
+    let idle_time_max = Duration::from_secs(60);
+    Passing { carried: Carried::Connections, port: 0, idle_time_max, announce: None }
 }
 
 /// A proxy that runs, with one service that has a port.
-struct Ground {
-    at: SocketAddr,
-    group: Arc<Group>,
-    counters: Arc<Counters>,
+pub(super) struct Ground {
+    pub(super) at: SocketAddr,
+    pub(super) group: Arc<Group>,
+    pub(super) ward: Option<Ward>,
+    pub(super) counters: Arc<Counters>,
     log: mpsc::Receiver<AccessLine>,
-    stop: Option<oneshot::Sender<()>>,
-    ended: JoinHandle<()>,
+    pub(super) stop: Option<oneshot::Sender<()>>,
+    pub(super) ended: JoinHandle<()>,
     _views: watch::Sender<Arc<View>>,
 }
 
 impl Ground {
-    async fn before(servers: &[SocketAddr], passing: Passing) -> Self {
+    pub(super) async fn before(servers: &[SocketAddr], passing: Passing) -> Self {
         Self::with(servers, passing, |_| {}).await
     }
 
-    async fn with(
+    pub(super) async fn with(
         servers: &[SocketAddr],
         passing: Passing,
         change: impl FnOnce(&mut Listening),
@@ -57,9 +59,12 @@ impl Ground {
         let id = ServiceId::new("db").unwrap();
         let servers: Vec<Arc<str>> =
             servers.iter().map(|server| server.to_string().into()).collect();
-        let (group, ward) = Group::new(&servers, None);
-        // Nobody probes: what is known comes from connections.
-        drop(ward);
+        let probe = match passing.carried {
+            Carried::Connections => Probe::Connection,
+            Carried::Datagrams => Probe::Datagram,
+        };
+        // Nobody probes, and judges, unless a test has it run.
+        let (group, ward) = Group::new(&servers, probe);
         let service = ServiceSpec {
             id: id.clone(),
             hosts: Vec::new(),
@@ -78,22 +83,22 @@ impl Ground {
         let ended = tokio::spawn(async move {
             server.run(newest, async { drop(stopped.await) }).await;
         });
-        let stop = Some(stop);
-        Self { at, group, counters, log, stop, ended, _views: views }
+        let (stop, ward) = (Some(stop), Some(ward));
+        Self { at, group, ward, counters, log, stop, ended, _views: views }
     }
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.at).await.unwrap()
     }
 
-    async fn told(&mut self) -> ConnectionRecord {
+    pub(super) async fn told(&mut self) -> ConnectionRecord {
         match self.log.recv().await.unwrap() {
             AccessLine::Connection(record) => record,
             AccessLine::Request(request) => panic!("{request:?}"),
         }
     }
 
-    fn event(&self, name: &str) -> u64 {
+    pub(super) fn event(&self, name: &str) -> u64 {
         self.counters.events().find(|(event, _)| *event == name).unwrap().1
     }
 }
