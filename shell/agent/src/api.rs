@@ -172,7 +172,9 @@ pub async fn get_machine(
     let guest = GuestSpec { shape, image, ..GuestSpec::default() };
     let machine = hypervisor.machine(&guest).map_err(|error| refused(&error))?;
     let doorway = hypervisor.doorway().map_err(|error| refused(&error))?;
-    let dirty_rate = if measure {
+    // One that is emulated is halted before any of its memory is sent.
+    let is_emulated = machine.accelerator == Some(Accelerator::Tcg);
+    let dirty_rate = if measure && !is_emulated {
         Some(hypervisor.dirty_rate(&vm).await.map_err(|error| {
             let message = format!("VM {vm}: {}", error.told());
             ApiError::new(ErrorCode::Unavailable, message)

@@ -129,7 +129,8 @@ pub struct MachineParams {
 pub struct MachineReport {
     /// What it runs on, or would.
     pub machine: Machine,
-    /// How fast its memory changes, in bytes a second, when it was measured.
+    /// How fast its memory changes, in bytes a second, when it was measured: not of an emulated
+    /// guest, whose memory is sent while it is halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty_rate: Option<u64>,
     /// What its disk takes on this host, in bytes.
