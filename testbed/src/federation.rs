@@ -348,8 +348,31 @@ impl Federation {
     /// When there is no such region.
     #[must_use]
     pub fn at(&self, region: &str) -> Door {
+        self.at_with(region, self.admin())
+    }
+
+    /// The same as another operator, whose certificate is of the same authority.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such region, or the certificate cannot be made.
+    #[must_use]
+    pub fn at_as(&self, region: &str, operator: &str) -> Door {
+        let folder = self.layout.operator(operator);
+        let identity = Identity::Admin(operator.to_owned());
+        self.issue(&identity, ADMIN_LIFETIME, &folder, "admin");
+        self.at_with(region, Credentials::in_dir(&folder, "admin"))
+    }
+
+    /// The same with these credentials.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such region, or they cannot be used.
+    #[must_use]
+    pub fn at_with(&self, region: &str, credentials: Credentials) -> Door {
         let server = ExpectedServer::Identity(Identity::Region(region_id(region)));
-        let tls = ClientTls::load(self.admin(), server).expect("the credentials");
+        let tls = ClientTls::load(credentials, server).expect("the credentials");
         let base = format!("https://{}", self.socket(region));
         Door::new(Client::new(&[base], tls).expect("an address"))
     }

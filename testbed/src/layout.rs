@@ -91,6 +91,10 @@ impl Layout {
         self.root.join("admin")
     }
 
+    pub(crate) fn operator(&self, name: &str) -> PathBuf {
+        self.root.join("operators").join(name)
+    }
+
     pub(crate) fn tls(&self, who: &str) -> PathBuf {
         self.root.join("tls").join(who)
     }

@@ -163,6 +163,8 @@ pub struct Plan {
     lease_s: Option<u64>,
     /// How many heartbeats are missed until a region is silent; none: as many as by default.
     misses: Option<u32>,
+    /// Two persons must agree to a failover; for so many seconds a request waits.
+    approval_s: Option<u64>,
     /// Who is told of incidents, and where the secret of both is.
     receiver: Option<(String, std::path::PathBuf)>,
     /// An Alertmanager that is told of them.
@@ -215,6 +217,7 @@ impl Plan {
             links: None,
             lease_s: None,
             misses: None,
+            approval_s: None,
             receiver: None,
             alertmanager: None,
             looked_at_every_s: None,
@@ -380,6 +383,13 @@ impl Plan {
         self
     }
 
+    /// An operator's failover waits for a second one, for so many seconds.
+    #[must_use]
+    pub const fn agreed_by_two_within(mut self, seconds: u64) -> Self {
+        self.approval_s = Some(seconds);
+        self
+    }
+
     /// What all hosts of a region offer.
     pub(crate) fn total(&self, region: &str) -> Capacity {
         let region = self.regions.iter().find(|other| other.id == region);
@@ -471,6 +481,10 @@ impl Plan {
         if !failover.is_empty() {
             let longest = format!("{}s", self.lease_s.unwrap_or_default() + 60);
             failover.insert("max_failover_time".to_owned(), longest.into());
+        }
+        if let Some(seconds) = self.approval_s {
+            failover.insert("two_persons".to_owned(), true.into());
+            failover.insert("approval_time".to_owned(), format!("{seconds}s").into());
         }
         failover.into()
     }

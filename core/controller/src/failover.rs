@@ -12,10 +12,18 @@
 //! The log says how far the whole is and who carries it out; how far each VM is stands in its
 //! own record, so a step that was done twice is seen as done. Whoever sees a log stand still
 //! for [`EXECUTOR_SILENT_AFTER`] takes it over.
+//!
+//! Where two persons must agree, an operator's failover is a request first, which another one
+//! approves: see [`Request`].
 
+mod approval;
 mod log;
 mod plan;
 
+pub use approval::{
+    Approval, Approver, NotWaived, REQUESTS_MAX, REQUESTS_PREFIX, REQUESTS_TURN_KEY,
+    Request, judge_approval, needs_approval, request_key,
+};
 pub use log::{
     ACTIVE_KEY, EXECUTOR_SILENT_AFTER, Ended, HISTORY_PREFIX, Log, Outcome, Phase,
     Points, Trigger, history_key,

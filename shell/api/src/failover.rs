@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use dwcp_controller::failover::{Log, Plan};
+use dwcp_controller::failover::{Log, Plan, Request};
 use dwcp_controller::liveness::{Blocked, Verdict};
 use dwcp_types::RegionId;
 use schemars::JsonSchema;
@@ -24,6 +24,50 @@ operations! {
     ListFailovers = Get "/v1/failovers" "list_failovers"
         "The logs of failovers, the newest first.",
         NoParams, () => FailoverList;
+    /// F17. Those that expired are shown once more, and removed.
+    ListFailoverRequests = Get "/v1/failover/requests" "list_failover_requests"
+        "Failovers that were asked for and wait for a second person, the oldest first.",
+        NoParams, () => FailoverRequestList;
+    /// F17. Refused when whoever approves is the one who asked, when it has expired, and when it
+    /// could not begin now without an approval.
+    ApproveFailover = Post "/v1/failover/requests/{request}/approve" "approve_failover"
+        "Begin a failover that another operator asked for.",
+        FailoverRequestParams, () => FailoverReply;
+    /// F17.
+    DenyFailover = Post "/v1/failover/requests/{request}/deny" "deny_failover"
+        "Remove the request for a failover, so that nobody can approve it.",
+        FailoverRequestParams, FailoverDenial => FailoverRequestItem;
+}
+
+/// Names one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailoverRequestParams {
+    /// The request.
+    pub request: String,
+}
+
+/// Requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailoverRequestList {
+    /// The oldest first.
+    pub items: Vec<FailoverRequestItem>,
+}
+
+/// A failover that waits for a second person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailoverRequestItem {
+    /// What was asked for.
+    pub request: Request,
+    /// Whether it can no longer be approved, by the clock of the daemon that answers.
+    pub expired: bool,
+}
+
+/// Why a failover is not to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FailoverDenial {
+    /// In words; kept with what happened in the region whose daemon is asked.
+    pub reason: String,
 }
 
 /// Logs of failovers.
@@ -54,16 +98,34 @@ pub struct StartFailover {
     /// Only say who would go where.
     #[serde(default)]
     pub dry_run: bool,
+    /// Whether it waits for a second person: as `failover.two_persons` says when absent. `false`
+    /// is refused where that is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_approval: Option<bool>,
 }
 
-/// Who goes where, and the log when it began.
+/// Who goes where, and the log when it began, or the request when it waits for a second person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailoverReply {
     /// Who goes where, and who stays down.
     pub plan: Plan,
-    /// The log; absent in a dry run.
+    /// The log; absent in a dry run, and when another operator must approve it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
+    /// Whether it begins only when another operator approves it.
+    #[serde(default)]
+    pub two_persons: bool,
+    /// What that one is to approve; absent in a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
+}
+
+impl FailoverReply {
+    /// Who would go where; nothing began.
+    #[must_use]
+    pub const fn planned(plan: Plan, two_persons: bool) -> Self {
+        Self { plan, log: None, two_persons, request: None }
+    }
 }
 
 /// Liveness as one region's daemon sees it.

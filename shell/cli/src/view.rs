@@ -25,7 +25,8 @@ pub(crate) use dashboard::{dashboards, dashboards_imported};
 pub(crate) use evacuate::{evacuation, evacuation_cancelled, evacuations};
 pub(crate) use event::events;
 pub(crate) use failover::{
-    failover_history, failover_log, failover_plan, failover_status,
+    failover_denied, failover_history, failover_log, failover_plan, failover_requests,
+    failover_status,
 };
 pub(crate) use measured::{history, history_csv, metrics};
 pub(crate) use migrate::{begun, migration, migrations};

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 pub use chosen::Wanted;
 pub use layout::Layout;
 use process::{Program, Started, record, recorded};
-pub use setup::{Driver, issue_admin};
+pub use setup::{Driver, issue_admin, issue_operator};
 use supervisor::{Book, Notice, keep};
 
 use crate::config::{EngineChoice, Federation, VoterSpec};

@@ -10,12 +10,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dwcp_region::config::{EngineKind, Federation};
-use dwcp_region::local::{Driver, Layout, Plan, Wanted, issue_admin};
+use dwcp_region::local::{Driver, Layout, Plan, Wanted, issue_admin, issue_operator};
 use dwcp_region::voters::{self, Distance};
 use dwcp_region::{App, Options};
 use dwcp_runtime::shutdown;
 use dwcp_runtime::telemetry::{self, LogFormat};
-use dwcp_types::RegionId;
+use dwcp_types::{HostId, RegionId};
 
 #[derive(Debug, Parser)]
 #[command(name = "dwcpd", version, about = "the region daemon of DWCP Federation")]
@@ -92,6 +92,9 @@ enum CaCommand {
         /// The local federation's folder.
         #[arg(long, value_name = "DIR", default_value = ".dwcp")]
         state: PathBuf,
+        /// Issue another operator's instead, in a folder of its own.
+        #[arg(long, value_name = "NAME")]
+        name: Option<HostId>,
     },
 }
 
@@ -181,7 +184,7 @@ async fn main() -> ExitCode {
         Sub::Config(ConfigCommand::Validate { file, json }) => {
             return validate(&file, json);
         }
-        Sub::Ca(CaCommand::Admin { state }) => renew_admin(&state),
+        Sub::Ca(CaCommand::Admin { state, name }) => renew(&state, name.as_ref()),
         Sub::Engine(EngineCommand::Member(member)) => become_member(&member),
         Sub::Local(LocalCommand::Up { place, detach }) => up(place, detach).await,
         Sub::Local(LocalCommand::Down { place, purge }) => down(place, purge).await,
@@ -269,10 +272,16 @@ fn become_member(member: &Member) -> anyhow::Result<()> {
     Err(error).with_context(|| format!("cannot become {}", program.display()))
 }
 
-fn renew_admin(state: &std::path::Path) -> anyhow::Result<()> {
+fn renew(state: &std::path::Path, operator: Option<&HostId>) -> anyhow::Result<()> {
     let layout = Layout::new(state)?;
-    issue_admin(&layout)?;
-    say(&format!("renewed for 24 hours: {}", layout.admin().display()));
+    let folder = if let Some(name) = operator {
+        issue_operator(&layout, name)?;
+        layout.operator(name)
+    } else {
+        issue_admin(&layout)?;
+        layout.admin()
+    };
+    say(&format!("renewed for 24 hours: {}", folder.display()));
     Ok(())
 }
 

@@ -8,8 +8,9 @@ use dwcp_api::evacuation::{
     CancelEvacuation, EvacuationItem, EvacuationList, ListEvacuations, PostEvacuation,
 };
 use dwcp_api::failover::{
-    FailoverList, FailoverReply, FailoverStatus, GetFailover, ListFailovers,
-    PostFailover, StartFailover,
+    ApproveFailover, DenyFailover, FailoverList, FailoverReply, FailoverRequestList,
+    FailoverStatus, GetFailover, ListFailoverRequests, ListFailovers, PostFailover,
+    StartFailover,
 };
 use dwcp_api::migration::{
     AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
@@ -107,6 +108,7 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         GetStatus => status;
         GetFailover => failover;
         ListFailovers => failovers;
+        ListFailoverRequests => failover_requests;
         ListRegions => list_regions;
         CreateRegion => add_region;
         GetRegion => describe_region;
@@ -139,6 +141,18 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         (api, admit),
         |api, by, _, body| async move { api.start_failover(by, body).await },
     );
+    let routes = bind_by::<ApproveFailover, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, of, ()| async move { api.rescuer()?.approve(by, &of.request).await },
+    );
+    let routes = bind_by::<DenyFailover, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, of, why| async move {
+            api.rescuer()?.deny(by, &of.request, &why.reason).await
+        },
+    );
     bind_by::<PostEvacuation, _, _, _>(
         routes,
         (api, admit),
@@ -166,17 +180,31 @@ impl PublicApi {
         Ok(FailoverList { items })
     }
 
+    async fn failover_requests(
+        &self,
+        _: NoParams,
+        (): (),
+    ) -> Result<FailoverRequestList, ApiError> {
+        let Some(rescuer) = &self.rescuer else {
+            return Ok(FailoverRequestList::default());
+        };
+        rescuer.list_requests().await
+    }
+
     async fn start_failover(
         &self,
         by: String,
         body: StartFailover,
     ) -> Result<FailoverReply, ApiError> {
-        let Some(rescuer) = &self.rescuer else {
+        self.rescuer()?.start(by, body).await
+    }
+
+    fn rescuer(&self) -> Result<&Rescuer, ApiError> {
+        self.rescuer.as_deref().ok_or_else(|| {
             let message = "failover is off (`failover.enabled`)";
-            return Err(ApiError::new(ErrorCode::Refused, message)
-                .with_remedy("set it in federation.yaml and start the daemons again"));
-        };
-        rescuer.start(by, body).await
+            ApiError::new(ErrorCode::Refused, message)
+                .with_remedy("set it in federation.yaml and start the daemons again")
+        })
     }
 
     #[expect(clippy::unused_async, reason = "every handler has the same shape")]

@@ -4,11 +4,14 @@
 //! Every daemon runs this. There is no leader: the begin is one transaction that only one can
 //! win, every step compares what it stands on, and what is done twice is seen as done.
 
+mod approve;
 mod begin;
 mod history;
 mod recovering;
+mod requests;
 mod taking;
 
+pub use requests::Requests;
 pub use taking::Takers;
 
 use std::collections::BTreeMap;
@@ -31,6 +34,8 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::commit::stored;
+use crate::config::ApprovalConfig;
+use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -74,6 +79,12 @@ pub struct Rescuer {
     pub written: Arc<Notify>,
     /// Who takes VMs over.
     pub takers: Takers,
+    /// Whether two persons must agree to what an operator wants.
+    pub approval: ApprovalConfig,
+    /// What waits for the second one.
+    pub requests: Requests,
+    /// Where it is noted who asked and who denied.
+    pub events: Events,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where its duration is counted (O20).

@@ -169,6 +169,7 @@ async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
         even_if_alive: false,
         accept_data_loss: false,
         dry_run: false,
+        require_approval: None,
     };
     until("the failover begins", || async {
         let begun =

@@ -22,12 +22,15 @@ use crate::traces::{of, only, read};
 
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
-fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     let region = |id| RegionPlan::new(id).host(HostPlan::of_slots(16));
     Plan::simulated(REGIONS.map(region).to_vec())
 }
 
-async fn status(federation: &Federation, at: &str) -> Result<FailoverStatus, CallError> {
+pub(crate) async fn status(
+    federation: &Federation,
+    at: &str,
+) -> Result<FailoverStatus, CallError> {
     federation.at(at).call::<GetFailover>(&NoParams {}, &()).await
 }
 
@@ -50,17 +53,18 @@ fn ask(dry_run: bool, even_if_alive: bool, from: &str) -> StartFailover {
         even_if_alive,
         accept_data_loss: false,
         dry_run,
+        require_approval: None,
     }
 }
 
-async fn command(
+pub(crate) async fn command(
     federation: &Federation,
     body: StartFailover,
 ) -> Result<FailoverReply, CallError> {
     federation.at("middle").call::<PostFailover>(&NoParams {}, &body).await
 }
 
-fn lose(federation: &mut Federation, region: &str, etcd: bool) {
+pub(crate) fn lose(federation: &mut Federation, region: &str, etcd: bool) {
     federation.process(region).kill_9();
     federation.process(&format!("{region}-h1")).kill_9();
     if etcd {
@@ -69,7 +73,7 @@ fn lose(federation: &mut Federation, region: &str, etcd: bool) {
 }
 
 /// It runs somewhere else, under the next epoch.
-async fn is_elsewhere(federation: &Federation, vm: &str) {
+pub(crate) async fn is_elsewhere(federation: &Federation, vm: &str) {
     let door = federation.at("home");
     until(&format!("{vm} runs elsewhere under the next epoch"), || async {
         let it = door.vm(vm).await.map_err(|error| error.to_string())?.item;
@@ -84,7 +88,7 @@ async fn is_elsewhere(federation: &Federation, vm: &str) {
 }
 
 /// No failover is under way any more.
-async fn is_over(federation: &Federation) {
+pub(crate) async fn is_over(federation: &Federation) {
     until("the failover is over", || async {
         let now = status(federation, "home").await.map_err(|error| error.to_string())?;
         now.active.map_or(Ok(()), |log| Err(format!("{log:?}")))
@@ -330,7 +334,7 @@ async fn killed_at(federation: &mut Federation, step: &str) {
     }
 }
 
-fn ask_for(region: &str) -> StartFailover {
+pub(crate) fn ask_for(region: &str) -> StartFailover {
     ask(false, false, region)
 }
 

@@ -22,6 +22,7 @@ async fn failed_over(federation: &Federation) {
         even_if_alive: false,
         accept_data_loss: false,
         dry_run: false,
+        require_approval: None,
     };
     until("the lost region is failed over", || async {
         let begun =

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod approvals;
 mod connections;
 mod crashes;
 mod datagrams;

@@ -270,6 +270,7 @@ fn rescue(dry_run: bool) -> StartFailover {
         even_if_alive: false,
         accept_data_loss: false,
         dry_run,
+        require_approval: None,
     }
 }
 

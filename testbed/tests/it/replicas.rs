@@ -99,6 +99,7 @@ pub(crate) fn ask(dry_run: bool, accept_data_loss: bool) -> StartFailover {
         even_if_alive: false,
         accept_data_loss,
         dry_run,
+        require_approval: None,
     }
 }
 

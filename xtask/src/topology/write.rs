@@ -48,6 +48,10 @@ failover:
   primary_regions: [us-east-1, eu-west-1]
   secondary_regions: [ap-south-1, sa-east-1, au-southeast-1]
   require_manual_approval: false
+  # With `two_persons: true` an operator's failover begins when another operator approves it,
+  # within this time.
+  two_persons: false
+  approval_time: 15m
 
 # Where the strong records are. `dwcpd run` takes `kind`; `./dwcp up` takes etcd where it is
 # installed, with the members that `voters` names, and else the daemon of `host`.

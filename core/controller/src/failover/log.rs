@@ -44,6 +44,9 @@ pub enum Trigger {
         name: String,
         /// Why.
         reason: String,
+        /// Which other person agreed; absent where nobody had to (F17).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approved_by: Option<String>,
     },
 }
 

@@ -1,7 +1,10 @@
 //! `failover`.
 
 use dwcp_api::NoParams;
-use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover, StartFailover};
+use dwcp_api::failover::{
+    ApproveFailover, DenyFailover, FailoverDenial, FailoverRequestParams, GetFailover,
+    ListFailoverRequests, ListFailovers, PostFailover, StartFailover,
+};
 
 use super::{answers_yes, reason, show, show_or_watch, some};
 use crate::app::Run;
@@ -36,6 +39,22 @@ pub(super) async fn failover(
                 async |_: &Run<'_>| session.call::<GetFailover>(&NoParams {}, &()).await;
             show_or_watch(run, args.watch, ask, view::failover_status).await
         }
+        Some(FailoverCommand::Requests) => {
+            let session = run.session()?;
+            let list = session.call::<ListFailoverRequests>(&NoParams {}, &()).await?;
+            show(run, &list, view::failover_requests)
+        }
+        Some(FailoverCommand::Approve(args)) => {
+            let of = FailoverRequestParams { request: args.id };
+            let reply = run.session()?.call::<ApproveFailover>(&of, &()).await?;
+            show(run, &reply, view::failover_plan)
+        }
+        Some(FailoverCommand::Deny(args)) => {
+            let of = FailoverRequestParams { request: args.id };
+            let why = FailoverDenial { reason: args.reason };
+            let denied = run.session()?.call::<DenyFailover>(&of, &why).await?;
+            show(run, &denied, view::failover_denied)
+        }
     }
 }
 
@@ -53,24 +72,30 @@ async fn start(run: &mut Run<'_>, args: FailoverArgs) -> Result<(), Failure> {
         even_if_alive: args.even_if_alive,
         accept_data_loss: args.accept_data_loss,
         dry_run: args.dry_run,
+        require_approval: args.require_approval,
     };
-    if args.require_approval && !args.dry_run {
-        approve(run, &body).await?;
+    if args.require_approval.is_none() && !args.dry_run {
+        confirm(run, &body).await?;
     }
     let reply = run.session()?.call::<PostFailover>(&NoParams {}, &body).await?;
     show(run, &reply, view::failover_plan)
 }
 
-/// Shows the plan and asks for a yes.
-async fn approve(run: &mut Run<'_>, body: &StartFailover) -> Result<(), Failure> {
+/// Shows the plan and asks for a yes, unless another operator is asked.
+async fn confirm(run: &mut Run<'_>, body: &StartFailover) -> Result<(), Failure> {
     let region = &body.from_region;
-    if !run.surroundings.interactive {
-        let what = format!("the failover of {region} needs somebody's approval");
-        return Err(Failure::usage(what)
-            .with_remedy("say `--require-approval false` when nobody can be asked"));
-    }
     let rehearsal = StartFailover { dry_run: true, ..body.clone() };
     let plan = run.session()?.call::<PostFailover>(&NoParams {}, &rehearsal).await?;
+    if plan.two_persons {
+        return Ok(());
+    }
+    if !run.surroundings.interactive {
+        let what = format!("the failover of {region} needs somebody's approval");
+        return Err(Failure::usage(what).with_remedy(
+            "say `--require-approval true` to have another operator approve it, or \
+             `--require-approval false` when nobody can be asked",
+        ));
+    }
     let text = view::failover_plan(&plan, run.look());
     run.terminal.tell(&text);
     if answers_yes(run, &format!("fail {region} over like this?")) {

@@ -6,7 +6,6 @@ use dwcp_types::RegionId;
 use super::WatchArgs;
 
 /// Start a lost region's VMs elsewhere, or look why nothing does.
-#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct FailoverArgs {
@@ -27,16 +26,17 @@ pub(crate) struct FailoverArgs {
     /// Start VMs also from a replica that lacks what they wrote last
     #[arg(long)]
     pub(crate) accept_data_loss: bool,
-    /// Show who would go where and ask before anything is done; `false` for scripts
+    /// `true`: it begins only when another operator approves it. `false`: it begins at once and
+    /// nothing is asked here, for scripts; refused where `failover.two_persons` is on. Absent: as
+    /// that says, and where it is off you are shown who would go where and asked
     #[arg(
         long,
         value_name = "BOOL",
-        default_value_t = true,
         num_args = 0..=1,
         default_missing_value = "true",
         action = clap::ArgAction::Set
     )]
-    pub(crate) require_approval: bool,
+    pub(crate) require_approval: Option<bool>,
     /// Only show who would go where
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -49,6 +49,31 @@ pub(crate) enum FailoverCommand {
     Status(FailoverStatusArgs),
     /// List the failovers that were, the newest first
     History,
+    /// List those that were asked for and wait for another operator
+    Requests,
+    /// Begin one that another operator asked for
+    Approve(ApproveArgs),
+    /// Remove a request, so that nobody can approve it
+    Deny(DenyArgs),
+}
+
+/// Arguments of `failover approve`.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// Which, as `failover requests` lists it
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+/// Arguments of `failover deny`.
+#[derive(Debug, Args)]
+pub(crate) struct DenyArgs {
+    /// Which, as `failover requests` lists it
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// Why; noted among the events of the region that is asked
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
 }
 
 /// Arguments of `failover status`.

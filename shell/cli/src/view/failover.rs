@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use dwcp_api::failover::{FailoverList, FailoverReply, FailoverStatus};
-use dwcp_controller::failover::{Log, Points, StaysDown, Trigger, Unrecovered};
+use dwcp_api::failover::{
+    FailoverList, FailoverReply, FailoverRequestItem, FailoverRequestList, FailoverStatus,
+};
+use dwcp_controller::failover::{Log, Points, Request, StaysDown, Trigger, Unrecovered};
 use dwcp_controller::liveness::{LeaseSight, RegionState};
 use dwcp_controller::ownership::{Loss, Proof};
 use dwcp_controller::replica::round::is_late;
@@ -38,16 +40,17 @@ pub(crate) fn failover_status(status: &FailoverStatus, look: Look) -> String {
     }
     let table = table.render(look.colored);
     match &status.active {
-        Some(active) => format!("{}\n{table}", headline(active)),
+        Some(active) => format!("{}{}\n\n{table}", headline(active), began(active)),
         None => table,
     }
 }
 
 /// Who goes where.
 pub(crate) fn failover_plan(reply: &FailoverReply, look: Look) -> String {
-    let mut out = match &reply.log {
-        Some(begun) => headline(begun),
-        None => format!("{} would be failed over like this:\n", reply.plan.region),
+    let mut out = match (&reply.log, &reply.request) {
+        (Some(begun), _) => headline(begun),
+        (None, Some(request)) => waits(request),
+        (None, None) => would_be(reply),
     };
     let mut moves = Table::new(&["VM", ">PRIORITY", "GOES TO", "HOST", "LOSES"]);
     for it in &reply.plan.moves {
@@ -63,6 +66,65 @@ pub(crate) fn failover_plan(reply: &FailoverReply, look: Look) -> String {
         out += &format!("\n{}", down(&reply.plan.down, look));
     }
     out
+}
+
+/// What is told of a failover that nobody wants yet.
+fn would_be(reply: &FailoverReply) -> String {
+    let approved =
+        if reply.two_persons { ", once another operator approves it" } else { "" };
+    format!("{} would be failed over like this{approved}:\n", reply.plan.region)
+}
+
+/// What is told of one that waits for its second person, who is told the command.
+fn waits(request: &Request) -> String {
+    let Request { id, from_region, until, .. } = request;
+    let until = text::moment(*until);
+    format!(
+        "nothing has begun: the failover of {from_region} waits for another operator until \
+         {until}, who says\n  dwcp-cli federation failover approve {id}\n"
+    )
+}
+
+/// Every request in a line.
+pub(crate) fn failover_requests(list: &FailoverRequestList, look: Look) -> String {
+    if list.items.is_empty() {
+        return "no failover waits for another operator\n".to_owned();
+    }
+    let heads =
+        ["REQUEST", "REGION", "GOES TO", "WITH", "ASKED", "BY", "EXPIRES", "REASON"];
+    let mut table = Table::new(&heads);
+    for FailoverRequestItem { request, expired } in &list.items {
+        let expires = if *expired {
+            Cell::toned("expired", Tone::Warn)
+        } else {
+            Cell::from(format!("in {}", text::age(request.until.since(look.now))))
+        };
+        let to = request.to_regions.as_ref();
+        table.push(row![
+            &request.id,
+            &request.from_region,
+            to.map_or_else(|| "any".to_owned(), text::listed),
+            leave(request),
+            text::moment(request.asked_at),
+            &request.asked_by,
+            expires,
+            &request.reason,
+        ]);
+    }
+    table.render(look.colored)
+}
+
+/// A request that is no more.
+pub(crate) fn failover_denied(item: &FailoverRequestItem, _: Look) -> String {
+    let Request { id, from_region, asked_by, .. } = &item.request;
+    format!("request {id} of {asked_by} for the failover of {from_region} is removed\n")
+}
+
+/// What a request allows that is not usual.
+fn leave(request: &Request) -> String {
+    let alive = request.even_if_alive.then_some("even if alive");
+    let loss = request.accept_data_loss.then_some("data loss");
+    text::listed(alive.into_iter().chain(loss))
 }
 
 /// Every failover in a line.
@@ -99,10 +161,7 @@ pub(crate) fn failover_history(list: &FailoverList, look: Look) -> String {
 /// One failover, with every VM that stays down.
 pub(crate) fn failover_log(log: &Log, look: Look) -> String {
     let mut out = headline(log);
-    out += &format!("began {} by {}", text::moment(log.started_at), by(&log.trigger));
-    if let Trigger::Operator { reason, .. } = &log.trigger {
-        out += &format!(": {}", text::plain(reason));
-    }
+    out += &began(log);
     let (ended, took) = end(log);
     out += &format!("\n{ended}{}{took}\n", if took.is_empty() { "" } else { " after " });
     if let Some(proof) = &log.proof {
@@ -139,10 +198,22 @@ fn end(log: &Log) -> (String, String) {
     )
 }
 
+/// When, by whom and why; without the end of the line.
+fn began(log: &Log) -> String {
+    let why = match &log.trigger {
+        Trigger::Automatic { .. } => String::new(),
+        Trigger::Operator { reason, .. } => format!(": {}", text::plain(reason)),
+    };
+    format!("began {} by {}{why}", text::moment(log.started_at), by(&log.trigger))
+}
+
 fn by(trigger: &Trigger) -> String {
     match trigger {
         Trigger::Automatic { by } => format!("the verdict of {by}"),
-        Trigger::Operator { name, .. } => name.clone(),
+        Trigger::Operator { name, approved_by: None, .. } => name.clone(),
+        Trigger::Operator { name, approved_by: Some(other), .. } => {
+            format!("{name}, approved by {other}")
+        }
     }
 }
 

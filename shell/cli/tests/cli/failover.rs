@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dwcp_api::failover::{
-    FailoverList, FailoverReply, FailoverStatus, RegionLiveness, WhyNot,
+    FailoverList, FailoverReply, FailoverRequestItem, FailoverRequestList,
+    FailoverStatus, RegionLiveness, WhyNot,
 };
 use dwcp_controller::failover::{
-    Log, Move, Outcome, Plan, StaysDown, Trigger, Unrecovered,
+    Log, Move, Outcome, Plan, Request, StaysDown, Trigger, Unrecovered,
 };
 use dwcp_controller::liveness::{Blocked, LeaseSight, RegionState, Verdict};
 use dwcp_controller::ownership::{Loss, Proof};
@@ -40,6 +41,7 @@ fn log() -> Log {
     let trigger = Trigger::Operator {
         name: "operator/admin".to_owned(),
         reason: "the building burns".to_owned(),
+        approved_by: None,
     };
     let proof = Proof::LeaseLapsed { term: 3, watched_ms: 6_300 };
     let by = (region("us-west-1"), began);
@@ -53,6 +55,31 @@ fn log() -> Log {
 
 fn under_way() -> Log {
     Log { ended: None, ..log() }
+}
+
+/// One that a second person approved.
+fn approved() -> Log {
+    let trigger = Trigger::Operator {
+        name: "operator/alice".to_owned(),
+        reason: "the building burns".to_owned(),
+        approved_by: Some("operator/bob".to_owned()),
+    };
+    Log { id: "fo-2".to_owned(), trigger, ..under_way() }
+}
+
+/// One that waits for a second person, for so many seconds more.
+fn request(id: &str, seconds: u64) -> Request {
+    Request {
+        id: id.to_owned(),
+        from_region: region("us-east-1"),
+        to_regions: None,
+        accept_data_loss: false,
+        even_if_alive: false,
+        reason: "the building burns".to_owned(),
+        asked_by: "operator/alice".to_owned(),
+        asked_at: now(),
+        until: now().plus(Duration::from_secs(seconds)),
+    }
 }
 
 /// One region is dead and failed over, the other lives.
@@ -93,7 +120,8 @@ fn plan(log: Option<Log>) -> FailoverReply {
     let vm = VmId::new("vm-web-001").unwrap();
     let moves = vec![Move { vm, priority: 9, to: vec![to], loss }];
     let down = under_way().down;
-    FailoverReply { plan: Plan { region: region("us-east-1"), moves, down }, log }
+    let plan = Plan { region: region("us-east-1"), moves, down };
+    FailoverReply { log, ..FailoverReply::planned(plan, false) }
 }
 
 fn answers() -> Vec<(&'static str, Answer)> {
@@ -156,6 +184,7 @@ async fn the_command_of_the_source_is_sent_as_it_means_and_nobody_is_asked() {
         "even_if_alive": false,
         "accept_data_loss": false,
         "dry_run": false,
+        "require_approval": false,
     });
     assert_eq!(stage.asked()[0].body, sent);
 }
@@ -166,10 +195,91 @@ async fn what_is_missing_is_said_before_anything_is_sent() {
     for (name, words) in [
         ("failover-without-region", &["failover"][..]),
         ("failover-without-reason", &["failover", "--from-region", "us-east-1"]),
-        ("failover-unapproved", START),
     ] {
         let ran = stage.run(words).await;
         assert_eq!((ran.code, stage.asked().len()), (2, 0), "{words:?}");
         check(name, &ran.shown());
     }
+}
+
+#[tokio::test]
+async fn where_nobody_can_be_asked_only_a_rehearsal_is() {
+    let stage = Stage::with(answers()).await;
+    let ran = stage.run(START).await;
+    assert_eq!((ran.code, stage.asked().len()), (2, 1));
+    assert_eq!(stage.asked()[0].body["dry_run"], json!(true));
+    check("failover-unapproved", &ran.shown());
+}
+
+/// Where two persons must agree, the question here is left out: the second one is asked.
+#[tokio::test]
+async fn where_two_must_agree_it_is_asked_for_and_the_second_one_is_told_how() {
+    let rehearsed = FailoverReply { two_persons: true, ..plan(None) };
+    let waits = Some(request("fr-1", 630));
+    let asked = FailoverReply { request: waits, ..rehearsed.clone() };
+    let answers =
+        || vec![("start_failover", reply(&rehearsed)), ("start_failover", reply(&asked))];
+    let stage = Stage::with(answers()).await;
+    let ran = stage.run(START).await;
+    assert_eq!((ran.code, stage.asked().len()), (0, 2), "{}", ran.err);
+    check("failover-asked", &without_moments(&ran.shown()));
+    assert_eq!(stage.asked()[1].body["dry_run"], json!(false));
+    assert_eq!(stage.asked()[1].body.get("require_approval"), None);
+
+    let stage = Stage::with(answers()).await;
+    let words = ["failover", "--from-region", "us-east-1", "--dry-run"];
+    check("failover-dry-run-two-persons", &stage.run(&words).await.shown());
+
+    // Whoever says so rehearses nothing first.
+    for words in [&["--require-approval"][..], &["--require-approval", "true"]] {
+        let stage = Stage::with(vec![("start_failover", reply(&asked))]).await;
+        let ran = stage.run(&[START, words].concat()).await;
+        assert_eq!((ran.code, stage.asked().len()), (0, 1), "{}", ran.err);
+        assert_eq!(stage.asked()[0].body["require_approval"], json!(true));
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_listed_approved_and_denied() {
+    let wide = Request {
+        to_regions: Some(BTreeSet::from(["eu-west-1", "us-west-1"].map(region))),
+        even_if_alive: true,
+        accept_data_loss: true,
+        ..request("fr-2", 0)
+    };
+    let waits = FailoverRequestItem { request: request("fr-1", 630), expired: false };
+    let over = FailoverRequestItem { request: wide, expired: true };
+    let list = FailoverRequestList { items: vec![waits.clone(), over] };
+    let begun = FailoverReply { two_persons: true, ..plan(Some(approved())) };
+    let stage = Stage::with(vec![
+        ("list_failover_requests", reply(&list)),
+        ("approve_failover", reply(&begun)),
+        ("deny_failover", reply(&waits)),
+        ("list_failovers", reply(&FailoverList { items: vec![approved()] })),
+    ])
+    .await;
+    for (name, words) in [
+        ("failover-requests", &["failover", "requests"][..]),
+        ("failover-approve", &["failover", "approve", "fr-1"]),
+        ("failover-deny", &["failover", "deny", "fr-1", "--reason", "it is back"]),
+        ("failover-history-approved", &["failover", "history"]),
+        ("failover-log-approved", &["failover", "status", "--failover-id", "fo-2"]),
+    ] {
+        let ran = stage.run(words).await;
+        assert_eq!(ran.code, 0, "{words:?}: {}", ran.err);
+        check(name, &without_moments(&ran.shown()));
+    }
+    let [of, denied] = [1, 2].map(|at: usize| stage.asked()[at].clone());
+    assert_eq!((of.params["request"].as_str(), of.body), (Some("fr-1"), json!(null)));
+    assert_eq!(denied.body, json!({ "reason": "it is back" }));
+    let json = stage.run(&["failover", "requests", "-o", "json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(told["items"][1]["request"]["id"], "fr-2");
+    assert_eq!(told["items"][1]["expired"], true);
+    let none = Stage::with(vec![(
+        "list_failover_requests",
+        reply(&FailoverRequestList::default()),
+    )])
+    .await;
+    check("failover-requests-none", &none.run(&["failover", "requests"]).await.shown());
 }

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use dwcp_api::controller::GetController;
 use dwcp_api::evacuation::{CancelEvacuation, ListEvacuations, PostEvacuation};
-use dwcp_api::failover::{GetFailover, ListFailovers, PostFailover};
+use dwcp_api::failover::{
+    ApproveFailover, DenyFailover, GetFailover, ListFailoverRequests, ListFailovers,
+    PostFailover,
+};
 use dwcp_api::measured::{GetHistory, GetMetrics};
 use dwcp_api::migration::{
     CancelMigration, CreateMigration, GetMigration, ListMigrations,
@@ -275,9 +278,6 @@ pub(crate) fn error(code: ErrorCode, message: &str, remedy: &str) -> Answer {
 fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = Routes::new();
     let routes = bind::<GetStatus>(routes, script, count);
-    let routes = bind::<GetFailover>(routes, script, count);
-    let routes = bind::<PostFailover>(routes, script, count);
-    let routes = bind::<ListFailovers>(routes, script, count);
     let routes = bind::<ListRegions>(routes, script, count);
     let routes = bind::<CreateRegion>(routes, script, count);
     let routes = bind::<GetRegion>(routes, script, count);
@@ -293,6 +293,7 @@ fn routes(script: &Arc<Mutex<Script>>, count: &watch::Sender<usize>) -> Routes {
     let routes = bind::<GetEvents>(routes, script, count);
     let routes = move_routes(state_routes(routes, script, count), script, count);
     let routes = level_routes(incident_routes(routes, script, count), script, count);
+    let routes = failover_routes(routes, script, count);
     overview_routes(routing_routes(routes, script, count), script, count)
 }
 
@@ -392,6 +393,19 @@ fn routing_routes(
     let routes = bind::<ReplayRouting>(routes, script, count);
     let routes = bind::<GetAnycast>(routes, script, count);
     bind::<GetRoutingLatency>(routes, script, count)
+}
+
+fn failover_routes(
+    routes: Routes,
+    script: &Arc<Mutex<Script>>,
+    count: &watch::Sender<usize>,
+) -> Routes {
+    let routes = bind::<GetFailover>(routes, script, count);
+    let routes = bind::<PostFailover>(routes, script, count);
+    let routes = bind::<ListFailovers>(routes, script, count);
+    let routes = bind::<ListFailoverRequests>(routes, script, count);
+    let routes = bind::<ApproveFailover>(routes, script, count);
+    bind::<DenyFailover>(routes, script, count)
 }
 
 fn move_routes(

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::Core;
-use crate::config::Federation;
-use crate::rescue::{Rescuer, Takers};
+use crate::config::{ApprovalConfig, Federation};
+use crate::rescue::{Requests, Rescuer, Takers};
 use crate::warden::{Seen, Tenure, Warden};
 use crate::wardship::Wardship;
 
@@ -23,6 +23,7 @@ pub(super) struct Guard {
     /// A failover's log was written.
     written: Arc<Notify>,
     start_budget: Duration,
+    approval: ApprovalConfig,
 }
 
 impl Guard {
@@ -33,6 +34,7 @@ impl Guard {
             wanted: Arc::default(),
             written: Arc::default(),
             start_budget: federation.failover.timing.start_budget,
+            approval: federation.failover.approval,
         }
     }
 
@@ -86,6 +88,9 @@ impl Core {
                 own: self.reservations.clone(),
                 peers: self.peers.clone(),
             },
+            approval: self.guard.approval,
+            requests: Requests { engine: self.engine.clone(), clock: self.clock.clone() },
+            events: self.events.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             saga: self.traces.saga("failover"),

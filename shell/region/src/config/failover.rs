@@ -12,7 +12,9 @@ use dwcp_types::RegionId;
 
 use super::capacity::all_or_none;
 use super::duration::display;
-use super::federation::{FailoverConfig, FailoverTiming, Federation, RegionSpec};
+use super::federation::{
+    ApprovalConfig, FailoverConfig, FailoverTiming, Federation, RegionSpec,
+};
 use super::field::Field;
 use super::names::Names;
 use super::problem::{Position, Related, Report};
@@ -34,6 +36,8 @@ const KEYS: &[&str] = &[
     "primary_regions",
     "secondary_regions",
     "require_manual_approval",
+    "two_persons",
+    "approval_time",
     "notification_webhooks",
 ];
 
@@ -52,6 +56,11 @@ const PHASE_MAX: Duration = Duration::from_secs(3_600);
 const PHASE_MIN: Duration = Duration::from_millis(10);
 /// Heartbeats that may be missed; one is noise (C16 says three).
 const MISSES: std::ops::RangeInclusive<u64> = 2..=100;
+/// Time to reach a second person and to read what is asked for.
+const APPROVAL_TIME_DEFAULT: Duration = Duration::from_mins(15);
+/// Nobody approves within less; after a day it was asked for in another situation.
+const APPROVAL_TIME: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(30)..=Duration::from_hours(24);
 /// Most receivers of notifications.
 const WEBHOOKS_MAX: usize = 16;
 /// Most regions of a list of preferences.
@@ -87,7 +96,8 @@ pub(super) fn failover(
     let primary = reader.preferred("primary_regions", names, report);
     let secondary = reader.preferred("secondary_regions", names, report);
     reader.check_disjoint(primary.as_deref(), secondary.as_deref(), report);
-    let approval = reader.truth("require_manual_approval", false, report);
+    let manual = reader.truth("require_manual_approval", false, report);
+    let approval = reader.approval(report);
     let webhooks = reader.webhooks(report);
     Some(FailoverConfig {
         enabled: enabled?,
@@ -98,7 +108,8 @@ pub(super) fn failover(
         min_healthy_regions: min_healthy?,
         primary_regions: primary?,
         secondary_regions: secondary?,
-        require_manual_approval: approval?,
+        require_manual_approval: manual?,
+        approval: approval?,
         notification_webhooks: webhooks?,
     })
 }
@@ -129,6 +140,15 @@ impl<'n> Reader<'_, 'n> {
 
     fn truth(&self, name: &str, default: bool, report: &mut Report<'_>) -> Option<bool> {
         self.get(name).map_or(Some(default), |field| field.truth(report))
+    }
+
+    fn approval(&self, report: &mut Report<'_>) -> Option<ApprovalConfig> {
+        let two_persons = self.truth("two_persons", false, report);
+        let time =
+            self.get("approval_time").map_or(Some(APPROVAL_TIME_DEFAULT), |field| {
+                field.duration(APPROVAL_TIME, report)
+            });
+        Some(ApprovalConfig { two_persons: two_persons?, time: time? })
     }
 
     fn timing(&self, report: &mut Report<'_>) -> Option<FailoverTiming> {

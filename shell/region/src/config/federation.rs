@@ -159,8 +159,20 @@ pub struct FailoverConfig {
     pub secondary_regions: Vec<RegionId>,
     /// Whether a person must agree first (F17).
     pub require_manual_approval: bool,
+    /// Whether a second one must, to what a person wants.
+    pub approval: ApprovalConfig,
     /// Who is told, by HTTPS.
     pub notification_webhooks: Vec<String>,
+}
+
+/// Who must agree to an operator's failover (F17: an approval is a record of two persons that
+/// expires).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ApprovalConfig {
+    /// Whether another operator must.
+    pub two_persons: bool,
+    /// How long a request waits for that one.
+    pub time: Duration,
 }
 
 /// The terms of the time that a failover takes (F5; defaults of the design's time budget).

@@ -48,9 +48,9 @@ use dwcp_types::RegionId;
 pub use anycast::{AnycastConfig, GroupSpec, RouterSpec};
 pub use endpoint::{Endpoint, EndpointError};
 pub use federation::{
-    ControllerConfig, EngineChoice, EngineConfig, EngineKind, EtcdConfig, FailoverConfig,
-    FailoverTiming, Federation, HostSpec, NoVoters, RegionSpec, StateConfig, StateRule,
-    StateTransport, UserZoneSpec, VoterSpec,
+    ApprovalConfig, ControllerConfig, EngineChoice, EngineConfig, EngineKind, EtcdConfig,
+    FailoverConfig, FailoverTiming, Federation, HostSpec, NoVoters, RegionSpec,
+    StateConfig, StateRule, StateTransport, UserZoneSpec, VoterSpec,
 };
 pub use front::{
     ClientPlace, ClientSpec, DnsConfig, FrontSpec, RoundTrips, RoutingConfig, ServiceSpec,

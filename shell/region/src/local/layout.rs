@@ -41,6 +41,12 @@ impl Layout {
         self.root.join("admin")
     }
 
+    /// The credential of another operator.
+    #[must_use]
+    pub fn operator(&self, name: &HostId) -> PathBuf {
+        self.root.join("operators").join(name.as_str())
+    }
+
     /// The credential of whoever collects measurements.
     #[must_use]
     pub fn monitor(&self) -> PathBuf {
@@ -56,8 +62,17 @@ impl Layout {
 
     /// Removes what a federation leaves, and nothing else that may be in the folder.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
-        const PARTS: [&str; 9] = [
-            "admin", "ca", "engine", "hosts", "logs", "monitor", "regions", "run", "tls",
+        const PARTS: [&str; 10] = [
+            "admin",
+            "ca",
+            "engine",
+            "hosts",
+            "logs",
+            "monitor",
+            "operators",
+            "regions",
+            "run",
+            "tls",
         ];
         for part in PARTS {
             let folder = self.root.join(part);

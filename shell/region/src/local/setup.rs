@@ -15,6 +15,7 @@ use dwcp_runtime::strong::etcd::command::CLIENT_NAME;
 use dwcp_runtime::tls::{
     ADMIN_LIFETIME_MAX, DevelopmentCa, Identity, NODE_LIFETIME, SubjectName,
 };
+use dwcp_types::HostId;
 use serde_json::{Value, json};
 
 use super::{Layout, Plan};
@@ -121,11 +122,30 @@ pub(super) fn prepare(plan: &Plan, federation: &Federation) -> anyhow::Result<()
 ///
 /// When there is no CA yet or the files cannot be written.
 pub fn issue_admin(layout: &Layout) -> anyhow::Result<()> {
+    issue_person(layout, "local", &layout.admin())
+}
+
+/// Issues the credential of another operator, who may do the same under a name of their own: it is
+/// by the name that a second person is told from the first (F17).
+///
+/// # Errors
+///
+/// As [`issue_admin`].
+pub fn issue_operator(layout: &Layout, name: &HostId) -> anyhow::Result<()> {
+    let folder = layout.operator(name);
+    issue_person(layout, name.as_str(), &folder)?;
+    let endpoints = "endpoints";
+    fs::copy(layout.admin().join(endpoints), folder.join(endpoints))
+        .context("the addresses of the daemons cannot be copied")?;
+    Ok(())
+}
+
+fn issue_person(layout: &Layout, name: &str, folder: &Path) -> anyhow::Result<()> {
     let ca = DevelopmentCa::load(&layout.ca())
         .context("there is no federation here yet; start one with `./dwcp up`")?;
-    let name = "local".to_owned();
-    ca.issue(&Identity::Admin(name), &[], ADMIN_LIFETIME_MAX, SystemClock::new().now())?
-        .write(&layout.admin(), "admin")?;
+    let identity = Identity::Admin(name.to_owned());
+    ca.issue(&identity, &[], ADMIN_LIFETIME_MAX, SystemClock::new().now())?
+        .write(folder, "admin")?;
     Ok(())
 }
 
@@ -168,4 +188,31 @@ fn private_dir(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dwcp_runtime::tls::Credentials;
+
+    #[test]
+    fn another_operator_has_the_same_addresses_under_a_name_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
+        let bob = HostId::new("bob").unwrap();
+        assert!(issue_operator(&layout, &bob).is_err(), "there is no federation yet");
+        let now = SystemClock::new().now();
+        DevelopmentCa::create(&layout.ca(), now).unwrap();
+        issue_admin(&layout).unwrap();
+        fs::write(layout.admin().join("endpoints"), "https://127.0.0.11:8443\n").unwrap();
+        issue_operator(&layout, &bob).unwrap();
+        let holder = |folder: &Path| {
+            let credentials = Credentials::in_dir(folder, "admin");
+            credentials.check_validity(now).unwrap().identity
+        };
+        assert_eq!(holder(&layout.operator(&bob)), Identity::Admin("bob".to_owned()));
+        assert_eq!(holder(&layout.admin()), Identity::Admin("local".to_owned()));
+        let endpoints = fs::read_to_string(layout.operator(&bob).join("endpoints"));
+        assert_eq!(endpoints.unwrap(), "https://127.0.0.11:8443\n");
+    }
 }

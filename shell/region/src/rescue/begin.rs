@@ -2,7 +2,9 @@
 
 use dwcp_api::failover::{FailoverReply, StartFailover};
 use dwcp_api::{ApiError, ErrorCode};
-use dwcp_controller::failover::{ACTIVE_KEY, Leave, Log, Trigger};
+use dwcp_controller::failover::{
+    ACTIVE_KEY, Leave, Log, NotWaived, Plan, Trigger, needs_approval,
+};
 use dwcp_controller::lease::{Watched, lease_key};
 use dwcp_controller::liveness::Blocked;
 use dwcp_runtime::crash::crash_point;
@@ -10,11 +12,21 @@ use dwcp_runtime::strong::{Compare, Op, StrongError};
 use dwcp_types::{RegionId, Timestamp, millis};
 use tracing::warn;
 
+use super::requests::Found;
 use super::{Rescuer, lapse};
 use crate::claims::random_name;
 use crate::commit::stored;
 use crate::engine;
 use crate::warden::Seen;
+
+/// What is to begin.
+struct Order<'a> {
+    region: &'a RegionId,
+    leave: Leave<'a>,
+    trigger: Trigger,
+    /// The request that was approved: it ends when this begins, so that it begins nothing more.
+    request: Option<&'a Found>,
+}
 
 impl Rescuer {
     /// Begins the failover of the first region that nothing speaks for.
@@ -24,22 +36,22 @@ impl Rescuer {
         let region = &due.verdict.region;
         let Some(watched) = seen.leases.get(region) else { return Ok(()) };
         let trigger = Trigger::Automatic { by: self.region.clone() };
-        let log = self.begin(region, Leave::default(), trigger, watched).await?;
+        let order = Order { region, leave: Leave::default(), trigger, request: None };
+        let log = self.begin(order, watched).await?;
         if let Some(log) = log {
             warn!(%region, id = log.id, "a region is dead and is failed over");
         }
         Ok(())
     }
 
-    /// Writes the log and the fence, both or neither; nothing when somebody else was first, or
-    /// the region renewed.
+    /// Writes the log and the fence, and ends the request, all or nothing; nothing when somebody
+    /// else was first, or the region renewed.
     async fn begin(
         &self,
-        region: &RegionId,
-        leave: Leave<'_>,
-        trigger: Trigger,
+        order: Order<'_>,
         watched: &Watched,
     ) -> Result<Option<Log>, StrongError> {
+        let Order { region, leave, trigger, request } = order;
         let lapsed = watched.has_lapsed(self.clock.monotonic(), self.terms);
         let proof = lapsed.then(|| lapse(watched.record.term, self.terms));
         let by = (self.region.clone(), self.clock.now());
@@ -49,15 +61,17 @@ impl Rescuer {
         let log = Log { only: only.cloned(), accept_data_loss, lost_at, ..log };
         let key = lease_key(region);
         let fence = stored(&watched.record.fenced(&log.id))?;
-        let compare = vec![
+        let mut compare = vec![
             Compare::absent(ACTIVE_KEY),
             Compare::Revision { key: key.clone(), mod_revision: watched.revision },
         ];
         let active = ACTIVE_KEY.to_owned();
-        let then = vec![
+        let mut then = vec![
             Op::Put { key: active, value: stored(&log)?, lease: None },
             Op::Put { key, value: fence, lease: None },
         ];
+        compare.extend(request.map(Found::stands));
+        then.extend(request.map(Found::end));
         crash_point("failover-before-begin");
         let done = self.write(compare, then).await?;
         crash_point("failover-after-begin");
@@ -72,72 +86,137 @@ impl Rescuer {
         Timestamp::from_millis(now.saturating_sub(millis(gone)))
     }
 
-    /// What an operator asks for (O9).
+    /// What an operator asks for (O9): begins, or waits for another operator where two must agree
+    /// (F17).
     ///
     /// # Errors
     ///
-    /// When the region is not known, is the engine's home, lives, or another failover runs.
+    /// When the region is not known, is the engine's home, lives, or another failover runs; when
+    /// a second person must agree and is not wanted.
     pub async fn start(
         &self,
         operator: String,
         ask: StartFailover,
     ) -> Result<FailoverReply, ApiError> {
-        let seen = self.seen.borrow().clone();
-        let region = ask.from_region;
-        let known = seen.regions.iter().find(|it| it.verdict.region == region);
-        let Some(known) = known else { return Err(no_such_region(&region)) };
-        let only = ask.to_regions.as_ref();
-        let leave = Leave { only, accept_data_loss: ask.accept_data_loss };
-        let plan = self.plan(&region, leave);
+        let configured = self.approval.two_persons;
+        let two_persons =
+            needs_approval(configured, ask.require_approval).map_err(not_waived)?;
         if ask.dry_run {
-            return Ok(FailoverReply { plan, log: None });
+            let seen = self.seen.borrow().clone();
+            let plan = self.plan_of(&seen, &ask)?;
+            return Ok(FailoverReply::planned(plan, two_persons));
         }
-        let blocked = known.not_failed_over_because.iter().map(|it| &it.condition);
-        let stops = |it: &&Blocked| match it {
-            Blocked::EngineLost
-            | Blocked::OwnRegion
-            | Blocked::NoSuchRegion
-            | Blocked::LeaseUnread
-            | Blocked::NeverHeld
-            | Blocked::TooFewHealthy { .. }
-            | Blocked::Running { .. } => true,
-            Blocked::LeaseHeld { .. } => !ask.even_if_alive,
-            Blocked::Disabled
-            | Blocked::NotAutomatic
-            | Blocked::EngineNotSpread
-            | Blocked::NeedsApproval
-            // Whoever was left behind by an earlier one gets another.
-            | Blocked::AlreadyFenced { .. }
-            | Blocked::NotSilentEnough { .. }
-            | Blocked::TooFresh => false,
-        };
-        if let Some(it) = blocked.into_iter().find(stops) {
-            let message = format!("region {region} is not failed over: {it}");
-            let refused = ApiError::new(ErrorCode::Refused, message);
-            let remedy = if matches!(it, Blocked::LeaseHeld { .. }) {
-                "wait until it has lapsed; or, if its protected VMs are to be ended there and \
-                 started anew elsewhere, say `--even-if-alive`"
-            } else {
-                "`dwcp-cli federation failover status` says more"
-            };
-            return Err(refused.with_remedy(remedy));
+        if two_persons {
+            return self.ask_for_approval(operator, ask).await;
         }
-        let Some(watched) = seen.leases.get(&region) else {
-            return Err(no_such_region(&region));
-        };
-        let trigger = Trigger::Operator { name: operator, reason: ask.reason };
-        let begun = self.begin(&region, leave, trigger, watched).await;
-        match begun.map_err(|error| engine::failed(&error))? {
-            Some(log) => Ok(FailoverReply { plan, log: Some(log) }),
-            None => {
-                let message = format!(
-                    "region {region} renewed its lease, or another failover began"
-                );
-                Err(ApiError::new(ErrorCode::Conflict, message)
-                    .with_remedy("look at `failover status`, and ask again if need be"))
-            }
-        }
+        let reason = ask.reason.clone();
+        let trigger = Trigger::Operator { name: operator, reason, approved_by: None };
+        self.begin_now(&ask, trigger, None).await
     }
+
+    /// Begins what an operator asked for, and another one approved where there is a request.
+    pub(super) async fn begin_now(
+        &self,
+        ask: &StartFailover,
+        trigger: Trigger,
+        request: Option<&Found>,
+    ) -> Result<FailoverReply, ApiError> {
+        let seen = self.seen.borrow().clone();
+        let plan = self.plan_of(&seen, ask)?;
+        let watched = Self::unhindered(&seen, ask)?;
+        let region = &ask.from_region;
+        let order = Order { region, leave: leave_of(ask), trigger, request };
+        let begun = self.begin(order, watched).await;
+        let Some(log) = begun.map_err(|error| engine::failed(&error))? else {
+            return Err(came_between(region, request));
+        };
+        let two_persons = request.is_some();
+        Ok(FailoverReply { log: Some(log), ..FailoverReply::planned(plan, two_persons) })
+    }
+
+    /// Who would go where.
+    pub(super) fn plan_of(
+        &self,
+        seen: &Seen,
+        ask: &StartFailover,
+    ) -> Result<Plan, ApiError> {
+        let region = &ask.from_region;
+        let is_known = seen.regions.iter().any(|it| it.verdict.region == *region);
+        if !is_known {
+            return Err(no_such_region(region));
+        }
+        Ok(self.plan(region, leave_of(ask)))
+    }
+
+    /// The lease of a region whose failover nothing stops that an operator cannot overrule.
+    pub(super) fn unhindered<'s>(
+        seen: &'s Seen,
+        ask: &StartFailover,
+    ) -> Result<&'s Watched, ApiError> {
+        let region = &ask.from_region;
+        let known = seen.regions.iter().find(|it| it.verdict.region == *region);
+        let Some(known) = known else { return Err(no_such_region(region)) };
+        let mut blocked = known.not_failed_over_because.iter().map(|it| &it.condition);
+        if let Some(it) = blocked.find(|it| stops(it, ask.even_if_alive)) {
+            return Err(hindered(region, it));
+        }
+        seen.leases.get(region).ok_or_else(|| no_such_region(region))
+    }
+}
+
+fn leave_of(ask: &StartFailover) -> Leave<'_> {
+    let StartFailover { to_regions, accept_data_loss, .. } = ask;
+    Leave { only: to_regions.as_ref(), accept_data_loss: *accept_data_loss }
+}
+
+/// Whether a condition also stops an operator.
+const fn stops(blocked: &Blocked, even_if_alive: bool) -> bool {
+    match blocked {
+        Blocked::EngineLost
+        | Blocked::OwnRegion
+        | Blocked::NoSuchRegion
+        | Blocked::LeaseUnread
+        | Blocked::NeverHeld
+        | Blocked::TooFewHealthy { .. }
+        | Blocked::Running { .. } => true,
+        Blocked::LeaseHeld { .. } => !even_if_alive,
+        Blocked::Disabled
+        | Blocked::NotAutomatic
+        | Blocked::EngineNotSpread
+        | Blocked::NeedsApproval
+        // Whoever was left behind by an earlier one gets another.
+        | Blocked::AlreadyFenced { .. }
+        | Blocked::NotSilentEnough { .. }
+        | Blocked::TooFresh => false,
+    }
+}
+
+fn hindered(region: &RegionId, why: &Blocked) -> ApiError {
+    let message = format!("region {region} is not failed over: {why}");
+    let remedy = if matches!(why, Blocked::LeaseHeld { .. }) {
+        "wait until it has lapsed; or, if its protected VMs are to be ended there and started \
+         anew elsewhere, say `--even-if-alive`"
+    } else {
+        "`dwcp-cli federation failover status` says more"
+    };
+    ApiError::new(ErrorCode::Refused, message).with_remedy(remedy)
+}
+
+/// Something that the transaction compares was changed.
+fn came_between(region: &RegionId, request: Option<&Found>) -> ApiError {
+    let decided =
+        if request.is_some() { ", or the request was decided upon" } else { "" };
+    let message =
+        format!("region {region} renewed its lease, or another failover began{decided}");
+    ApiError::new(ErrorCode::Conflict, message)
+        .with_remedy("look at `failover status`, and ask again if need be")
+}
+
+fn not_waived(reason: NotWaived) -> ApiError {
+    ApiError::new(ErrorCode::Refused, reason.to_string()).with_remedy(
+        "leave `--require-approval false` out: the failover is asked for, and begins when \
+         another operator approves it",
+    )
 }
 
 fn no_such_region(region: &RegionId) -> ApiError {

@@ -9,7 +9,8 @@ use dwcp_router::{Algorithm, Class, FailMode, Protocol, Requirement, Weights};
 use dwcp_types::{Micros, RegionId, RegionKind, Strategy, VmShape};
 
 use super::super::{
-    ClientPlace, EngineChoice, Federation, LoadError, RoundTrips, RoutingConfig, Severity,
+    ApprovalConfig, ClientPlace, EngineChoice, Federation, LoadError, RoundTrips,
+    RoutingConfig, Severity,
 };
 
 fn deployed(name: &str) -> PathBuf {
@@ -174,6 +175,20 @@ fn the_sample_of_the_source_is_accepted_with_a_warning_for_each_thing_it_means_o
         assert_eq!(about(word), count, "{word}: {warnings:#?}");
     }
     assert_eq!(warnings.len(), 7, "{warnings:#?}");
+}
+
+#[test]
+fn a_second_person_is_asked_where_it_says_so_and_for_as_long_as_it_says() {
+    let t1 = std::fs::read_to_string(deployed("t1/federation.yaml")).unwrap();
+    let approval =
+        |text: &str| Federation::parse(text, "f.yaml").unwrap().0.failover.approval;
+    let quarter = Duration::from_mins(15);
+    assert_eq!(approval(&t1), ApprovalConfig { two_persons: false, time: quarter });
+    let unsaid = t1.replace("  approval_time: 15m\n", "");
+    let asked = unsaid.replace("two_persons: false", "two_persons: true");
+    assert_eq!(approval(&asked), ApprovalConfig { two_persons: true, time: quarter });
+    let hour = t1.replace("approval_time: 15m", "approval_time: 1h");
+    assert_eq!(approval(&hour).time, Duration::from_hours(1));
 }
 
 #[test]
