@@ -24,7 +24,7 @@ operations! {
     ListFailovers = Get "/v1/failovers" "list_failovers"
         "The logs of failovers, the newest first.",
         NoParams, () => FailoverList;
-    /// F17. Those that expired are shown once more, and removed.
+    /// F17. Those that expired are shown until the next one is asked for.
     ListFailoverRequests = Get "/v1/failover/requests" "list_failover_requests"
         "Failovers that were asked for and wait for a second person, the oldest first.",
         NoParams, () => FailoverRequestList;

@@ -55,6 +55,17 @@ async fn lost() -> Federation {
     federation
 }
 
+/// A daemon's certificate opens this door, and is no second person.
+async fn no_daemon_decides(federation: &Federation, request: &Request) {
+    let daemon = federation.at_with("middle", federation.credentials("home"));
+    for refused in [
+        refusal(approve(&daemon, &request.id).await),
+        refusal(deny(&daemon, &request.id).await),
+    ] {
+        assert_eq!(refused.code, ErrorCode::Forbidden, "{refused:?}");
+    }
+}
+
 /// Nobody gets by without a second person, and nothing was begun by trying.
 async fn nothing_begins(federation: &Federation, request: &Request) {
     let door = federation.at("middle");
@@ -67,10 +78,7 @@ async fn nothing_begins(federation: &Federation, request: &Request) {
     assert_eq!(own.code, ErrorCode::Refused);
     assert!(own.message.contains("nobody approves their own request"), "{own:?}");
     assert!(own.remedy.unwrap().contains("have another operator run"));
-    // A daemon's certificate opens this door, and is no second person.
-    let daemon = federation.at_with("middle", federation.credentials("home"));
-    let daemon = refusal(approve(&daemon, &request.id).await);
-    assert_eq!(daemon.code, ErrorCode::Forbidden);
+    no_daemon_decides(federation, request).await;
 
     let unknown = refusal(approve(&federation.at_as("home", "second"), "fr-0").await);
     assert_eq!(unknown.code, ErrorCode::NotFound);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, until};
@@ -48,17 +49,36 @@ impl Echo {
     }
 }
 
-/// Asks by a new socket, or one that a client keeps; who answers.
-async fn ask(socket: &UdpSocket, bytes: &[u8]) -> Result<String, String> {
-    socket.send(bytes).await.map_err(|error| error.to_string())?;
-    let mut room = vec![0; MOST + 10];
-    let answered = timeout(ASKED_AGAIN, socket.recv(&mut room)).await;
-    let len = answered.map_err(|_| "no answer")?.map_err(|error| error.to_string())?;
-    let answer = &room[..len];
-    let region = REGIONS.into_iter().find(|region| answer.starts_with(region.as_bytes()));
-    let region = region.ok_or("an answer of nobody")?;
-    assert!(answer[region.len()..] == *bytes, "{} bytes of {}", len, bytes.len());
-    Ok(region.to_owned())
+/// A client's socket, which numbers what it asks.
+struct Client {
+    socket: UdpSocket,
+    asked: AtomicU32,
+}
+
+impl Client {
+    /// Asks something of this length; who answers. What comes late for an earlier question is no answer.
+    async fn ask(&self, len: usize) -> Result<String, String> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let mut asked = number.to_vec();
+        asked.resize(len.max(number.len()), b'x');
+        self.socket.send(&asked).await.map_err(|error| error.to_string())?;
+        let mut room = vec![0; MOST + 10];
+        let answer = async {
+            loop {
+                let len = self.socket.recv(&mut room).await.map_err(|e| e.to_string())?;
+                let answer = &room[..len];
+                let own = |region: &&str| answer.starts_with(region.as_bytes());
+                let region =
+                    REGIONS.into_iter().find(own).ok_or("an answer of nobody")?;
+                let heard = &answer[region.len()..];
+                if heard.starts_with(&number) {
+                    assert!(heard == asked, "{} bytes of {}", heard.len(), asked.len());
+                    return Ok(region.to_owned());
+                }
+            }
+        };
+        timeout(ASKED_AGAIN, answer).await.map_err(|_| "no answer")?
+    }
 }
 
 struct Ground {
@@ -95,18 +115,18 @@ impl Ground {
     }
 
     /// A client of a region's proxy.
-    async fn client(&self, at: &str) -> UdpSocket {
+    async fn client(&self, at: &str) -> Client {
         let proxy = self.federation.socket(&format!("{at}/proxy"));
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect((proxy.ip(), PORT)).await.unwrap();
-        socket
+        Client { socket, asked: AtomicU32::new(0) }
     }
 
     /// Asks by all of these, each time as a new client; who answers.
     async fn brought(&self, asked: &[&str]) -> Result<Vec<String>, String> {
         let mut brought = Vec::new();
         for at in asked {
-            brought.push(ask(&self.client(at).await, b"who?").await?);
+            brought.push(self.client(at).await.ask(8).await?);
         }
         Ok(brought)
     }
@@ -124,9 +144,8 @@ async fn datagrams_are_whole_and_leave_servers_and_regions_that_die() {
     // By its own proxy, and by another region's over the line between them: as they were sent.
     for at in REGIONS {
         let client = ground.client(at).await;
-        for len in [1, 1_200, 9_000, MOST] {
-            let bytes = vec![b'x'; len];
-            let answered = until("it is answered", || ask(&client, &bytes)).await;
+        for len in [4, 1_200, 9_000, MOST] {
+            let answered = until("it is answered", || client.ask(len)).await;
             assert_eq!(answered, home);
         }
     }
@@ -134,13 +153,13 @@ async fn datagrams_are_whole_and_leave_servers_and_regions_that_die() {
     let mut clients = Vec::new();
     for at in REGIONS {
         let client = ground.client(at).await;
-        until("it is answered", || ask(&client, b"before")).await;
+        until("it is answered", || client.ask(8)).await;
         clients.push(client);
     }
     ground.servers.remove(home).unwrap().die().await;
     for client in &clients {
         until("another region answers", || async {
-            let by = ask(client, b"after").await?;
+            let by = client.ask(8).await?;
             if by == home { Err(by) } else { Ok(()) }
         })
         .await;

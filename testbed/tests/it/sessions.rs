@@ -63,9 +63,9 @@ struct Client {
 }
 
 impl Client {
-    /// One that comes from an address of its own.
+    /// One that comes from a network of its own: those of a /24 are told apart by nothing else.
     const fn from(number: u8) -> Self {
-        Self { address: Ipv4Addr::new(127, 9, 9, number), cookie: None }
+        Self { address: Ipv4Addr::new(127, 9, number, 1), cookie: None }
     }
 
     /// Asks a proxy; who answers, or why nobody did.
@@ -197,7 +197,7 @@ async fn a_session_stays_at_its_server_until_that_or_its_region_dies() {
     ground.keeps(&mut client, &REGIONS, &server).await;
     assert!(client.cookie.is_some());
 
-    // The better region is back and has new clients: by their address, as they have no session.
+    // The better region is back and has new clients: by their network, as they have no session.
     ground.weigh("two", 100).await;
     until("new clients go to the better region", || async {
         let mut answers = Vec::new();

@@ -5,6 +5,7 @@
 
 mod anycast;
 mod bed;
+mod clients;
 mod drills;
 mod federations;
 mod load;

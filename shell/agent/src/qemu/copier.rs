@@ -23,7 +23,7 @@ use std::time::Duration;
 use dwcp_api::host::StandbyBody;
 use dwcp_types::{CopyId, Epoch, Timestamp, VmId};
 use dwcp_vm::{CopyOrder, CopyPlace, CopySight, Storage, launch};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::sleep;
@@ -261,10 +261,11 @@ impl Qemu {
 
     async fn shut_all(&self) -> Result<(), HypervisorError> {
         // What an agent was about to start when it ended has no pid file yet, guests included.
-        for process in process::told_below(&self.data) {
-            end(process).await?;
-        }
-        Ok(())
+        let folders = [self.data.join(STANDBYS), self.data.join(super::GUESTS)];
+        let all = folders.iter().flat_map(|folder| process::told_below(folder));
+        // One that cannot be ended keeps none of the others.
+        let ended = join_all(all.map(end)).await;
+        ended.into_iter().collect()
     }
 
     async fn take(&self, vm: &VmId, copy: CopyId) -> Result<(), HypervisorError> {

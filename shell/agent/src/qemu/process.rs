@@ -21,6 +21,8 @@ use tokio::time::sleep;
 
 use crate::hypervisor::{HypervisorError, Usage};
 
+/// How guests and storage daemons are told where to write their pid.
+const PID_FLAGS: [&str; 2] = ["-pidfile", "--pidfile"];
 /// SIGKILL works at once unless the disk hangs.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -39,7 +41,7 @@ pub(crate) fn find(folder: &Path) -> Option<Process> {
 /// The process whose command line names this very pid file, if it lives.
 pub(crate) fn of_pid_file(pid_file: &Path) -> Option<Process> {
     let number = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
-    told(number, |argument| argument == pid_file)
+    told(number, |_, argument| argument == pid_file)
 }
 
 /// All that were told to write a pid file below a folder, also those that start just now and
@@ -48,22 +50,24 @@ pub(crate) fn told_below(folder: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_below = |argument: &Path| {
-        argument.starts_with(folder) && argument.extension() == Some("pid".as_ref())
+    let is_told = |flag: &Path, path: &Path| {
+        PID_FLAGS.iter().any(|it| flag == Path::new(it)) && path.starts_with(folder)
     };
-    numbers.filter_map(|number| told(number, is_below)).collect()
+    numbers.filter_map(|number| told(number, is_told)).collect()
 }
 
-/// The process of this number, if one of its arguments is such a path.
-fn told(number: i32, is_such: impl Fn(&Path) -> bool) -> Option<Process> {
+/// The process of this number, if an argument and the one before it are such.
+fn told(number: i32, is_such: impl Fn(&Path, &Path) -> bool) -> Option<Process> {
     if number <= 0 {
         return None; // `Pid::from_raw` panics on a negative number
     }
     let descriptor = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
     // A zombie has an empty command line and is no process any more.
     let command_line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
-    let mut arguments = command_line.split(|byte| *byte == 0);
-    let ours = arguments.any(|argument| is_such(Path::new(OsStr::from_bytes(argument))));
+    let path = |argument| Path::new(OsStr::from_bytes(argument));
+    let arguments = command_line.split(|byte| *byte == 0).map(path);
+    let mut pairs = arguments.clone().zip(arguments.skip(1));
+    let ours = pairs.any(|(before, argument)| is_such(before, argument));
     ours.then_some(Process { pid: u32::try_from(number).ok()?, descriptor })
 }
 
@@ -213,13 +217,22 @@ mod tests {
     #[test]
     fn a_process_is_found_before_it_has_written_its_pid_file() {
         let folder = tempfile::tempdir().unwrap();
-        let started = |argument: &str| {
+        let started = |flag: &str| {
             let mut command = std::process::Command::new("sh");
-            command.args(["-c", "read line", "sh"]).arg(folder.path().join(argument));
+            let pid_file = folder.path().join("vm/qemu.pid");
+            command.args(["-c", "read line", "sh", flag]).arg(pid_file);
             command.stdin(std::process::Stdio::piped()).spawn().unwrap()
         };
-        let (mut guest, mut other) = (started("vm/qemu.pid"), started("agent.yaml"));
-        let found = told_below(folder.path());
+        // The other one only reads it.
+        let (mut guest, mut other) = (started("-pidfile"), started("-f"));
+        // While it becomes another program it has no command line for a moment.
+        let found = loop {
+            let found = told_below(folder.path());
+            if !found.is_empty() {
+                break found;
+            }
+            std::thread::yield_now();
+        };
         assert_eq!(found.iter().map(|it| it.pid).collect::<Vec<_>>(), [guest.id()]);
         found[0].terminate();
         assert!(!guest.wait().unwrap().success());

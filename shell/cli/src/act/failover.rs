@@ -74,20 +74,26 @@ async fn start(run: &mut Run<'_>, args: FailoverArgs) -> Result<(), Failure> {
         dry_run: args.dry_run,
         require_approval: args.require_approval,
     };
-    if args.require_approval.is_none() && !args.dry_run {
-        confirm(run, &body).await?;
-    }
+    let body = if args.require_approval.is_none() && !args.dry_run {
+        confirmed(run, body).await?
+    } else {
+        body
+    };
     let reply = run.session()?.call::<PostFailover>(&NoParams {}, &body).await?;
     show(run, &reply, view::failover_plan)
 }
 
-/// Shows the plan and asks for a yes, unless another operator is asked.
-async fn confirm(run: &mut Run<'_>, body: &StartFailover) -> Result<(), Failure> {
+/// Shows the plan and asks for a yes, unless another operator is asked: then it says so, because
+/// another daemon may answer next, which goes by a configuration of its own.
+async fn confirmed(
+    run: &mut Run<'_>,
+    body: StartFailover,
+) -> Result<StartFailover, Failure> {
     let region = &body.from_region;
     let rehearsal = StartFailover { dry_run: true, ..body.clone() };
     let plan = run.session()?.call::<PostFailover>(&NoParams {}, &rehearsal).await?;
     if plan.two_persons {
-        return Ok(());
+        return Ok(StartFailover { require_approval: Some(true), ..body });
     }
     if !run.surroundings.interactive {
         let what = format!("the failover of {region} needs somebody's approval");
@@ -99,7 +105,7 @@ async fn confirm(run: &mut Run<'_>, body: &StartFailover) -> Result<(), Failure>
     let text = view::failover_plan(&plan, run.look());
     run.terminal.tell(&text);
     if answers_yes(run, &format!("fail {region} over like this?")) {
-        return Ok(());
+        return Ok(body);
     }
     Err(Failure::usage(format!("{region} is left as it is")))
 }

@@ -6,8 +6,11 @@
 //! mutual TLS, two bytes of length and then itself, so there it comes late rather than not.
 //!
 //! Nobody says that a flow has ended. A server that is gone is known when its host says so (ICMP), by
-//! an answer to the client's datagrams or to a probe; the flow ends then, and the client's next
-//! datagram begins another one with somebody else. A server that keeps silent is never taken out.
+//! an answer to the client's datagrams or to a probe; its flows end then, and their clients' next
+//! datagrams begin others with somebody else. A server that keeps silent is never taken out.
+//!
+//! Who sends a datagram may not be who it seems. Flows have room of their own, so that forged ones
+//! take none of those who had to answer for a connection.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dwcp_router::Evidence;
@@ -25,6 +29,7 @@ use tokio::io::{
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::counters::Event;
@@ -36,6 +41,12 @@ use super::streams::{Far, Found, Passage, canonical};
 
 /// Datagrams of one client that wait for their flow; what is more is lost.
 const WAITING_MAX: usize = 64;
+/// How long a flow may be silent that nobody has answered yet: its client's address may be forged.
+const UNANSWERED_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether a server is still one that has flows.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time for the end of a flow to be told to another region.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longest datagram.
 pub(super) const LEN_MAX: usize = 65_535;
 
@@ -118,8 +129,8 @@ impl Flows {
 
     fn begin(&mut self, from: SocketAddr, datagram: Bytes) {
         let door = &self.around.door;
-        let seat = door.seats.enter(from.ip().to_canonical());
-        let permit = self.around.free.clone().try_acquire_owned();
+        let seat = door.flow_seats.enter(from.ip().to_canonical());
+        let permit = self.around.free_flows.clone().try_acquire_owned();
         let (Some(seat), Ok(permit)) = (seat, permit) else {
             door.shared.counters.add(Event::ConnectionRefused);
             return;
@@ -176,48 +187,98 @@ fn framed(side: Side) -> (Source, Sink) {
     (Source::Region(from), Sink::Region(to))
 }
 
+/// What a flow has moved.
+#[derive(Debug, Default)]
+struct Moved {
+    /// Changes with every datagram.
+    stirred: AtomicU64,
+    /// Bytes of the client's.
+    came: AtomicU64,
+    /// Bytes of answers.
+    went: AtomicU64,
+}
+
+impl Moved {
+    /// Completes when no datagram came for long enough.
+    async fn idle(&self, most: Duration) {
+        silence(&self.stirred, most.min(UNANSWERED_TIME_MAX)).await;
+        if self.went.load(Ordering::Relaxed) > 0 {
+            silence(&self.stirred, most).await;
+        }
+    }
+}
+
 /// Passes on until it has ended, and says how.
 async fn carry(passage: Passage<'_>, near: (Source, Sink), found: Option<Found>) {
     let Some(found) = found else { return passage.tell(End::Unserved, None, (0, 0)) };
     let Found { far, region, at, server, lease } = found;
-    let (source, sink) = match far {
-        Far::Stream(side) => framed(side),
-        Far::Socket(socket) => {
-            let socket = Arc::new(socket);
-            (Source::Server(socket.clone()), Sink::Server(socket))
-        }
-    };
+    let (mut near, mut far) = (near, ends(far));
     let counters = &passage.around.door.shared.counters;
     let _open = counters.opened();
-    let (stirred, came, went) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let out = bring(near.0, sink, &stirred, |len| {
-        came.fetch_add(len, Ordering::Relaxed);
-    });
     let bytes = counters.of_region(&region);
-    let back = bring(source, near.1, &stirred, |len| {
-        went.fetch_add(len, Ordering::Relaxed);
+    let moved = Moved::default();
+    let out = bring(&mut near.0, &mut far.1, |len| {
+        moved.stirred.fetch_add(1, Ordering::Relaxed);
+        moved.came.fetch_add(len, Ordering::Relaxed);
+    });
+    let mut answered = false;
+    let back = bring(&mut far.0, &mut near.1, |len| {
+        moved.stirred.fetch_add(1, Ordering::Relaxed);
+        moved.went.fetch_add(len, Ordering::Relaxed);
         if let Some(bytes) = &bytes {
             bytes.add(len);
+        }
+        if let (false, Some(server)) = (answered, server) {
+            answered = true;
+            passage.judge(server, Evidence::Answered);
         }
     });
     let ended = tokio::select! {
         ended = out => ended.map(|()| End::Closed),
         ended = back => ended.map(|()| End::Closed),
-        () = silence(&stirred, passage.idle_time_max()) => Ok(End::Idle),
+        () = left(&passage, server) => Ok(End::Broken),
+        () = moved.idle(passage.idle_time_max()) => Ok(End::Idle),
         () = begun(passage.around.phase.clone(), Phase::Over) => Ok(End::Cut),
     };
-    let moved = (came.into_inner(), went.into_inner());
-    if let Some(server) = server {
-        match &ended {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                passage.judge(server, Evidence::Unreached);
-            }
-            Ok(_) | Err(_) if moved.1 > 0 => passage.judge(server, Evidence::Answered),
-            Ok(_) | Err(_) => {}
-        }
+    tokio::join!(near.1.end(), far.1.end());
+    if let (Err(error), Some(server)) = (&ended, server)
+        && is_gone(error)
+    {
+        passage.judge(server, Evidence::Unreached);
     }
     drop(lease);
+    let moved = (moved.came.into_inner(), moved.went.into_inner());
     passage.tell(ended.unwrap_or(End::Broken), Some((region, at)), moved);
+}
+
+fn ends(far: Far) -> (Source, Sink) {
+    match far {
+        Far::Stream(side) => framed(side),
+        Far::Socket(socket) => {
+            let socket = Arc::new(socket);
+            (Source::Server(socket.clone()), Sink::Server(socket))
+        }
+    }
+}
+
+/// Completes when a server of this region has no flows any more. Its host may not say to each of
+/// them that nobody is there: hosts say so a few times a second at most.
+async fn left(passage: &Passage<'_>, server: Option<usize>) {
+    let Some(server) = server else { return std::future::pending().await };
+    while passage.has_flows(server) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Whether an error says that nobody is there, or that no way leads there. Any other is of one
+/// datagram, such as one that is too long for the way.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
 }
 
 /// Where datagrams come from.
@@ -236,13 +297,11 @@ enum Sink {
 
 /// Brings one way's datagrams until there are no more.
 async fn bring(
-    mut from: Source,
-    mut to: Sink,
-    stirred: &AtomicU64,
+    from: &mut Source,
+    to: &mut Sink,
     mut count: impl FnMut(u64),
 ) -> io::Result<()> {
     while let Some(datagram) = from.next().await? {
-        stirred.fetch_add(1, Ordering::Relaxed);
         count(u64::try_from(datagram.len()).unwrap_or(u64::MAX));
         to.send(&datagram).await?;
     }
@@ -268,12 +327,18 @@ impl Sink {
                 Ok(())
             }
             Self::Server(socket) => match socket.send(datagram).await {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    Err(error)
-                }
+                Err(error) if is_gone(&error) => Err(error),
                 Ok(_) | Err(_) => Ok(()),
             },
             Self::Region(stream) => write_frame(stream, datagram).await,
+        }
+    }
+
+    /// Says that no more comes, to those who can be told.
+    async fn end(&mut self) {
+        if let Self::Region(stream) = self {
+            // Who does not hear it sees the line break.
+            drop(timeout(END_TIME_MAX, stream.shutdown()).await);
         }
     }
 }
@@ -288,7 +353,7 @@ async fn receive(socket: &UdpSocket) -> io::Result<Bytes> {
         // That nobody is there is an error of the socket, and makes it no more readable.
         let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
         if ready.is_error() {
-            if let Some(error) = socket.take_error()? {
+            if let Some(error) = socket.take_error()?.filter(is_gone) {
                 return Err(error);
             }
             let seen = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
@@ -299,7 +364,7 @@ async fn receive(socket: &UdpSocket) -> io::Result<Bytes> {
             Ok(Bytes::copy_from_slice(room.get(..len).unwrap_or_default()))
         });
         match received {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if !is_gone(&error) => {}
             Ok(_) | Err(_) => return received,
         }
     }
@@ -349,11 +414,9 @@ pub(super) async fn connect(server: &str) -> io::Result<UdpSocket> {
 }
 
 /// Whether a server's host does not say that nobody is there, asked by a datagram with nothing in it.
-pub(super) async fn knock(server: &str, within: std::time::Duration) -> io::Result<bool> {
+pub(super) async fn knock(server: &str, within: Duration) -> io::Result<bool> {
     let socket = connect(server).await?;
     socket.send(&[]).await?;
-    let answered = tokio::time::timeout(within, receive(&socket)).await;
-    Ok(
-        !matches!(answered, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused),
-    )
+    let answered = timeout(within, receive(&socket)).await;
+    Ok(!matches!(answered, Ok(Err(error)) if is_gone(&error)))
 }

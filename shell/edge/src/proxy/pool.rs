@@ -76,7 +76,10 @@ pub(super) struct Pool {
     /// What the destination is called in sessions.
     pub(super) number: u32,
     idle: Mutex<Vec<Idle>>,
-    busy: AtomicUsize,
+    requests: AtomicUsize,
+    /// Connections and flows that are passed on: they are bounded where they come in, and keep no
+    /// request from being sent.
+    passages: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -100,7 +103,15 @@ pub(super) enum Unanswered {
 #[derive(Debug)]
 pub(super) struct Lease {
     pool: Arc<Pool>,
+    counted: Counted,
     sender: Option<SendRequest<Upload>>,
+}
+
+/// As what something that is under way counts.
+#[derive(Clone, Copy, Debug)]
+enum Counted {
+    Request,
+    Passage,
 }
 
 impl Lease {
@@ -117,19 +128,34 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.busy.fetch_sub(1, Ordering::Relaxed);
+        self.pool.count(self.counted).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Pool {
     pub(super) fn new(to: Destination) -> Arc<Self> {
         let number = server_number(&to.at);
-        Arc::new(Self { to, number, idle: Mutex::default(), busy: AtomicUsize::new(0) })
+        let (requests, passages) = Default::default();
+        Arc::new(Self { to, number, idle: Mutex::default(), requests, passages })
     }
 
-    /// How many requests are under way.
+    /// How much is under way.
     pub(super) fn busy(&self) -> usize {
-        self.busy.load(Ordering::Relaxed)
+        let counts = [&self.requests, &self.passages];
+        counts.into_iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    const fn count(&self, counted: Counted) -> &AtomicUsize {
+        match counted {
+            Counted::Request => &self.requests,
+            Counted::Passage => &self.passages,
+        }
+    }
+
+    /// The place of something that is passed on.
+    fn passage(self: &Arc<Self>) -> Lease {
+        self.passages.fetch_add(1, Ordering::Relaxed);
+        Lease { pool: self.clone(), counted: Counted::Passage, sender: None }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
@@ -160,11 +186,12 @@ impl Pool {
         request: Request<Upload>,
         limits: &Limits,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
-        if self.busy.fetch_add(1, Ordering::Relaxed) >= BUSY_MAX {
-            self.busy.fetch_sub(1, Ordering::Relaxed);
+        if self.requests.fetch_add(1, Ordering::Relaxed) >= BUSY_MAX {
+            self.requests.fetch_sub(1, Ordering::Relaxed);
             return Err(Unanswered::Unsent(Box::new(request)));
         }
-        let mut lease = Lease { pool: self.clone(), sender: None };
+        let counted = Counted::Request;
+        let mut lease = Lease { pool: self.clone(), counted, sender: None };
         let mut request = Box::new(request);
         loop {
             let (mut sender, new) = match self.take() {
@@ -234,8 +261,7 @@ impl Pool {
         self: &Arc<Self>,
         within: Duration,
     ) -> io::Result<(Dialled, Lease)> {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        let lease = Lease { pool: self.clone(), sender: None };
+        let lease = self.passage();
         let dialled = timeout(within, self.dial(STREAM_PROTOCOL)).await??;
         Ok((dialled, lease))
     }
@@ -245,8 +271,7 @@ impl Pool {
         self: &Arc<Self>,
         within: Duration,
     ) -> io::Result<(UdpSocket, Lease)> {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        let lease = Lease { pool: self.clone(), sender: None };
+        let lease = self.passage();
         let socket = timeout(within, flows::connect(&self.to.at)).await??;
         Ok((socket, lease))
     }

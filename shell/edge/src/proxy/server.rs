@@ -80,7 +80,10 @@ pub(super) struct Around {
     pub(super) door: Arc<Door>,
     pub(super) phase: watch::Receiver<Phase>,
     views: watch::Receiver<Arc<View>>,
-    pub(super) free: Arc<Semaphore>,
+    free: Arc<Semaphore>,
+    /// The same for flows: whoever sends a datagram may not be who it seems, and takes no room of
+    /// those who had to answer for a connection.
+    pub(super) free_flows: Arc<Semaphore>,
 }
 
 impl Around {
@@ -147,6 +150,7 @@ pub(super) struct Door {
     pub(super) shared: Shared,
     pub(super) preface: Clients,
     pub(super) seats: Seats,
+    pub(super) flow_seats: Seats,
     tls: Option<Arc<dyn Front>>,
 }
 
@@ -184,6 +188,7 @@ impl Server {
             preface: members(&listening.preface),
             tls: listening.tls,
             seats: Seats::new(listening.limits.per_network_max),
+            flow_seats: Seats::new(listening.limits.per_network_max),
         };
         Ok(Self { listener, ports: Vec::new(), door: Arc::new(door) })
     }
@@ -233,8 +238,10 @@ impl Server {
         let Self { listener, ports, door } = self;
         let limits = door.shared.limits;
         let free = Arc::new(Semaphore::new(limits.connections_max));
+        // Those to other regions take room of connections there: half of it at most.
+        let free_flows = Arc::new(Semaphore::new(limits.connections_max.div_ceil(2)));
         let (now, phase) = watch::channel(Phase::Open);
-        let around = Around { door, phase, views: views.clone(), free };
+        let around = Around { door, phase, views: views.clone(), free, free_flows };
         let mut doors = JoinSet::new();
         for (port, service) in ports {
             match port {

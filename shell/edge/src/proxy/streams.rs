@@ -251,6 +251,12 @@ impl<'p> Passage<'p> {
         passing.map_or(Duration::MAX, |passing| passing.idle_time_max)
     }
 
+    /// Whether one of this region's servers is one that has connections or flows.
+    pub(super) fn has_flows(&self, server: usize) -> bool {
+        let group = self.view.sites.group(self.place);
+        group.is_some_and(|group| group.usable() >> server & 1 == 1)
+    }
+
     /// Says what became of it at one of this region's servers.
     pub(super) fn judge(&self, server: usize, evidence: Evidence) {
         if let Some(group) = self.view.sites.group(self.place) {

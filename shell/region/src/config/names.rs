@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use dwcp_edge::proxy::Carried;
 use dwcp_types::{HostId, RegionId, UserZoneId};
 
 use super::endpoint::Endpoint;
@@ -39,7 +40,7 @@ pub(super) struct Names {
     /// Where proxies listen.
     proxies: Vec<Endpoint>,
     /// Ports of services, at which every proxy listens too.
-    ports: Vec<(u16, Position)>,
+    ports: Vec<(Carried, u16, Position)>,
 }
 
 impl Names {
@@ -90,20 +91,29 @@ impl Names {
         self.proxies.push(endpoint.clone());
     }
 
-    /// A port at which every proxy listens.
-    pub(super) fn port(&mut self, port: u16, at: Position, report: &mut Report<'_>) {
-        if let Some((_, first)) = self.ports.iter().find(|(other, _)| *other == port) {
+    /// A port at which every proxy listens; the same number may be another one's by the other
+    /// protocol.
+    pub(super) fn port(
+        &mut self,
+        (carried, port): (Carried, u16),
+        at: Position,
+        report: &mut Report<'_>,
+    ) {
+        let mut ports = self.ports.iter();
+        let same = ports.find(|(by, other, _)| (*by, *other) == (carried, port));
+        if let Some((_, _, first)) = same {
             let related = Related { at: *first, what: format!("first {port}") };
             let reason = format!("the port {port} is of two services");
             report.clash(at, related, reason, "give each service its own");
         } else {
-            self.ports.push((port, at));
+            self.ports.push((carried, port, at));
         }
     }
 
-    /// Tells of ports of services that something else has where a proxy listens.
+    /// Tells of ports of services that something else has where a proxy listens. What speaks UDP
+    /// beside TCP there, state and names, has both.
     fn resolve_ports(&self, report: &mut Report<'_>) {
-        for (port, at) in &self.ports {
+        for (_, port, at) in &self.ports {
             let taken = self.proxies.iter().find_map(|proxy| {
                 let wanted = proxy.at_port(*port).to_string();
                 let first = self.given.get(&(Kind::Endpoint, wanted.clone()))?;

@@ -247,14 +247,14 @@ fn passing(
     };
     let port = field.count(1..=65_535, report);
     let port = port.and_then(|port| u16::try_from(port).ok());
-    if let Some(port) = port {
-        names.port(port, field.at(), report);
-    }
     let (carried, idle_time) = match protocol {
         None | Some(Protocol::Tcp) => (Carried::Connections, IDLE_TIME),
         // QUIC keeps its own connections, whoever passes its datagrams on.
         Some(Protocol::Udp | Protocol::Quic) => (Carried::Datagrams, FLOW_IDLE_TIME),
     };
+    if let Some(port) = port {
+        names.port((carried, port), field.at(), report);
+    }
     let idle = service.get("idle_timeout").map_or(Some(idle_time), |field| {
         field.duration(IDLE_TIME_MIN..=IDLE_TIME_MAX, report)
     });

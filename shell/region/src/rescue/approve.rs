@@ -18,14 +18,13 @@ use crate::claims::random_name;
 use crate::engine;
 
 impl Rescuer {
-    /// What waits for a second person. What expired is shown once more, and removed.
+    /// What waits for a second person, and what has expired and was not removed yet.
     ///
     /// # Errors
     ///
     /// When the engine does not answer.
     pub async fn list_requests(&self) -> Result<FailoverRequestList, ApiError> {
         let all = self.read_requests().await?;
-        self.requests.sweep(&all).await;
         let items = all.into_iter().map(|found| self.shown(found.request)).collect();
         Ok(FailoverRequestList { items })
     }
@@ -38,9 +37,7 @@ impl Rescuer {
         ask: StartFailover,
     ) -> Result<FailoverReply, ApiError> {
         if !is_person(&operator) {
-            let message = format!("{operator} is no person, and cannot be one of two");
-            return Err(ApiError::new(ErrorCode::Forbidden, message)
-                .with_remedy("ask with an operator's own certificate"));
+            return Err(no_person(&operator, "ask with an operator's own certificate"));
         }
         let seen = self.seen.borrow().clone();
         let plan = self.plan_of(&seen, &ask)?;
@@ -109,13 +106,19 @@ impl Rescuer {
     ///
     /// # Errors
     ///
-    /// When there is none any more.
+    /// When there is none any more, or whoever denies is no person.
     pub async fn deny(
         &self,
         operator: String,
         id: &str,
         reason: &str,
     ) -> Result<FailoverRequestItem, ApiError> {
+        if !is_person(&operator) {
+            return Err(no_person(
+                &operator,
+                "deny it with an operator's own certificate",
+            ));
+        }
         let found = self.find_request(id).await?;
         let removed = self.requests.remove(&found).await;
         if !removed.map_err(|error| engine::failed(&error))? {
@@ -153,6 +156,11 @@ impl Rescuer {
 /// Whether a certificate's name is a person's.
 fn is_person(name: &str) -> bool {
     matches!(name.parse(), Ok(Identity::Admin(_)))
+}
+
+fn no_person(name: &str, remedy: &str) -> ApiError {
+    let message = format!("{name} is no person, and cannot be one of two");
+    ApiError::new(ErrorCode::Forbidden, message).with_remedy(remedy)
 }
 
 /// Why it does not begin, when it is not approved.

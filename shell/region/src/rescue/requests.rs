@@ -2,7 +2,7 @@
 //! their bound, removed when their time is over.
 //!
 //! Nobody waits for their end: one that expired is refused whoever approves it, and removed by
-//! whoever writes or lists next. Rejected: a lease of the engine that takes them with it. An
+//! whoever writes the next. Rejected: a lease of the engine that takes them with it. An
 //! operator who comes too late would not be told so.
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwcp_router::Evidence;
 use proptest::prelude::*;
 use tokio::net::UdpSocket;
 
@@ -47,6 +48,17 @@ async fn received_from(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (room, from)
 }
 
+/// Where this question comes from; there are probes besides.
+async fn asked(server: &UdpSocket, number: u8) -> SocketAddr {
+    loop {
+        let (heard, from) = received_from(server).await;
+        if heard == [number] {
+            return from;
+        }
+        assert!(heard.is_empty(), "{heard:?} is nobody's question");
+    }
+}
+
 #[tokio::test]
 async fn each_datagram_is_whole_and_answers_go_to_whoever_asked() {
     let (server, address) = socket().await;
@@ -80,16 +92,12 @@ async fn a_flow_leaves_a_server_that_is_gone_and_the_next_goes_elsewhere() {
     let judge = tokio::spawn(ground.ward.take().unwrap().run());
     let mut broken = 0;
     // Whoever is told that nobody is there asks again, as clients of UDP do.
-    for _ in 0..40 {
+    for number in 0..40_u8 {
         let client = client(&ground).await;
         loop {
-            client.send(b"anybody?").await.unwrap();
+            client.send(&[number]).await.unwrap();
             tokio::select! {
-                (heard, from) = received_from(&server) => {
-                    if heard.is_empty() {
-                        continue; // a probe
-                    }
-                    assert_eq!(heard, b"anybody?");
+                from = asked(&server, number) => {
                     server.send_to(b"yes", from).await.unwrap();
                     assert_eq!(received(&client).await, b"yes");
                     break;
@@ -103,6 +111,24 @@ async fn a_flow_leaves_a_server_that_is_gone_and_the_next_goes_elsewhere() {
     }
     assert!(broken > 0, "half of the servers are gone");
     assert_eq!(ground.group.usable(), 0b10, "after three it is asked no more");
+    judge.abort();
+}
+
+/// Its host may say that nobody is there to somebody else.
+#[tokio::test]
+async fn a_flow_ends_when_its_server_has_no_more() {
+    let (server, address) = socket().await;
+    let mut ground = Ground::before(&[address], datagrams()).await;
+    let judge = tokio::spawn(ground.ward.take().unwrap().run());
+    let client = client(&ground).await;
+    client.send(&[1]).await.unwrap();
+    server.send_to(b"yes", asked(&server, 1).await).await.unwrap();
+    assert_eq!(received(&client).await, b"yes");
+    for _ in 0..3 {
+        ground.group.tell(0, Evidence::Unreached);
+    }
+    let told = ground.told().await;
+    assert_eq!((told.end, told.received, told.sent), (End::Broken, 1, 3));
     judge.abort();
 }
 
