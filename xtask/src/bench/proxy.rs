@@ -9,8 +9,11 @@
 //! Connections that are passed on as they are come from threads of this process to others of it, in
 //! bulk and as short ones, beside haproxy in its mode `tcp`.
 //!
+//! Last, one of two servers is killed or stopped while clients ask: how long it still has requests.
+//!
 //! All programs are Debian's: `apt-get install wrk nginx-light haproxy`.
 
+mod failing;
 mod load;
 mod ours;
 mod peers;
@@ -68,6 +71,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<Measurement>> {
     for kind in [Kind::Bulk, Kind::Short] {
         all.push(connections(&scratch, kind, options)?);
     }
+    all.extend(failing::measure(&scratch, options.quick)?);
     Ok(all)
 }
 

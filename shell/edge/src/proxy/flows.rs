@@ -212,17 +212,18 @@ impl Moved {
 async fn carry(passage: Passage<'_>, near: (Source, Sink), found: Option<Found>) {
     let Some(found) = found else { return passage.tell(End::Unserved, None, (0, 0)) };
     let Found { far, region, at, server, lease } = found;
-    let (mut near, mut far) = (near, ends(far));
+    let ((mut client, mut to_client), (mut server_says, mut to_server)) =
+        (near, ends(far));
     let counters = &passage.around.door.shared.counters;
     let _open = counters.opened();
     let bytes = counters.of_region(&region);
     let moved = Moved::default();
-    let out = bring(&mut near.0, &mut far.1, |len| {
+    let out = bring(&mut client, &mut to_server, |len| {
         moved.stirred.fetch_add(1, Ordering::Relaxed);
         moved.came.fetch_add(len, Ordering::Relaxed);
     });
     let mut answered = false;
-    let back = bring(&mut far.0, &mut near.1, |len| {
+    let back = bring(&mut server_says, &mut to_client, |len| {
         moved.stirred.fetch_add(1, Ordering::Relaxed);
         moved.went.fetch_add(len, Ordering::Relaxed);
         if let Some(bytes) = &bytes {
@@ -240,7 +241,9 @@ async fn carry(passage: Passage<'_>, near: (Source, Sink), found: Option<Found>)
         () = moved.idle(passage.idle_time_max()) => Ok(End::Idle),
         () = begun(passage.around.phase.clone(), Phase::Over) => Ok(End::Cut),
     };
-    tokio::join!(near.1.end(), far.1.end());
+    // What the client sends from now on begins another flow.
+    drop(client);
+    tokio::join!(to_client.end(), to_server.end());
     if let (Err(error), Some(server)) = (&ended, server)
         && is_gone(error)
     {

@@ -33,22 +33,32 @@ pub(super) fn round(
     what: What,
     ask: impl FnOnce(SocketAddr) -> anyhow::Result<f64>,
 ) -> anyhow::Result<f64> {
+    let (completed, nanos) = before(&[origin], what, ask)?;
+    Ok(completed / (float(nanos) / 1e9))
+}
+
+/// Runs it before these servers while somebody asks: what that one says, and the CPU time that was
+/// taken, in nanoseconds.
+pub(super) fn before<T>(
+    origins: &[SocketAddr],
+    what: What,
+    ask: impl FnOnce(SocketAddr) -> anyhow::Result<T>,
+) -> anyhow::Result<(T, u64)> {
     let (said, heard) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
-    let server = std::thread::spawn(move || serve((origin, what), &said, stopped));
+    let origins: Vec<Arc<str>> =
+        origins.iter().map(|origin| origin.to_string().into()).collect();
+    let server = std::thread::spawn(move || serve((&origins, what), &said, stopped));
     // When it could not be bound the thread has ended and says why.
-    let completed = match heard.recv() {
-        Ok(address) => ask(address),
-        Err(_) => Ok(0.0),
-    };
+    let asked = heard.recv().map(ask);
     drop(stop);
     let nanos = server.join().map_err(|_| anyhow!("the proxy panicked"))??;
-    Ok(completed? / (float(nanos) / 1e9))
+    Ok((asked??, nanos))
 }
 
 /// Answers until told to stop; the CPU time that it took.
 fn serve(
-    (origin, what): (SocketAddr, What),
+    (origins, what): (&[Arc<str>], What),
     said: &mpsc::Sender<SocketAddr>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<u64> {
@@ -67,7 +77,11 @@ fn serve(
         };
         let counters = Arc::new(Counters::of([&own]));
         let mut server = Server::bind(listening, counters, own.as_str()).await?;
-        let (group, ward) = Group::new(&[origin.to_string().into()], Probe::Connection);
+        let probe = match what {
+            What::Requests => Probe::Request("/".into()),
+            What::Connections => Probe::Connection,
+        };
+        let (group, ward) = Group::new(origins, probe);
         let service = ServiceSpec {
             id: table.inputs().services.first().context("a service")?.id.clone(),
             hosts: vec![HOST.to_owned()],

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::free;
 use crate::bench::usage::Usage;
@@ -33,12 +34,39 @@ impl Drop for Process {
 impl Process {
     /// The server: 64 bytes to whoever asks.
     pub(super) fn origin(folder: &Path) -> anyhow::Result<Self> {
+        Self::server(folder, "origin")
+    }
+
+    /// A server under a name of its own.
+    pub(super) fn server(folder: &Path, name: &str) -> anyhow::Result<Self> {
         let at = free()?;
         let body = "x".repeat(64);
         let rest = format!(
             " http-request return status 200 content-type text/plain string {body}\n"
         );
-        Self::start("haproxy", folder, "origin", at, &haproxy(at, &rest))
+        Self::start("haproxy", folder, name, at, &haproxy(at, &rest))
+    }
+
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).context("the process cannot be signalled")
+    }
+
+    /// haproxy with one thread, before several servers that it probes by requests.
+    pub(super) fn haproxy_before(
+        folder: &Path,
+        origins: &[SocketAddr],
+    ) -> anyhow::Result<Self> {
+        let at = free()?;
+        let servers = origins.iter().zip(1..).map(|(origin, n)| {
+            format!(" server s{n} {origin} check inter 1s fall 3 rise 2\n")
+        });
+        let rest = format!(
+            " default_backend b\nbackend b\n option httpchk GET /\n option redispatch 1\n{}",
+            servers.collect::<String>()
+        );
+        Self::start("haproxy", folder, "haproxy-before", at, &haproxy(at, &rest))
     }
 
     /// haproxy with one thread, before the server.
