@@ -184,7 +184,7 @@ fn asked(at: SocketAddr, time_max: Duration) -> io::Result<IpAddr> {
 }
 
 /// Answers every request with a name, for ever.
-fn serve(listener: TcpListener, name: &'static str) {
+pub fn serve(listener: TcpListener, name: &'static str) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else { return };

@@ -14,7 +14,10 @@ use dwcp_api::public::{EngineMember, EngineStatus};
 use dwcp_api::{ApiError, Client, ErrorCode, Routes};
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::strong::etcd::{MemberAddress, MemberState};
-use dwcp_runtime::strong::{EmbeddedEngine, EtcdEngine, StrongEngine, StrongError};
+use dwcp_runtime::strong::{
+    Compare, EmbeddedEngine, EtcdEngine, Op, OpId, StrongEngine, StrongError, Txn,
+    TxnOutcome,
+};
 use dwcp_runtime::tls::{ClientTls, Credentials, ExpectedServer, Identity};
 use dwcp_types::RegionId;
 use tracing::{info, warn};
@@ -30,6 +33,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What to do while the engine does not answer.
 pub(crate) const AWAY: &str = "what runs goes on; try again when `dwcp-cli federation status` \
     says that the strong engine answers";
+
+/// Does all of it if all compares hold; says whether. Asked again after a failure it is done once.
+pub(crate) async fn swap(
+    engine: &dyn StrongEngine,
+    compare: Vec<Compare>,
+    then: Vec<Op>,
+) -> Result<bool, StrongError> {
+    let txn = Txn { compare, then, op_id: Some(OpId::random()) };
+    let outcome = engine.txn(txn).await?;
+    Ok(matches!(outcome, TxnOutcome::Committed { .. }))
+}
 
 /// What the engine's failure means to a user.
 #[must_use]

@@ -26,15 +26,14 @@ use dwcp_controller::ownership::{Proof, VmRecord};
 use dwcp_controller::placement::Policy;
 use dwcp_runtime::clock::Clock;
 use dwcp_runtime::crash::crash_point;
-use dwcp_runtime::strong::{
-    Compare, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
-};
+use dwcp_runtime::strong::{Compare, Op, StrongEngine, StrongError};
 use dwcp_types::{Power, RegionId, VmId, VmPhase};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::commit::stored;
 use crate::config::ApprovalConfig;
+use crate::engine;
 use crate::events::Events;
 use crate::fleet::FleetKeeper;
 use crate::metrics::Metrics;
@@ -288,9 +287,7 @@ impl Rescuer {
         compare: Vec<Compare>,
         then: Vec<Op>,
     ) -> Result<bool, StrongError> {
-        let txn = Txn { compare, then, op_id: Some(OpId::random()) };
-        let outcome = self.engine.txn(txn).await?;
-        let done = matches!(outcome, TxnOutcome::Committed { .. });
+        let done = engine::swap(self.engine.as_ref(), compare, then).await?;
         if done {
             self.written.notify_one();
         }

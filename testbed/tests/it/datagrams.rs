@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, until};
+use dwcp_testbed::{Federation, Plan, until};
 use serde_json::json;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -107,10 +107,7 @@ impl Ground {
             }],
             "clients": [{ "cidr": "127.0.0.0/8", "user_zone": "home" }],
         });
-        let regions = [("one", 30), ("two", 10), ("three", 20)].map(|(id, latency)| {
-            RegionPlan::new(id).latency_ms(latency).host(HostPlan::of_slots(4))
-        });
-        let plan = Plan::simulated(regions.to_vec()).taking_connections(routing);
+        let plan = Plan::simulated(crate::three_near()).taking_connections(routing);
         Self { federation: Federation::start(plan).await, servers }
     }
 

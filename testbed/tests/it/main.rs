@@ -44,3 +44,13 @@ mod starting;
 mod state;
 mod supervised;
 mod traces;
+
+use dwcp_testbed::{HostPlan, RegionPlan};
+
+/// Three regions that are nearly as good for clients at home, each with a host.
+fn three_near() -> Vec<RegionPlan> {
+    let near = [("one", 30), ("two", 10), ("three", 20)];
+    let region =
+        |(id, ms)| RegionPlan::new(id).latency_ms(ms).host(HostPlan::of_slots(4));
+    near.map(region).to_vec()
+}

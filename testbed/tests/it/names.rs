@@ -8,7 +8,7 @@ use dwcp_api::NoParams;
 use dwcp_api::routing::{ExplainRouting, RoutingQuestion};
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_runtime::tls::Identity;
-use dwcp_testbed::{Federation, HostPlan, Knock, Plan, RegionPlan, until};
+use dwcp_testbed::{Federation, Knock, Plan, until};
 use dwcp_types::RegionId;
 use serde_json::json;
 
@@ -18,9 +18,6 @@ const REGIONS: [&str; 3] = ["one", "two", "three"];
 /// Three regions that are nearly as good and share the clients. A client keeps its region, so that
 /// all who ask for one client are told the same.
 async fn federation() -> Federation {
-    let regions = [("one", 30), ("two", 10), ("three", 20)].map(|(id, latency)| {
-        RegionPlan::new(id).latency_ms(latency).host(HostPlan::of_slots(4))
-    });
     let endpoints = REGIONS.iter().zip(1..).map(
         |(region, last)| json!({ "region": region, "ip": format!("203.0.113.{last}") }),
     );
@@ -34,7 +31,7 @@ async fn federation() -> Federation {
         "services": [{ "id": "web", "hosts": ["www"], "sticky_sessions": true }],
         "clients": [{ "cidr": "127.0.0.0/8", "user_zone": "home" }],
     });
-    let plan = Plan::simulated(regions.to_vec()).answering_names(routing);
+    let plan = Plan::simulated(crate::three_near()).answering_names(routing);
     Federation::start(plan).await
 }
 

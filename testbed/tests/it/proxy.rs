@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use dwcp_api::NoParams;
 use dwcp_api::routing::{ExplainRouting, RoutingQuestion};
-use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, until};
+use dwcp_testbed::{Federation, Plan, until};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -125,10 +125,7 @@ impl Ground {
             }],
             "clients": [{ "cidr": "127.0.0.0/8", "user_zone": "home" }],
         });
-        let regions = [("one", 30), ("two", 10), ("three", 20)].map(|(id, latency)| {
-            RegionPlan::new(id).latency_ms(latency).host(HostPlan::of_slots(4))
-        });
-        let plan = Plan::simulated(regions.to_vec()).taking_requests(routing);
+        let plan = Plan::simulated(crate::three_near()).taking_requests(routing);
         let federation = Federation::start(plan).await;
         Self { federation, origins, release }
     }

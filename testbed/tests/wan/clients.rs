@@ -2,7 +2,7 @@
 //! own region by a name server and answered there by a proxy, and goes on with another region when its
 //! own dies (the same by a shared address: `anycast`).
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use dwcp_api::NoParams;
 use dwcp_api::routing::{ExplainRouting, RoutingQuestion};
 use dwcp_router::Refusal;
+use dwcp_testbed::pops::serve;
 use dwcp_testbed::wan::{Bed, Links, Shape};
 use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, until};
 use serde_json::json;
@@ -31,29 +32,6 @@ fn links() -> Links {
         asia,
         way(90),
     )
-}
-
-/// Answers every request with a region's name, for ever.
-fn serve(listener: TcpListener, name: &'static str) {
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(stream, name));
-        }
-    });
-}
-
-fn answer(stream: TcpStream, name: &str) -> io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    let answer =
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
-    while stream.read_line(&mut line)? > 0 {
-        if line.trim().is_empty() {
-            stream.get_mut().write_all(answer.as_bytes())?;
-        }
-        line.clear();
-    }
-    Ok(())
 }
 
 /// What a client in this region's network asks.

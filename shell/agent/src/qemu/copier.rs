@@ -262,9 +262,9 @@ impl Qemu {
     async fn shut_all(&self) -> Result<(), HypervisorError> {
         // What an agent was about to start when it ended has no pid file yet, guests included.
         let folders = [self.data.join(STANDBYS), self.data.join(super::GUESTS)];
-        let all = folders.iter().flat_map(|folder| process::told_below(folder));
+        let all = process::told_below(&folders);
         // One that cannot be ended keeps none of the others.
-        let ended = join_all(all.map(end)).await;
+        let ended = join_all(all.into_iter().map(end)).await;
         ended.into_iter().collect()
     }
 

@@ -44,14 +44,15 @@ pub(crate) fn of_pid_file(pid_file: &Path) -> Option<Process> {
     told(number, |_, argument| argument == pid_file)
 }
 
-/// All that were told to write a pid file below a folder, also those that start just now and
-/// have not written it yet.
-pub(crate) fn told_below(folder: &Path) -> Vec<Process> {
+/// All that were told to write a pid file below one of these folders, also those that start just
+/// now and have not written it yet.
+pub(crate) fn told_below(folders: &[impl AsRef<Path>]) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_told = |flag: &Path, path: &Path| {
-        PID_FLAGS.iter().any(|it| flag == Path::new(it)) && path.starts_with(folder)
+        PID_FLAGS.iter().any(|it| flag == Path::new(it))
+            && folders.iter().any(|folder| path.starts_with(folder))
     };
     numbers.filter_map(|number| told(number, is_told)).collect()
 }
@@ -227,7 +228,7 @@ mod tests {
         let (mut guest, mut other) = (started("-pidfile"), started("-f"));
         // While it becomes another program it has no command line for a moment.
         let found = loop {
-            let found = told_below(folder.path());
+            let found = told_below(&[folder.path()]);
             if !found.is_empty() {
                 break found;
             }

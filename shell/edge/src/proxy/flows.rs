@@ -29,7 +29,7 @@ use tokio::io::{
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::counters::Event;
@@ -168,7 +168,8 @@ async fn pass_on(
     let ends = Ends { source: canonical(from), target: canonical(target) };
     let mut views = around.views();
     let (view, draw) = views.next();
-    let Some((mut passage, hops)) = Passage::decided(around, (view, draw), service, ends)
+    let Some((mut passage, hops)) =
+        Passage::decided(around, (view, draw), service, (ends, Instant::now()))
     else {
         return;
     };

@@ -112,6 +112,22 @@ pub struct Listening {
     pub log: Option<mpsc::Sender<AccessLine>>,
 }
 
+impl Listening {
+    /// For anybody, within the usual limits, and nothing is written down.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            limits: Limits::default(),
+            trusted: Vec::new(),
+            preface: Vec::new(),
+            explains: Vec::new(),
+            tls: None,
+            log: None,
+        }
+    }
+}
+
 /// A port of a service.
 #[derive(Debug)]
 enum Port {

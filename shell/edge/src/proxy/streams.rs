@@ -139,11 +139,10 @@ pub(super) async fn take(
     }
     let mut views = around.views();
     let (view, draw) = views.next();
-    let decided = Passage::decided(&around, (view, draw), &service, ends);
-    let Some((passage, hops)) = decided else {
+    let decided = Passage::decided(&around, (view, draw), &service, (ends, since));
+    let Some((mut passage, hops)) = decided else {
         return stream.set_zero_linger();
     };
-    let mut passage = Passage { since, ..passage };
     let found = passage.reach(hops).await;
     passage.carry(Side::Plain(stream), found).await;
     Ok(())
@@ -225,12 +224,12 @@ pub(super) struct Passage<'p> {
 }
 
 impl<'p> Passage<'p> {
-    /// Decides where it goes, best first; nothing when there is no such service.
+    /// Decides where what came at a time goes, best first; nothing when there is no such service.
     pub(super) fn decided(
         around: &'p Around,
         (view, draw): (&'p View, u64),
         service: &ServiceId,
-        ends: Ends,
+        (ends, since): (Ends, Instant),
     ) -> Option<(Self, Vec<Hop>)> {
         let place = view.sites.place(service)?;
         let asked = Question { service: place, client: ends.source.ip(), request: draw };
@@ -241,7 +240,6 @@ impl<'p> Passage<'p> {
         };
         let order =
             Order { passed: 0, region: own.clone(), service: service.clone(), ends };
-        let since = Instant::now();
         Some((Self { around, view, place, order, draw, since, attempts: 0 }, hops))
     }
 

@@ -15,7 +15,7 @@ use dwcp_controller::migration::{
 };
 use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_runtime::crash::crash_point;
-use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
+use dwcp_runtime::strong::{Compare, KeyValue, Op};
 use dwcp_types::{Epoch, MigrationId, ReservationId};
 use dwcp_vm::migration::Forecast;
 use tokio::time::timeout;
@@ -421,16 +421,13 @@ impl Migrations {
         let defect = |m: String| ApiError::new(ErrorCode::Internal, m);
         let put =
             |kv: &KeyValue, value| Op::Put { key: kv.key.clone(), value, lease: None };
-        let txn = Txn {
-            compare: vec![Compare::unchanged(vm_kv), Compare::unchanged(kv)],
-            then: vec![
-                put(vm_kv, encoded(record).map_err(defect)?),
-                put(kv, encoded(next).map_err(defect)?),
-            ],
-            op_id: Some(OpId::random()),
-        };
-        let done = self.engine.txn(txn).await.map_err(|e| engine::failed(&e))?;
-        Ok(matches!(done, TxnOutcome::Committed { .. }))
+        let compare = vec![Compare::unchanged(vm_kv), Compare::unchanged(kv)];
+        let then = vec![
+            put(vm_kv, encoded(record).map_err(defect)?),
+            put(kv, encoded(next).map_err(defect)?),
+        ];
+        let done = engine::swap(self.engine.as_ref(), compare, then).await;
+        done.map_err(|error| engine::failed(&error))
     }
 
     async fn clean_source(&self, migration: &Migration) -> Result<Turn, ApiError> {

@@ -341,9 +341,8 @@ impl Migrations {
             then.push(Op::Delete { key: moving_key(&next.ask.vm) });
         }
         let compare = vec![Compare::unchanged(was)];
-        let txn = Txn { compare, then, op_id: Some(OpId::random()) };
-        let done = self.engine.txn(txn).await.map_err(|e| engine::failed(&e))?;
-        Ok(matches!(done, TxnOutcome::Committed { .. }))
+        let done = engine::swap(self.engine.as_ref(), compare, then).await;
+        done.map_err(|error| engine::failed(&error))
     }
 
     /// A move with its progress, which its source knows.

@@ -11,12 +11,11 @@ use dwcp_controller::failover::{
     REQUESTS_MAX, REQUESTS_PREFIX, REQUESTS_TURN_KEY, Request, request_key,
 };
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::strong::{
-    Compare, KeyValue, Op, OpId, StrongEngine, StrongError, Txn, TxnOutcome,
-};
+use dwcp_runtime::strong::{Compare, KeyValue, Op, StrongEngine, StrongError};
 use tracing::{info, warn};
 
 use crate::commit::stored;
+use crate::engine;
 use crate::mirror::read_pages;
 
 /// See the module.
@@ -117,7 +116,7 @@ impl Requests {
                 Op::Put { key, value: stored(request)?, lease: None },
                 Op::Put { key: turn, value: stored(&request.id)?, lease: None },
             ];
-            if self.write(compare, then).await? {
+            if engine::swap(self.engine.as_ref(), compare, then).await? {
                 return Ok(Added::Written);
             }
         }
@@ -127,17 +126,8 @@ impl Requests {
 
     /// Removes one; says whether it was there as it was read.
     pub(super) async fn remove(&self, found: &Found) -> Result<bool, StrongError> {
-        self.write(vec![found.stands()], vec![found.end()]).await
-    }
-
-    async fn write(
-        &self,
-        compare: Vec<Compare>,
-        then: Vec<Op>,
-    ) -> Result<bool, StrongError> {
-        let txn = Txn { compare, then, op_id: Some(OpId::random()) };
-        let outcome = self.engine.txn(txn).await?;
-        Ok(matches!(outcome, TxnOutcome::Committed { .. }))
+        let engine = self.engine.as_ref();
+        engine::swap(engine, vec![found.stands()], vec![found.end()]).await
     }
 }
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use dwcp_edge::proxy::{
-    Carried, Counters, Group, Limits, Listening, Passing, Probe, Server, ServiceSpec,
-    Sites, View,
+    Carried, Counters, Group, Listening, Passing, Probe, Server, ServiceSpec, Sites, View,
 };
 use dwcp_edge::{Clients, Steering};
 use dwcp_router::{FailMode, Requirement, Standing, Table};
@@ -66,15 +65,7 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let own = table.inputs().sites.first().context("a region")?.id.clone();
-        let listening = Listening {
-            address: free()?,
-            limits: Limits::default(),
-            trusted: Vec::new(),
-            preface: Vec::new(),
-            explains: Vec::new(),
-            tls: None,
-            log: None,
-        };
+        let listening = Listening::at(free()?);
         let counters = Arc::new(Counters::of([&own]));
         let mut server = Server::bind(listening, counters, own.as_str()).await?;
         let probe = match what {

@@ -10,8 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use super::super::{
-    Counters, Group, Limits, Listening, Probe, Seal, Server, ServiceSpec, Sites, View,
-    Ward,
+    Counters, Group, Listening, Probe, Seal, Server, ServiceSpec, Sites, View, Ward,
 };
 
 /// The host of the only service.
@@ -39,15 +38,7 @@ pub(super) fn ok(body: &str) -> Vec<u8> {
 
 /// At any port, for anybody, and nothing is written down.
 pub(super) fn listening() -> Listening {
-    Listening {
-        address: "127.0.0.1:0".parse().unwrap(),
-        limits: Limits::default(),
-        trusted: Vec::new(),
-        preface: Vec::new(),
-        explains: Vec::new(),
-        tls: None,
-        log: None,
-    }
+    Listening::at("127.0.0.1:0".parse().unwrap())
 }
 
 /// A server.
