@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Most servers of one service in one region: one word of bits.
 pub const UPSTREAMS_MAX: usize = 64;
-/// Probes or connections in a row that must fail: a second each, so that 3 s pass at most (F89).
+/// Probes or connections in a row that must fail; what they may take is the prober's (F89).
 pub const PROBES_DOWN: u8 = 3;
 /// Probes in a row that must be answered.
 pub const PROBES_UP: u8 = 2;

@@ -11,14 +11,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
 use super::flows;
 use super::pool::{Destination, Pool};
 
-/// How often servers are probed, and how long an answer may take (F89).
+/// How often servers are probed (F89).
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long an answer may take. One that is late is asked for again at once, so that a server that
+/// hangs is out after a second and three times this, 3.4 s, at most.
+const PROBE_TIME: Duration = Duration::from_millis(800);
 /// Evidence that waits for the task: what is more is lost, and more will come.
 const EVIDENCE_MAX: usize = 1_024;
 /// How long a host may take to say that nobody is at a port.
@@ -115,19 +118,20 @@ impl Group {
 impl Ward {
     /// Probes and listens, for ever.
     pub async fn run(mut self) {
-        let mut tick = interval(PROBE_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut probes = JoinSet::new();
+        let (tell, mut probed) = mpsc::channel(UPSTREAMS_MAX);
+        // They end with this.
+        let mut probers = JoinSet::new();
+        for (at, pool) in self.group.pools.iter().enumerate() {
+            let prober = prober(pool.clone(), self.probe.clone(), (at, tell.clone()));
+            probers.spawn(prober);
+        }
         loop {
             let back = self.known.next_return(self.start.elapsed());
             let back = back.map(|at| self.start + at);
             tokio::select! {
-                _ = tick.tick() => self.probe(&mut probes),
-                Some(probed) = probes.join_next(), if !probes.is_empty() => {
-                    if let Ok((at, answered)) = probed {
-                        let changed = self.known.probed(at, answered);
-                        self.say(changed, at, "probes");
-                    }
+                Some((at, answered)) = probed.recv() => {
+                    let changed = self.known.probed(at, answered);
+                    self.say(changed, at, "probes");
                 }
                 Some((at, evidence)) = self.heard.recv() => {
                     let ejected = self.known.served(at, evidence, self.start.elapsed());
@@ -151,19 +155,23 @@ impl Ward {
             info!(server = %pool.to.at, by, has_requests = has, "a server was judged anew");
         }
     }
+}
 
-    /// One probe of each server; not while the last ones run.
-    fn probe(&self, probes: &mut JoinSet<(usize, bool)>) {
-        if !probes.is_empty() {
+/// Probes one server for ever, whatever becomes of the others.
+async fn prober(
+    pool: Arc<Pool>,
+    probe: Probe,
+    (at, tell): (usize, mpsc::Sender<(usize, bool)>),
+) {
+    loop {
+        let next = Instant::now() + PROBE_EVERY;
+        pool.tidy();
+        let answered = timeout(PROBE_TIME, answers(&pool.to.at, &probe)).await;
+        if tell.send((at, matches!(answered, Ok(Ok(true))))).await.is_err() {
             return;
         }
-        for (at, pool) in self.group.pools.iter().enumerate() {
-            pool.tidy();
-            let (server, probe) = (pool.to.at.clone(), self.probe.clone());
-            probes.spawn(async move {
-                let answered = timeout(PROBE_EVERY, answers(&server, &probe));
-                (at, matches!(answered.await, Ok(Ok(true))))
-            });
+        if answered.is_ok() {
+            sleep_until(next).await;
         }
     }
 }
