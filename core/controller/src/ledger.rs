@@ -29,6 +29,7 @@ mod reconcile;
 mod reservation;
 mod room;
 mod stages;
+mod trial;
 mod view;
 
 pub use change::{Change, Changed, Row, RowKey};
@@ -217,6 +218,8 @@ impl Ledger {
     /// VM of the same tenant takes the place of one that is only held, so that a coordinator
     /// that died does not block its VM until the hold lapses.
     ///
+    /// Trials of failovers on the host that is chosen end when there is no room beside them.
+    ///
     /// What has lapsed still counts until [`Self::expire`] is called: call that first.
     ///
     /// # Errors
@@ -240,8 +243,12 @@ impl Ledger {
             return Err(ReserveDenied::Full { max: RESERVATIONS_MAX });
         }
         let removed: Vec<_> = superseded.iter().filter_map(|id| self.take(id)).collect();
-        let Place { zone, host, awaits } = match self.place(&ask) {
-            Ok(place) => place,
+        let placed = match self.place(&ask) {
+            Ok(place) => Ok((place, Vec::new())),
+            Err(denied) => self.place_before_trials(&ask, denied),
+        };
+        let (Place { zone, host, awaits }, ended) = match placed {
+            Ok(placed) => placed,
             Err(denied) => {
                 removed.into_iter().for_each(|live| self.insert(live.row));
                 return Err(denied);
@@ -253,6 +260,7 @@ impl Ledger {
             Arc::new(Reservation { ask, zone, host, made_at, stage, parked, awaits });
         self.insert(Arc::clone(&row));
         let mut changes: Vec<_> = superseded.iter().map(Change::delete).collect();
+        changes.extend(ended);
         changes.push(Change::put(&row));
         Ok(Changed { value: row, changes })
     }
@@ -346,6 +354,9 @@ impl Ledger {
         let id = &row.ask.id;
         self.gone.recall(id);
         self.hosts.allocate(&row.host, &row.zone, &row.holds());
+        if row.ask.is_trial() {
+            self.hosts.try_out(&row.host, &row.holds(), true);
+        }
         self.by_vm.insert(row.ask.vm.clone(), id.clone());
         for rule in &row.ask.rules {
             let group = (row.ask.tenant.clone(), rule.group.clone());
@@ -364,6 +375,9 @@ impl Ledger {
     fn take(&mut self, id: &ReservationId) -> Option<Live> {
         let live = self.live.remove(id)?;
         let row = &live.row;
+        if row.ask.is_trial() {
+            self.hosts.try_out(&row.host, &row.holds(), false);
+        }
         self.hosts.free(&row.host, &row.holds());
         self.by_vm.remove(&row.ask.vm);
         for rule in &row.ask.rules {

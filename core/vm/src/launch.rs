@@ -54,6 +54,9 @@ pub enum Link {
     None,
     /// By QEMU's own user-mode network: outgoing only, needs no privilege.
     User,
+    /// By a network of its own that leads nowhere: the card and the addresses are those of
+    /// [`Self::User`], and no packet leaves QEMU.
+    Isolated,
     /// By a tap device that is there already.
     Tap {
         /// The device.
@@ -178,6 +181,7 @@ impl Launch<'_> {
         match &self.link {
             Link::None => None,
             Link::User => Some("user,id=net".to_owned()),
+            Link::Isolated => Some("user,id=net,restrict=on".to_owned()),
             Link::Tap { device, .. } => {
                 Some(format!("tap,id=net,ifname={device},script=no,downscript=no"))
             }
@@ -194,7 +198,7 @@ impl Launch<'_> {
         let (address, gateway) = match &self.link {
             Link::None => (None, None),
             // The addresses that QEMU's user-mode network always has.
-            Link::User => (
+            Link::User | Link::Isolated => (
                 Some((Ipv4Addr::new(10, 0, 2, 15), 24)),
                 Some(Ipv4Addr::new(10, 0, 2, 2)),
             ),
@@ -282,6 +286,19 @@ mod tests {
         let args = launch(&vm, Link::None).arguments();
         assert!(value(&args, "-netdev").is_empty());
         assert!(!args.iter().any(|arg| arg.contains("virtio-net")));
+    }
+
+    #[test]
+    fn a_guest_apart_from_everything_has_its_card_and_no_way_out() {
+        let vm = VmId::new("web").unwrap();
+        let args = launch(&vm, Link::Isolated).arguments();
+        assert_eq!(value(&args, "-netdev"), ["user,id=net,restrict=on"]);
+        let open = launch(&vm, Link::User).arguments();
+        let but_for_the_network = |args: &[String]| -> Vec<String> {
+            let is_other = |arg: &&String| !arg.starts_with("user,");
+            args.iter().filter(is_other).cloned().collect()
+        };
+        assert_eq!(but_for_the_network(&args), but_for_the_network(&open));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::standby::Standbys;
 use crate::store::{Store, StoreError};
 use crate::task::{Parts, SAVES_MAX, Task};
 use crate::traced::Traced;
+use crate::trial::Trials;
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,11 +117,19 @@ impl Agent {
         let guard = lease.read();
         let standbys =
             Arc::new(Standbys::in_folder(&config.data_dir, Arc::clone(&hypervisor)));
+        let trials = Trials::open(hypervisor.as_ref(), Arc::clone(&standbys))?;
         let in_handle = Arc::clone(&hypervisor);
         let traced = Traced::new(&host);
         let in_parts = Arc::clone(&traced);
-        let handle =
-            AgentHandle { inbox, seq, hypervisor: in_handle, lease, standbys, traced };
+        let handle = AgentHandle {
+            inbox,
+            seq,
+            hypervisor: in_handle,
+            lease,
+            standbys,
+            trials,
+            traced,
+        };
         let store = Arc::new(store);
         let saves = Arc::new(Semaphore::new(SAVES_MAX as usize));
         let in_task = Arc::clone(&saves);

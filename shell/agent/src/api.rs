@@ -7,7 +7,7 @@ use dwcp_api::host::{
     Acknowledged, ClockReading, Console, ConsoleParams, CopyOrder, CopyPlace, HostReport,
     InForce, InstanceParams, Instruction, LeaseBody, MachineParams, MachineReport,
     MoveOrder, MoveParams, MoveReport, ReportParams, StandbyBody, StandbyItem,
-    StandbyList, StandbyParams,
+    StandbyList, StandbyParams, TRIAL_SECONDS_MAX, TrialBody, TrialParams, TrialReport,
 };
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_runtime::crash::crash_point;
@@ -20,6 +20,7 @@ use crate::hypervisor::HypervisorError;
 use crate::lease;
 use crate::news::Cursor;
 use crate::standby::StandbyError;
+use crate::trial::TrialRefused;
 
 /// Longest that a stage is held back.
 const MOVE_WAIT_MAX_MS: u64 = 10_000;
@@ -290,10 +291,68 @@ pub async fn list_standbys(agent: &AgentHandle) -> Result<StandbyList, ApiError>
     Ok(StandbyList { items: kept.into_iter().map(item).collect() })
 }
 
+/// `put_trial`.
+///
+/// # Errors
+///
+/// 400 when it says what cannot be, 409 when the VM's failover is tried already, 429 when too
+/// many are.
+#[expect(clippy::unused_async, reason = "every handler has the same shape")]
+pub async fn put_trial(
+    agent: &AgentHandle,
+    params: InstanceParams,
+    body: TrialBody,
+) -> Result<TrialReport, ApiError> {
+    let vm = params.vm;
+    if body.seconds == 0 || body.seconds > TRIAL_SECONDS_MAX {
+        let message = format!("a trial takes 1 to {TRIAL_SECONDS_MAX} seconds");
+        return Err(ApiError::new(ErrorCode::Invalid, message));
+    }
+    agent.trials().begin(&vm, body).map_err(|refused| {
+        let message = format!("VM {vm}: {refused}");
+        match refused {
+            TrialRefused::Tried { .. } => ApiError::new(ErrorCode::Conflict, message)
+                .with_remedy("wait for its end, or end it: failover test --end"),
+            TrialRefused::Busy => ApiError::new(ErrorCode::Busy, message),
+        }
+    })
+}
+
+/// `get_trial`.
+///
+/// # Errors
+///
+/// 404 when there is none.
+#[expect(clippy::unused_async, reason = "every handler has the same shape")]
+pub async fn get_trial(
+    agent: &AgentHandle,
+    params: InstanceParams,
+) -> Result<TrialReport, ApiError> {
+    agent.trials().report(&params.vm).ok_or_else(|| {
+        let message = format!("no failover of VM {} is tried on this host", params.vm);
+        ApiError::new(ErrorCode::NotFound, message)
+    })
+}
+
+/// `drop_trial`.
+///
+/// # Errors
+///
+/// None but those of the way here.
+pub async fn drop_trial(
+    agent: &AgentHandle,
+    params: TrialParams,
+) -> Result<(), ApiError> {
+    agent.trials().end(&params.vm, params.id.as_ref()).await;
+    Ok(())
+}
+
 fn standby_error(vm: &VmId, error: &StandbyError) -> ApiError {
     let message = format!("VM {vm}: {error}");
     match error {
-        StandbyError::Older { .. } => ApiError::new(ErrorCode::Conflict, message),
+        StandbyError::Older { .. } | StandbyError::NotKept { .. } => {
+            ApiError::new(ErrorCode::Conflict, message)
+        }
         StandbyError::Store(_) | StandbyError::Hypervisor(_) => {
             ApiError::new(ErrorCode::Unavailable, message)
                 .with_remedy("look at that host's disk and its agent's log")

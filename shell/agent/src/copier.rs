@@ -57,6 +57,19 @@ pub trait Copier: Send + Sync + Debug + 'static {
     /// and disks stay.
     fn shut_doors(&self) -> Done<'_>;
 
+    /// Makes the disk of a trial ([`Hypervisor::for_trials`]) from a copy that is kept and whole,
+    /// as it is at one moment; the copy is left as it is, and goes on following when it is the one
+    /// that is written.
+    fn fork_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        copy: CopyId,
+        order: &'a StandbyBody,
+    ) -> Done<'a>;
+
+    /// Ends the making of such a disk that nobody waits for any more.
+    fn end_fork<'a>(&'a self, vm: &'a VmId) -> Done<'a>;
+
     /// Closes the door and makes a copy the VM's disk on this host.
     fn take_copy<'a>(&'a self, vm: &'a VmId, copy: CopyId) -> Done<'a>;
 }

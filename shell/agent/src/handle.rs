@@ -17,6 +17,7 @@ use crate::lease::LeaseWriter;
 use crate::news::Cursor;
 use crate::standby::{StandbyError, Standbys};
 use crate::traced::Traced;
+use crate::trial::Trials;
 use dwcp_runtime::trace::Tracer;
 
 /// Requests that may wait for the task; further ones wait at the sender.
@@ -109,6 +110,7 @@ pub struct AgentHandle {
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) lease: Arc<LeaseWriter>,
     pub(crate) standbys: Arc<Standbys>,
+    pub(crate) trials: Arc<Trials>,
     pub(crate) traced: Arc<Traced>,
 }
 
@@ -182,6 +184,12 @@ impl AgentHandle {
             let reason = format!("keeping a copy ended: {error}");
             Err(HypervisorError::Launch { reason }.into())
         })
+    }
+
+    /// The failovers that are tried here.
+    #[must_use]
+    pub const fn trials(&self) -> &Arc<Trials> {
+        &self.trials
     }
 
     /// Whether a VM is this host's.

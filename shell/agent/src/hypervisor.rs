@@ -7,6 +7,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_runtime::crash::crash_point;
@@ -32,6 +33,14 @@ pub trait Hypervisor: Mover + Copier {
 
     /// Names VMs that may have changed by themselves.
     fn changes(&self) -> broadcast::Receiver<VmId>;
+
+    /// The same for guests that are tried: connected to nothing, each in a folder beside those
+    /// of the guests proper, and unknown to this one.
+    ///
+    /// # Errors
+    ///
+    /// When that folder cannot be made.
+    fn for_trials(&self) -> Result<Arc<dyn Hypervisor>, HypervisorError>;
 
     /// Every VM of which anything is in the data folder.
     ///

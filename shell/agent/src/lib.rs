@@ -25,6 +25,7 @@ mod standby;
 mod store;
 mod task;
 mod traced;
+mod trial;
 pub mod watchdog;
 
 pub use agent::{Agent, OpenError, open_hypervisor};
@@ -36,3 +37,4 @@ pub use handle::{
 pub use news::Cursor;
 pub use standby::{StandbyError, Standbys};
 pub use store::{Store, StoreError, Stored};
+pub use trial::{TrialRefused, Trials};

@@ -41,6 +41,7 @@ use crate::hypervisor::{
     CHANGES_MAX, ConsolePart, Done, DriverFacts, Hypervisor, HypervisorError, Sighting,
     Usage,
 };
+use crate::trial::TRIALS;
 use network::Wiring;
 use process::Process;
 use qmp::{COMMAND_LIMIT, Client};
@@ -164,6 +165,26 @@ impl Qemu {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.insert(vm.clone(), Arc::clone(&client));
         Ok(client)
+    }
+
+    /// The same QEMU for trials: another folder, no network, and nothing to do with moves.
+    fn apart(&self) -> Result<Self, HypervisorError> {
+        let guests = self.data.join(TRIALS);
+        make_folder(&guests)?;
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        Ok(Self {
+            program: self.program.clone(),
+            version: self.version.clone(),
+            accelerator: self.accelerator,
+            data: self.data.clone(),
+            guests,
+            images: self.images.clone(),
+            wiring: Wiring::Isolated,
+            scale: self.scale,
+            door: None,
+            clients: Mutex::default(),
+            changes,
+        })
     }
 
     async fn look(&self, vm: &VmId) -> Sighting {
@@ -342,6 +363,10 @@ impl Hypervisor for Qemu {
 
     fn changes(&self) -> broadcast::Receiver<VmId> {
         self.changes.subscribe()
+    }
+
+    fn for_trials(&self) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
+        Ok(Arc::new(self.apart()?))
     }
 
     fn list(&self) -> Result<Vec<VmId>, HypervisorError> {

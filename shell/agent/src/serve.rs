@@ -13,8 +13,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use dwcp_api::host::{
-    DropStandby, GetMachine, GetMove, GrantLease, ListStandbys, PutCopy, PutInstance,
-    PutMove, PutStandby, ReadConsole, ReadHostReport,
+    DropStandby, DropTrial, GetMachine, GetMove, GetTrial, GrantLease, ListStandbys,
+    PutCopy, PutInstance, PutMove, PutStandby, PutTrial, ReadConsole, ReadHostReport,
 };
 use dwcp_api::{ApiError, Caller, Routes};
 use dwcp_runtime::tls::{Identity, Peer};
@@ -58,7 +58,8 @@ pub fn routes(agent: &AgentHandle, owner: &Owner) -> Routes {
     let parts = || (agent.clone(), Arc::clone(&owner));
     let (put, report, console, lease) = (parts(), parts(), parts(), parts());
     let (order, stage, machine) = (parts(), parts(), parts());
-    with_copies(Routes::new().with_body_len_max(BODY_MAX), &parts)
+    let routes = with_copies(Routes::new().with_body_len_max(BODY_MAX), &parts);
+    with_trials(routes, &parts)
         .bind::<PutInstance, _, _>(move |caller, params, body| {
             let (agent, owner) = put.clone();
             async move {
@@ -140,6 +141,33 @@ fn with_copies(routes: Routes, parts: &dyn Fn() -> (AgentHandle, Arc<Owner>)) ->
             async move {
                 owner.admit(&caller)?;
                 api::list_standbys(&agent).await
+            }
+        })
+}
+
+/// Those about trials of failovers.
+fn with_trials(routes: Routes, parts: &dyn Fn() -> (AgentHandle, Arc<Owner>)) -> Routes {
+    let (put, get, end) = (parts(), parts(), parts());
+    routes
+        .bind::<PutTrial, _, _>(move |caller, params, body| {
+            let (agent, owner) = put.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::put_trial(&agent, params, body).await
+            }
+        })
+        .bind::<GetTrial, _, _>(move |caller, params, ()| {
+            let (agent, owner) = get.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::get_trial(&agent, params).await
+            }
+        })
+        .bind::<DropTrial, _, _>(move |caller, params, ()| {
+            let (agent, owner) = end.clone();
+            async move {
+                owner.admit(&caller)?;
+                api::drop_trial(&agent, params).await
             }
         })
 }

@@ -11,7 +11,7 @@ mod mover;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dwcp_types::{Timestamp, VmId, VmShape};
@@ -28,6 +28,7 @@ use crate::hypervisor::{
     Usage,
 };
 use crate::qemu::{list_folders, make_folder, remove_folder};
+use crate::trial::TRIALS;
 
 const STATE: &str = "simulated.json";
 /// Nothing changes by itself here, so looking is only for what a signal missed.
@@ -81,7 +82,10 @@ impl Simulated {
     ///
     /// When the folder cannot be used.
     pub fn open(data: &Path, scale: Scale) -> Result<Self, HypervisorError> {
-        let folder = data.join("guests");
+        Self::in_folder(data.join("guests"), scale)
+    }
+
+    fn in_folder(folder: PathBuf, scale: Scale) -> Result<Self, HypervisorError> {
         make_folder(&folder)?;
         let mut guests = BTreeMap::new();
         for vm in list_folders(&folder)? {
@@ -123,6 +127,10 @@ impl Simulated {
         }
         // Nobody need listen.
         drop(self.changes.send(vm.clone()));
+    }
+
+    fn data(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
     }
 
     fn guests(&self) -> MutexGuard<'_, BTreeMap<VmId, Guest>> {
@@ -257,6 +265,10 @@ impl Hypervisor for Simulated {
 
     fn changes(&self) -> broadcast::Receiver<VmId> {
         self.changes.subscribe()
+    }
+
+    fn for_trials(&self) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
+        Ok(Arc::new(Self::in_folder(self.data().join(TRIALS), self.scale)?))
     }
 
     fn list(&self) -> Result<Vec<VmId>, HypervisorError> {

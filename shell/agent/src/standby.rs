@@ -31,6 +31,12 @@ pub enum StandbyError {
         /// What is kept.
         kept: CopyId,
     },
+    /// It is not there to be tried.
+    #[error("copy {copy} is not kept on this host as a whole one; ask again")]
+    NotKept {
+        /// Which.
+        copy: CopyId,
+    },
     /// The order could not be read or kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -96,6 +102,34 @@ impl Standbys {
             store::write(&self.path(vm), &order)?;
         }
         Ok(self.hypervisor.keep_copy(vm, &order).await?)
+    }
+
+    /// Makes the disk of a trial from this copy, which must be whole, or from a later round that
+    /// is whole too; says from which.
+    ///
+    /// # Errors
+    ///
+    /// When it is not kept any more, or the disk cannot be made.
+    pub async fn fork(&self, vm: &VmId, copy: CopyId) -> Result<CopyId, StandbyError> {
+        let turn = self.turn(vm);
+        let held = turn.lock().await;
+        let not_kept = || StandbyError::NotKept { copy };
+        let order = self.order(vm)?.ok_or_else(not_kept)?;
+        if order.copy == copy {
+            // Its writer goes on, and is not to wait for as long as this takes.
+            drop(held);
+            self.hypervisor.fork_copy(vm, copy, &order).await?;
+            return Ok(copy);
+        }
+        let whole = order.whole.filter(|whole| *whole >= copy).ok_or_else(not_kept)?;
+        self.hypervisor.fork_copy(vm, whole, &order).await?;
+        drop(held);
+        Ok(whole)
+    }
+
+    /// What keeps them.
+    pub(crate) fn hypervisor(&self) -> &dyn Hypervisor {
+        self.hypervisor.as_ref()
     }
 
     /// Removes what is kept of a VM, unless a later copy than this is. Doing it twice is doing

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 
 use dwcp_controller::failover::{Log, Plan, Request};
 use dwcp_controller::liveness::{Blocked, Verdict};
-use dwcp_types::RegionId;
+use dwcp_types::{HostId, RegionId, Timestamp, VmId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::host::TrialReport;
+use crate::public::VmParams;
 use crate::{NoParams, operations};
 
 operations! {
@@ -37,6 +39,46 @@ operations! {
     DenyFailover = Post "/v1/failover/requests/{request}/deny" "deny_failover"
         "Remove the request for a failover, so that nobody can approve it.",
         FailoverRequestParams, FailoverDenial => FailoverRequestItem;
+    /// D2. Refused when the VM has no whole copy, when its host has no room for it, and when a
+    /// trial of it is under way.
+    StartVmTrial = Post "/v1/vms/{vm}/trial" "start_vm_trial"
+        "Start a VM from a fork of its copy, connected to nothing, to see that a failover would.",
+        VmParams, StartTrial => TrialItem;
+    /// 404 when there is none.
+    GetVmTrial = Get "/v1/vms/{vm}/trial" "get_vm_trial"
+        "How far the trial of a VM's failover is.", VmParams, () => TrialItem;
+    /// Answers when nothing of it is left.
+    EndVmTrial = Delete "/v1/vms/{vm}/trial" "end_vm_trial"
+        "End the trial of a VM's failover.", VmParams, () => ();
+}
+
+/// How a VM's failover is tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartTrial {
+    /// What the guest is to print on its console; it is only seen to run when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+    /// After so many seconds, 1 to 300, all of it is gone; 120 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
+}
+
+/// The trial of a VM's failover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrialItem {
+    /// The VM, which runs on.
+    pub vm: VmId,
+    /// The region where it is tried: that of its copy.
+    pub region: RegionId,
+    /// The host.
+    pub host: HostId,
+    /// What its disk is as of, or later; it has every acknowledged write when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
+    /// How far it is.
+    #[serde(flatten)]
+    pub report: TrialReport,
 }
 
 /// Names one request.
@@ -95,6 +137,11 @@ pub struct StartFailover {
     /// Start VMs also from a replica that lacks what they wrote last; else these stay down.
     #[serde(default)]
     pub accept_data_loss: bool,
+    /// How it is known that all hosts of the region are off. An operator's word in place of its
+    /// lease: nothing is waited for, the region may hold its lease, and guests that run there after
+    /// all run twice. It always needs a second person, and is kept in the record of every VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts_off: Option<String>,
     /// Only say who would go where.
     #[serde(default)]
     pub dry_run: bool,

@@ -19,10 +19,15 @@ use serde::{Deserialize, Serialize};
 use crate::{NoParams, operations};
 
 mod moving;
+mod trial;
 
 pub use moving::{
     Machine, MachineParams, MachineReport, MoveOrder, MoveParams, MoveReport, MoveStage,
     ReceiveOrder, SendOrder,
+};
+pub use trial::{
+    TRIAL_EXPECT_MAX, TRIAL_SECONDS_DEFAULT, TRIAL_SECONDS_MAX, TrialBody, TrialParams,
+    TrialReport, TrialStage,
 };
 
 operations! {
@@ -68,6 +73,16 @@ operations! {
     ListStandbys = Get "/host/v1/standbys" "list_standbys"
         "The copies that the host keeps of VMs that run elsewhere.",
         NoParams, () => StandbyList;
+    /// Refused with 409 when another trial of the VM is under way.
+    PutTrial = Put "/host/v1/trials/{vm}" "put_trial"
+        "Starts a VM from the copy that is kept here, connected to nothing, for a while.",
+        InstanceParams, TrialBody => TrialReport;
+    /// 404 when there is none.
+    GetTrial = Get "/host/v1/trials/{vm}" "get_trial"
+        "How far a trial is.", InstanceParams, () => TrialReport;
+    /// Answers when nothing of it is left.
+    DropTrial = Delete "/host/v1/trials/{vm}" "drop_trial"
+        "Ends a trial.", TrialParams, () => ();
 }
 
 /// Which VM.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{
     Acknowledged, CopyPlace, InstanceReport, MachineReport, MoveOrder, MoveReport,
-    MoveStage, StandbyBody,
+    MoveStage, StandbyBody, TrialBody, TrialReport,
 };
 use crate::public::{ConsoleParams, ConsoleReply, EventList, EventParams, HostItem};
 use crate::routing::AnycastReply;
@@ -301,6 +301,17 @@ operations! {
     PutPeerStandby = Put "/peer/v1/hosts/{host}/standbys/{vm}" "peer_put_standby"
         "Has a host of this region keep a copy of a VM that runs elsewhere.",
         HostVmParams, StandbyBody => CopyPlace;
+    /// D2.
+    PutPeerTrial = Put "/peer/v1/hosts/{host}/trials/{vm}" "peer_put_trial"
+        "Holds capacity for the trial of a VM's failover, and has a host of this region begin it.",
+        HostVmParams, TrialBody => TrialReport;
+    /// D2.
+    GetPeerTrial = Get "/peer/v1/hosts/{host}/trials/{vm}" "peer_get_trial"
+        "How far a trial on a host of this region is.", HostVmParams, () => TrialReport;
+    /// D2.
+    DropPeerTrial = Delete "/peer/v1/hosts/{host}/trials/{vm}" "peer_drop_trial"
+        "Ends a trial on a host of this region, and gives back what it held.",
+        HostVmParams, () => ();
     /// D2.
     KeepReplica = Post "/peer/v1/reservations/{reservation}/replica" "keep_replica"
         "Make held capacity the storage of a replica, whose VM runs elsewhere.",

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use dwcp_controller::evacuation::Evacuation;
-use dwcp_controller::ownership::{ClientToken, Replica};
+use dwcp_controller::ownership::{ClientToken, Recovered, Replica};
 
 use crate::NoParams;
 use crate::host::InstanceReport;
@@ -289,6 +289,9 @@ pub struct VmDetail {
     /// disk of. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica_age_ms: Option<u64>,
+    /// How it came from a lost region, when that was the last that happened to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Recovered>,
     /// The limits that it was placed under.
     pub constraints: Constraints,
     /// Where its users are.

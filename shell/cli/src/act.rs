@@ -19,6 +19,7 @@ mod silence;
 mod state;
 mod status;
 mod trace;
+mod trial;
 mod vm;
 mod wait;
 mod who;
@@ -36,6 +37,7 @@ use crate::view::Look;
 
 pub(crate) use dashboard::{Imported, Listed};
 pub(crate) use promql::{Series, Vector};
+pub(crate) use trial::Trials;
 pub(crate) use who::who;
 
 /// Carries a federation command out.

@@ -15,6 +15,7 @@ mod routing;
 mod silence;
 mod state;
 mod trace;
+mod trial;
 mod vm;
 
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ pub(crate) use state::{
 pub(crate) use trace::{
     EnableTracingArgs, ListTracesArgs, ShowTraceArgs, TraceCommand, TracingCommand,
 };
+pub(crate) use trial::TrialArgs;
 pub(crate) use vm::{
     ConsoleArgs, DeleteArgs, PowerArgs, VmCommand, VmEventsArgs, VmListArgs, VmName,
 };

@@ -18,6 +18,7 @@ mod sla;
 mod state;
 mod status;
 mod trace;
+mod trial;
 mod vm;
 
 pub(crate) use controller::{cache_stats, controller_metrics};
@@ -50,6 +51,7 @@ pub(crate) use state::{
 };
 pub(crate) use status::{global_status, status};
 pub(crate) use trace::{trace, trace_aligned, traces, tracing};
+pub(crate) use trial::trials;
 pub(crate) use vm::{vm, vm_changed, vms};
 
 use self::monitoring::answered;

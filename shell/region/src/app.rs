@@ -10,6 +10,7 @@ mod guard;
 mod moves;
 mod net;
 mod places;
+mod placing;
 mod planes;
 mod traced;
 mod watch;
@@ -40,9 +41,7 @@ use self::net::Net;
 use self::places::{address, client_of, no_endpoint, peers, region_spec};
 use self::planes::{Drain, Planes};
 use crate::books::Books;
-use crate::capacity::CapacityPlanner;
 use crate::chronicle::{self, Archive, Chronicle};
-use crate::claims::Claims;
 use crate::commit::Committer;
 use crate::config::{EngineKind, Federation, RegionSpec};
 use crate::controller::{self, Controller};
@@ -61,8 +60,6 @@ use crate::mirror::{self, Mirror};
 use crate::overview;
 use crate::peer_api::{self, PeerApi};
 use crate::peer_link;
-use crate::place::Placer;
-use crate::preempt::Preemptor;
 use crate::public_api::{self, PublicApi};
 use crate::reconcile::Reconciler;
 use crate::records::{REGIONS_PREFIX, RegionRecord};
@@ -507,43 +504,6 @@ impl Core {
         }
     }
 
-    fn claims(&self) -> Arc<Claims> {
-        Arc::new(Claims {
-            region: self.region.clone(),
-            own: self.reservations.clone(),
-            peers: self.peers.clone(),
-        })
-    }
-
-    fn placer(&self) -> Placer {
-        let claims = self.claims();
-        Placer {
-            fleet: self.fleet.clone(),
-            policy: self.policy,
-            engine: self.engine.clone(),
-            mirror: self.mirror.clone(),
-            claims: claims.clone(),
-            preemptor: Preemptor {
-                lifecycle: self.lifecycle(),
-                fleet: self.fleet.clone(),
-                policy: self.policy,
-                mirror: self.mirror.clone(),
-                claims,
-            },
-            capacity: self.capacity(),
-            clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
-        }
-    }
-
-    fn capacity(&self) -> CapacityPlanner {
-        CapacityPlanner {
-            fleet: self.fleet.clone(),
-            mirror: self.mirror.clone(),
-            policy: self.policy,
-        }
-    }
-
     /// The doors of operators and of peers.
     fn routes(&self) -> Routes {
         let public = Arc::new(PublicApi {
@@ -557,6 +517,7 @@ impl Core {
             local: self.local_guests(),
             rescuer: self.rescuer(),
             migrations: self.migrations(),
+            trials: self.trials(),
             evacuator: self.evacuator(),
             router: self.router.clone(),
             peers: self.peers.clone(),
@@ -570,6 +531,7 @@ impl Core {
             local: self.local_guests(),
             seen: self.guard.seen.subscribe(),
             reach: self.reach(),
+            trials: self.trials(),
             meter: self.meter.clone(),
             chronicle: self.chronicle.clone(),
             clock: self.clock.clone(),

@@ -205,6 +205,15 @@ impl Books {
         self.ask(move |ledger, _| flat(ledger.cancel(&id))).await
     }
 
+    /// Whether something is held, or more, under this id.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon is stopping.
+    pub async fn has(&self, id: ReservationId) -> Result<bool, BooksError> {
+        self.ask(move |ledger, _| unchanged(ledger.get(&id).is_some())).await
+    }
+
     /// A host says what it has ([`Ledger::report_host`]).
     ///
     /// # Errors

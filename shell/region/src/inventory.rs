@@ -146,6 +146,7 @@ impl Inventory {
             replica: record.replica.as_deref().cloned(),
             replica_max_age_s: replica_age_max_s(&record),
             replica_age_ms: replica_age(&record, self.clock.now()).map(millis),
+            recovered: record.recovered.as_deref().cloned(),
             constraints: request.constraints.clone(),
             origins: request.origins.clone(),
             strategy: request.strategy.unwrap_or_default(),

@@ -48,6 +48,7 @@ pub mod status;
 pub mod tokens;
 mod traces;
 mod trail;
+pub mod trials;
 mod trips;
 pub mod voters;
 pub mod warden;

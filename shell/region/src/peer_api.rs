@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use dwcp_api::host::{
     Acknowledged, CopyPlace, InstanceReport, MachineReport, MoveOrder, MoveReport,
-    StandbyBody,
+    StandbyBody, TrialBody, TrialReport,
 };
 use dwcp_api::peer::{
-    Commit, CommitBody, CommitReply, GetPeerConsole, GetPeerEvents, GetPeerMachine,
-    GetPeerMove, GetRegionReport, Heartbeat, HeartbeatReply, HeldReply, HostVmParams,
-    KeepReplica, LetGo, LetGoBody, LetGoReply, PeerMachineParams, PeerMoveParams,
-    PutPeerMove, PutPeerStandby, REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams,
-    ReservationParams, Reserve, ReserveBody, TakeOver, TakeOverBody,
+    Commit, CommitBody, CommitReply, DropPeerTrial, GetPeerConsole, GetPeerEvents,
+    GetPeerMachine, GetPeerMove, GetPeerTrial, GetRegionReport, Heartbeat,
+    HeartbeatReply, HeldReply, HostVmParams, KeepReplica, LetGo, LetGoBody, LetGoReply,
+    PeerMachineParams, PeerMoveParams, PutPeerMove, PutPeerStandby, PutPeerTrial,
+    REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams, ReservationParams, Reserve,
+    ReserveBody, TakeOver, TakeOverBody,
 };
 use dwcp_api::public::{ConsoleParams, ConsoleReply, EventList, EventParams};
 use dwcp_api::{ApiError, Caller, NoParams, Routes};
@@ -30,6 +31,7 @@ use crate::local_guests::LocalGuests;
 use crate::meter::Meter;
 use crate::migrate::Reach;
 use crate::reservations::Reservations;
+use crate::trials::Trials;
 use crate::trips;
 use crate::warden::Seen;
 use crate::world::{Known, World};
@@ -56,6 +58,8 @@ pub struct PeerApi {
     pub seen: watch::Receiver<Arc<Seen>>,
     /// Its hosts, for guests that move.
     pub reach: Reach,
+    /// Failovers that are tried on its hosts.
+    pub trials: Trials,
     /// Its requests.
     pub meter: Arc<Meter>,
     /// What it says of itself.
@@ -93,6 +97,9 @@ pub fn routes(api: &Arc<PeerApi>) -> Routes {
         LetGo => let_go;
         PutPeerStandby => put_standby;
         KeepReplica => keep_replica;
+        PutPeerTrial => put_trial;
+        GetPeerTrial => get_trial;
+        DropPeerTrial => drop_trial;
     }
 }
 
@@ -213,6 +220,26 @@ impl PeerApi {
         body: StandbyBody,
     ) -> Result<CopyPlace, ApiError> {
         self.reach.put_standby_here(params, &body).await
+    }
+
+    async fn put_trial(
+        &self,
+        params: HostVmParams,
+        body: TrialBody,
+    ) -> Result<TrialReport, ApiError> {
+        self.trials.begin_here(&params.host, &params.vm, body).await
+    }
+
+    async fn get_trial(
+        &self,
+        params: HostVmParams,
+        (): (),
+    ) -> Result<TrialReport, ApiError> {
+        self.reach.get_trial_here(&params.host, &params.vm).await
+    }
+
+    async fn drop_trial(&self, params: HostVmParams, (): ()) -> Result<(), ApiError> {
+        self.trials.end_here(&params.host, &params.vm).await
     }
 
     async fn keep_replica(

@@ -8,9 +8,9 @@ use dwcp_api::evacuation::{
     CancelEvacuation, EvacuationItem, EvacuationList, ListEvacuations, PostEvacuation,
 };
 use dwcp_api::failover::{
-    ApproveFailover, DenyFailover, FailoverList, FailoverReply, FailoverRequestList,
-    FailoverStatus, GetFailover, ListFailoverRequests, ListFailovers, PostFailover,
-    StartFailover,
+    ApproveFailover, DenyFailover, EndVmTrial, FailoverList, FailoverReply,
+    FailoverRequestList, FailoverStatus, GetFailover, GetVmTrial, ListFailoverRequests,
+    ListFailovers, PostFailover, StartFailover, StartVmTrial, TrialItem,
 };
 use dwcp_api::migration::{
     AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
@@ -50,6 +50,7 @@ use crate::region_records::RegionRecords;
 use crate::rescue::Rescuer;
 use crate::routing::Router;
 use crate::status::Status;
+use crate::trials::Trials;
 use crate::warden::Seen;
 
 /// Events of one reply at most, and when nothing is said.
@@ -79,6 +80,8 @@ pub struct PublicApi {
     pub rescuer: Option<Arc<Rescuer>>,
     /// Moves VMs between regions.
     pub migrations: Arc<Migrations>,
+    /// Tries failovers.
+    pub trials: Trials,
     /// Empties regions.
     pub evacuator: Arc<Evacuator>,
     /// Says where requests go.
@@ -126,6 +129,8 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         ListMigrations => list_migrations;
         GetMigration => get_migration;
         CancelMigration => cancel_migration;
+        GetVmTrial => trial;
+        EndVmTrial => end_trial;
         ListEvacuations => evacuations;
         CancelEvacuation => cancel_evacuation;
         GetRouting => routing;
@@ -152,6 +157,11 @@ pub fn routes(api: &Arc<PublicApi>) -> Routes {
         |api, by, of, why| async move {
             api.rescuer()?.deny(by, &of.request, &why.reason).await
         },
+    );
+    let routes = bind_by::<StartVmTrial, _, _, _>(
+        routes,
+        (api, admit),
+        |api, by, of, body| async move { api.trials.begin(&by, &of.vm, body).await },
     );
     bind_by::<PostEvacuation, _, _, _>(
         routes,
@@ -197,6 +207,14 @@ impl PublicApi {
         body: StartFailover,
     ) -> Result<FailoverReply, ApiError> {
         self.rescuer()?.start(by, body).await
+    }
+
+    async fn trial(&self, params: VmParams, (): ()) -> Result<TrialItem, ApiError> {
+        self.trials.show(&params.vm).await
+    }
+
+    async fn end_trial(&self, params: VmParams, (): ()) -> Result<(), ApiError> {
+        self.trials.end(&params.vm).await
     }
 
     fn rescuer(&self) -> Result<&Rescuer, ApiError> {

@@ -152,7 +152,7 @@ pub(crate) fn not_stored(error: BooksError) -> ApiError {
     )
 }
 
-fn reserve_denied(denied: &ReserveDenied) -> ApiError {
+pub(crate) fn reserve_denied(denied: &ReserveDenied) -> ApiError {
     let code = match denied {
         ReserveDenied::OutOfRange { .. } => ErrorCode::Invalid,
         ReserveDenied::VmReserved { .. } | ReserveDenied::OtherContent { .. } => {

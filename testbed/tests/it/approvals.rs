@@ -6,8 +6,9 @@ use dwcp_api::failover::{
     FailoverRequestParams, ListFailoverRequests, StartFailover,
 };
 use dwcp_api::{CallError, ErrorCode, NoParams};
-use dwcp_controller::failover::{Request, Trigger};
+use dwcp_controller::failover::{Phase, Request, Trigger};
 use dwcp_controller::liveness::RegionState;
+use dwcp_controller::ownership::Proof;
 use dwcp_testbed::{Ask, Door, Federation, refusal, until};
 use dwcp_types::VmPhase;
 
@@ -155,5 +156,48 @@ async fn a_request_that_two_approve_at_once_begins_one_failover() {
     is_elsewhere(&federation, "vm-moves").await;
     is_over(&federation).await;
     assert_eq!(waiting(&doors[0]).await, Vec::<String>::new());
+    federation.end();
+}
+
+/// The hosts of a region are off while its daemon goes on holding its lease: two who say so have
+/// its VMs start elsewhere without a wait, and each VM's record names them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_word_of_two_that_all_hosts_are_off_stands_in_place_of_the_lease() {
+    let mut federation = Federation::start(plan()).await;
+    federation.have_run().await;
+    federation.place_in("far", &[Ask::new("vm-moves").protected()]).await;
+    federation.process("far-h1").kill_9();
+    let how = "the breaker is open";
+    let word =
+        |how: &str| StartFailover { hosts_off: Some(how.to_owned()), ..ask_for("far") };
+    let nothing = refusal(command(&federation, word(" ")).await);
+    assert_eq!(nothing.code, ErrorCode::Invalid, "{nothing:?}");
+    let alone = StartFailover { require_approval: Some(false), ..word(how) };
+    let alone = refusal(command(&federation, alone).await);
+    assert_eq!(alone.code, ErrorCode::Refused);
+    assert!(alone.message.contains("the word of two persons"), "{alone:?}");
+    let request = until("it is asked for", || async {
+        let reply = command(&federation, word(how)).await;
+        let reply = reply.map_err(|error| error.to_string())?;
+        assert_eq!(reply.log, None, "nothing begins on one word");
+        reply.request.ok_or_else(|| "it does not wait".to_owned())
+    })
+    .await;
+    assert_eq!(request.hosts_off.as_deref(), Some(how));
+    let second = federation.at_as("home", "second");
+    let begun = until("the second one's region sees that it may begin", || async {
+        approve(&second, &request.id).await.map_err(|error| error.to_string())
+    })
+    .await;
+    let log = begun.log.expect("it begins");
+    let proof = Proof::Operator {
+        name: "spiffe://dwcp/admin/test and spiffe://dwcp/admin/second".to_owned(),
+        reason: how.to_owned(),
+    };
+    assert_eq!((&log.proof, log.phase), (&Some(proof.clone()), Phase::Recovering));
+    is_elsewhere(&federation, "vm-moves").await;
+    let moved = federation.at("home").vm("vm-moves").await.unwrap();
+    assert_eq!(moved.recovered.map(|it| it.proof), Some(proof));
+    is_over(&federation).await;
     federation.end();
 }

@@ -168,6 +168,7 @@ async fn a_region_that_dies_while_it_is_emptied_is_failed_over() {
         reason: "it died".to_owned(),
         even_if_alive: false,
         accept_data_loss: false,
+        hosts_off: None,
         dry_run: false,
         require_approval: None,
     };

@@ -52,6 +52,7 @@ fn ask(dry_run: bool, even_if_alive: bool, from: &str) -> StartFailover {
         reason: "rehearsal".to_owned(),
         even_if_alive,
         accept_data_loss: false,
+        hosts_off: None,
         dry_run,
         require_approval: None,
     }

@@ -21,6 +21,7 @@ async fn failed_over(federation: &Federation) {
         reason: "it burned down".to_owned(),
         even_if_alive: false,
         accept_data_loss: false,
+        hosts_off: None,
         dry_run: false,
         require_approval: None,
     };

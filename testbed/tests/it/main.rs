@@ -44,6 +44,7 @@ mod starting;
 mod state;
 mod supervised;
 mod traces;
+mod trials;
 
 use dwcp_testbed::{HostPlan, RegionPlan};
 

@@ -269,6 +269,7 @@ fn rescue(dry_run: bool) -> StartFailover {
         reason: "lost".to_owned(),
         even_if_alive: false,
         accept_data_loss: false,
+        hosts_off: None,
         dry_run,
         require_approval: None,
     }

@@ -27,7 +27,7 @@ pub(crate) fn regions() -> Vec<RegionPlan> {
 }
 
 /// A VM in `far` whose replica can be in `middle` only.
-fn kept(vm: &str) -> Ask {
+pub(crate) fn kept(vm: &str) -> Ask {
     Ask::new(vm).replicated().only_in("far").only_in("middle")
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn moves(federation: &Federation, vm: &str, to: &str) {
 }
 
 /// Waits until the record says that the copy of this number has every write.
-async fn in_sync(federation: &Federation, vm: &str, number: u32) -> VmDetail {
+pub(crate) async fn in_sync(federation: &Federation, vm: &str, number: u32) -> VmDetail {
     in_sync_from(federation, vm, number..=number).await
 }
 
@@ -98,6 +98,7 @@ pub(crate) fn ask(dry_run: bool, accept_data_loss: bool) -> StartFailover {
         reason: "rehearsal".to_owned(),
         even_if_alive: false,
         accept_data_loss,
+        hosts_off: None,
         dry_run,
         require_approval: None,
     }

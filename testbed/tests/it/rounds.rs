@@ -18,7 +18,7 @@ fn followed(vm: &str, mode: OnRegionLoss, max_age_s: u32) -> Ask {
     Ask::new(vm).followed(mode, max_age_s).only_in("far").only_in("middle")
 }
 
-fn quick(vm: &str) -> Ask {
+pub(crate) fn quick(vm: &str) -> Ask {
     followed(vm, OnRegionLoss::AsyncReplica, 4)
 }
 
@@ -45,7 +45,7 @@ async fn as_of_after(
     .await
 }
 
-async fn tick(federation: &Federation, vm: &str) -> u64 {
+pub(crate) async fn tick(federation: &Federation, vm: &str) -> u64 {
     let door = federation.at("home");
     until(&format!("{vm} writes"), || async {
         let console = door.console(vm).await.map_err(|error| error.to_string())?;
@@ -58,7 +58,7 @@ async fn tick(federation: &Federation, vm: &str) -> u64 {
 
 /// Waits until a round was taken that has what the guest had written by now; says which tick that
 /// is at least.
-async fn catches_up(federation: &Federation, vm: &str) -> u64 {
+pub(crate) async fn catches_up(federation: &Federation, vm: &str) -> u64 {
     let written = tick(federation, vm).await;
     as_of_after(federation, vm, "middle", now()).await;
     written

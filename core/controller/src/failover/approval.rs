@@ -49,6 +49,9 @@ pub struct Request {
     pub accept_data_loss: bool,
     /// Also when the region lives.
     pub even_if_alive: bool,
+    /// How it is known that all hosts of the region are off: whoever approves gives this word too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts_off: Option<String>,
     /// Why; kept with the failover's log.
     pub reason: String,
     /// Who asked.
@@ -133,28 +136,36 @@ pub fn judge_approval(
     Approval::Given
 }
 
-/// Somebody wants to do without a second person where the configuration has two.
+/// Somebody wants to do without a second person where there must be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a failover needs two persons here (`failover.two_persons`), and nobody can do without the \
-     second"
-)]
-pub struct NotWaived;
+pub enum NotWaived {
+    /// The configuration has two.
+    #[error(
+        "a failover needs two persons here (`failover.two_persons`), and nobody can do without \
+         the second"
+    )]
+    Configured,
+    /// It rests on a word and not on a lease.
+    #[error("that all hosts of a region are off is the word of two persons, always")]
+    Word,
+}
 
 /// Whether a failover that an operator asks for waits for a second person: where the
-/// configuration says so, and where whoever asks does.
+/// configuration says so, where whoever asks does, and where it rests on an operator's word.
 ///
 /// # Errors
 ///
-/// When whoever asks wants none and the configuration does.
+/// When whoever asks wants none where there must be one.
 pub const fn needs_approval(
     configured: bool,
     asked: Option<bool>,
+    by_word: bool,
 ) -> Result<bool, NotWaived> {
-    match (configured, asked) {
-        (true, Some(false)) => Err(NotWaived),
-        (true, Some(true) | None) | (false, Some(true)) => Ok(true),
-        (false, Some(false) | None) => Ok(false),
+    match (configured, by_word, asked) {
+        (true, _, Some(false)) => Err(NotWaived::Configured),
+        (false, true, Some(false)) => Err(NotWaived::Word),
+        (false, false, Some(false) | None) => Ok(false),
+        (true, _, _) | (_, true, _) | (_, _, Some(true)) => Ok(true),
     }
 }
 
@@ -173,6 +184,7 @@ mod tests {
             to_regions: None,
             accept_data_loss: false,
             even_if_alive: true,
+            hosts_off: None,
             reason: "the building burns".to_owned(),
             asked_by: asked_by.to_owned(),
             asked_at: Timestamp::from_millis(100),
@@ -200,19 +212,18 @@ mod tests {
 
     #[test]
     fn nobody_does_without_a_second_person_where_there_must_be_one() {
-        for (configured, asked, needed) in [
-            (false, None, Ok(false)),
-            (false, Some(false), Ok(false)),
-            (false, Some(true), Ok(true)),
-            (true, None, Ok(true)),
-            (true, Some(true), Ok(true)),
-            (true, Some(false), Err(NotWaived)),
+        for (configured, asked, plain, by_word) in [
+            (false, None, Ok(false), Ok(true)),
+            (false, Some(false), Ok(false), Err(NotWaived::Word)),
+            (false, Some(true), Ok(true), Ok(true)),
+            (true, None, Ok(true), Ok(true)),
+            (true, Some(true), Ok(true), Ok(true)),
+            (true, Some(false), Err(NotWaived::Configured), Err(NotWaived::Configured)),
         ] {
-            assert_eq!(
-                needs_approval(configured, asked),
-                needed,
-                "{configured} {asked:?}"
-            );
+            for (word, needed) in [(false, plain), (true, by_word)] {
+                let judged = needs_approval(configured, asked, word);
+                assert_eq!(judged, needed, "{configured} {asked:?} {word}");
+            }
         }
     }
 
@@ -220,7 +231,7 @@ mod tests {
     fn a_request_has_one_spelling_and_what_it_does_not_know_is_not_passed_over() {
         let request = request("alice");
         let mut json = serde_json::to_value(&request).unwrap();
-        assert_eq!(json.get("to_regions"), None);
+        assert_eq!((json.get("to_regions"), json.get("hosts_off")), (None, None));
         let read = serde_json::from_value::<Request>(json.clone());
         assert_eq!(read.unwrap(), request);
         json["only_vms"] = serde_json::json!(["vm-1"]);

@@ -41,6 +41,8 @@ pub(super) struct Host {
     /// Nothing until its agent reported: rows may name a host before that.
     pub(super) total: Option<Capacity>,
     pub(super) allocated: Capacity,
+    /// How much of that is for trials, which give way.
+    tried: Capacity,
     pub(super) reservations: usize,
     pub(super) ready: bool,
 }
@@ -51,6 +53,7 @@ impl Host {
             zone,
             total: None,
             allocated: Capacity::default(),
+            tried: Capacity::default(),
             reservations: 0,
             ready: false,
         }
@@ -58,6 +61,12 @@ impl Host {
 
     pub(super) fn free(&self) -> Capacity {
         self.total.unwrap_or_default().saturating_sub(&self.allocated)
+    }
+
+    /// What is free for whatever is real.
+    fn free_but_for_trials(&self) -> Capacity {
+        let real = self.allocated.saturating_sub(&self.tried);
+        self.total.unwrap_or_default().saturating_sub(&real)
     }
 
     /// Whether more is allocated than it has; an unreported host cannot tell.
@@ -123,7 +132,7 @@ impl HostTable {
             id: id.clone(),
             zone: host.zone.clone(),
             total: host.total.unwrap_or_default(),
-            free: host.free(),
+            free: host.free_but_for_trials(),
             schedulable: self.takes_vms(id),
         }
     }
@@ -133,6 +142,20 @@ impl HostTable {
             Some(host) => host_refusal(self.takes_vms(id), &host.free(), need),
             None => Some(HostRefusal::NotSchedulable),
         }
+    }
+
+    /// The same for what comes before trials.
+    pub(super) fn has_room_but_for_trials(&self, id: &HostId, need: &Capacity) -> bool {
+        self.hosts.get(id).is_some_and(|host| {
+            host_refusal(self.takes_vms(id), &host.free_but_for_trials(), need).is_none()
+        })
+    }
+
+    /// Counts what is allocated as a trial's, or not any more.
+    pub(super) fn try_out(&mut self, id: &HostId, need: &Capacity, tried: bool) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        host.tried =
+            if tried { host.tried.plus(need) } else { host.tried.saturating_sub(need) };
     }
 
     pub(super) fn report(&mut self, report: HostReport) {

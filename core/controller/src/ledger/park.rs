@@ -103,10 +103,16 @@ impl Ledger {
         if !row.parked {
             return Ok(Changed::nothing(row));
         }
+        let mut ended = Vec::new();
         if let Some(refusal) = self.hosts.refusal(&row.host, &row.frees()) {
-            return Err(ParkDenied::NoRoom { refusal });
+            if !self.hosts.has_room_but_for_trials(&row.host, &row.frees()) {
+                return Err(ParkDenied::NoRoom { refusal });
+            }
+            ended = self.end_trials_on(&row.host);
         }
-        Ok(self.reparked(&row, false))
+        let mut done = self.reparked(&row, false);
+        done.changes.extend(ended);
+        Ok(done)
     }
 
     fn confirmed(&self, id: &ReservationId) -> Result<Arc<Reservation>, ParkDenied> {

@@ -3,6 +3,7 @@
 mod model;
 mod replica;
 mod room;
+mod trials;
 
 use super::*;
 use crate::HostRefusal;

@@ -11,6 +11,7 @@
 //! What follows later is another job at the source ([`round`]), and at the other end a disk on
 //! top of the last whole one, which becomes one with it once it is whole itself ([`whole`]).
 
+mod fork;
 mod round;
 mod whole;
 
@@ -31,10 +32,13 @@ use tokio::time::sleep;
 use super::mover::{OPEN_SECONDS, PRIORITY, attempt, inet};
 use super::process;
 use super::qmp::Client;
-use super::{QUIT_LIMIT, Qemu, find_program, make_folder, private_file, said, text};
+use super::{
+    QUIT_LIMIT, Qemu, find_program, make_folder, private_file, remove_stale, said, text,
+};
 use crate::copier::Copier;
 use crate::hypervisor::{Done, HypervisorError};
 use crate::standby::STANDBYS;
+use crate::trial::TRIALS;
 
 const PROGRAM: &str = "qemu-storage-daemon";
 /// Names inside QEMU.
@@ -64,6 +68,8 @@ struct Files {
     pid: PathBuf,
     port: PathBuf,
     log: PathBuf,
+    /// The socket's name in the folder: a whole path may be too long for one.
+    monitor: String,
 }
 
 impl Files {
@@ -75,11 +81,12 @@ impl Files {
             pid: file("pid"),
             port: file("port"),
             log: file("log"),
+            monitor: format!("{name}.sock"),
         }
     }
 
-    fn all(&self) -> [&Path; 4] {
-        [&self.disk, &self.pid, &self.port, &self.log]
+    fn socket(&self) -> PathBuf {
+        self.pid.with_file_name(&self.monitor)
     }
 }
 
@@ -246,7 +253,7 @@ impl Qemu {
             }),
         ));
         let mut arguments = flags(parts);
-        arguments.extend(["--pidfile".to_owned(), text(&files.pid)?.to_owned()]);
+        arguments.extend(watched(files)?);
         Ok(arguments)
     }
 
@@ -261,7 +268,7 @@ impl Qemu {
 
     async fn shut_all(&self) -> Result<(), HypervisorError> {
         // What an agent was about to start when it ended has no pid file yet, guests included.
-        let folders = [self.data.join(STANDBYS), self.data.join(super::GUESTS)];
+        let folders = [STANDBYS, super::GUESTS, TRIALS].map(|name| self.data.join(name));
         let all = process::told_below(&folders);
         // One that cannot be ended keeps none of the others.
         let ended = join_all(all.into_iter().map(end)).await;
@@ -302,6 +309,14 @@ fn flags(parts: Vec<(&str, Value)>) -> Vec<String> {
     parts.into_iter().flat_map(both).collect()
 }
 
+/// How a storage daemon is told of its monitor, and to write its pid file.
+fn watched(files: &Files) -> Result<[String; 6], HypervisorError> {
+    let monitor = format!("socket,id=m,path={},server=on,wait=off", files.monitor);
+    let pid = text(&files.pid)?;
+    let told = ["--chardev", &monitor, "--monitor", "chardev=m", "--pidfile", pid];
+    Ok(told.map(str::to_owned))
+}
+
 fn read_port(files: &Files) -> Option<u16> {
     fs::read_to_string(&files.port).ok()?.trim().parse().ok()
 }
@@ -313,6 +328,7 @@ async fn start(
     arguments: &[String],
     files: &Files,
 ) -> Result<(), HypervisorError> {
+    remove_stale(&files.socket())?;
     let child = Command::new("setsid")
         .arg(program)
         .args(arguments)
@@ -357,7 +373,9 @@ async fn end(process: process::Process) -> Result<(), HypervisorError> {
 }
 
 fn remove(files: &Files) -> Result<(), HypervisorError> {
-    files.all().into_iter().try_for_each(super::remove_stale)
+    let socket = files.socket();
+    let all = [&files.disk, &files.pid, &files.port, &files.log, &socket];
+    all.into_iter().try_for_each(|path| remove_stale(path))
 }
 
 impl Copier for Qemu {
@@ -405,6 +423,19 @@ impl Copier for Qemu {
 
     fn shut_doors(&self) -> Done<'_> {
         Box::pin(self.shut_all())
+    }
+
+    fn fork_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        copy: CopyId,
+        order: &'a StandbyBody,
+    ) -> Done<'a> {
+        Box::pin(self.fork(vm, copy, order))
+    }
+
+    fn end_fork<'a>(&'a self, vm: &'a VmId) -> Done<'a> {
+        Box::pin(self.unfork(vm))
     }
 
     fn take_copy<'a>(&'a self, vm: &'a VmId, copy: CopyId) -> Done<'a> {

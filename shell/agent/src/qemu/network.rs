@@ -23,7 +23,13 @@ const IP_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Wiring {
     None,
     User,
-    Taps { bridge: String, prefix: Prefix, at: (RegionId, HostId) },
+    /// To nothing, whatever the configuration says.
+    Isolated,
+    Taps {
+        bridge: String,
+        prefix: Prefix,
+        at: (RegionId, HostId),
+    },
 }
 
 impl Wiring {
@@ -69,7 +75,7 @@ impl Wiring {
 
     pub(crate) const fn prefix(&self) -> Option<Prefix> {
         match self {
-            Self::None | Self::User => None,
+            Self::None | Self::User | Self::Isolated => None,
             Self::Taps { prefix, .. } => Some(*prefix),
         }
     }
@@ -83,6 +89,7 @@ impl Wiring {
         let (bridge, prefix, at) = match self {
             Self::None => return Ok(Link::None),
             Self::User => return Ok(Link::User),
+            Self::Isolated => return Ok(Link::Isolated),
             Self::Taps { bridge, prefix, at } => (bridge, *prefix, at),
         };
         let device = GuestName::of(vm).tap((&at.0, &at.1));

@@ -127,11 +127,23 @@ impl Client {
     ///
     /// When nobody listens, or it is no QEMU, or it does not answer within `limit`.
     pub async fn connect(folder: &Path, limit: Duration) -> Result<Self, QmpError> {
+        Self::connect_at(folder, launch::file::MONITOR, limit).await
+    }
+
+    /// The same at a socket of another name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub async fn connect_at(
+        folder: &Path,
+        socket: &str,
+        limit: Duration,
+    ) -> Result<Self, QmpError> {
         // A socket's address has 107 bytes at most, a folder may be deeper: go through the
         // open folder's own entry under /proc.
         let open = File::open(folder)?;
-        let path =
-            format!("/proc/self/fd/{}/{}", open.as_raw_fd(), launch::file::MONITOR);
+        let path = format!("/proc/self/fd/{}/{socket}", open.as_raw_fd());
         let stream = UnixStream::connect(path).await?;
         timeout(limit, Self::greet(stream, limit)).await.unwrap_or_else(|_| {
             let command = "the greeting".to_owned();

@@ -74,8 +74,11 @@ impl Copies {
 
 impl Simulated {
     fn standby(&self, vm: &VmId) -> std::path::PathBuf {
-        let data = self.folder.parent().unwrap_or(&self.folder);
-        data.join(STANDBYS).join(vm.as_str())
+        self.data().join(STANDBYS).join(vm.as_str())
+    }
+
+    fn kept(&self, vm: &VmId, copy: CopyId) -> std::path::PathBuf {
+        self.standby(vm).join(format!("copy-{copy}"))
     }
 
     fn keep_file(&self, vm: &VmId, order: &StandbyBody) -> Result<u16, HypervisorError> {
@@ -110,7 +113,7 @@ impl Simulated {
     }
 
     fn take_file(&self, vm: &VmId, copy: CopyId) -> Result<(), HypervisorError> {
-        let here = self.standby(vm).join(format!("copy-{copy}")).is_file();
+        let here = self.kept(vm, copy).is_file();
         let mut guests = self.guests();
         if !guests.contains_key(vm) {
             if !here {
@@ -178,6 +181,20 @@ impl Copier for Simulated {
     }
 
     fn shut_doors(&self) -> Done<'_> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn fork_copy<'a>(
+        &'a self,
+        vm: &'a VmId,
+        copy: CopyId,
+        _: &'a StandbyBody,
+    ) -> Done<'a> {
+        let here = self.kept(vm, copy).is_file();
+        Box::pin(ready(here.then_some(()).ok_or(HypervisorError::NoCopy { copy })))
+    }
+
+    fn end_fork<'a>(&'a self, _: &'a VmId) -> Done<'a> {
         Box::pin(ready(Ok(())))
     }
 

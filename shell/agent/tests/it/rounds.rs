@@ -108,12 +108,32 @@ impl Bed {
         }
     }
 
-    async fn keep(&self, copy: CopyId, whole: Option<CopyId>, round: Round) -> u16 {
+    async fn standby(
+        &self,
+        copy: CopyId,
+        whole: Option<CopyId>,
+        round: Option<Round>,
+    ) -> StandbyBody {
         let from = self.at(&self.source).await.doorway().unwrap().subject;
-        let round = Some(round);
-        let order =
-            StandbyBody { copy, whole, exists: false, round, storage: SIZE, from };
+        StandbyBody { copy, whole, exists: false, round, storage: SIZE, from }
+    }
+
+    async fn keep(&self, copy: CopyId, whole: Option<CopyId>, round: Round) -> u16 {
+        let order = self.standby(copy, whole, Some(round)).await;
         self.at(&self.target).await.keep_copy(&self.vm, &order).await.unwrap()
+    }
+
+    /// The disk of a trial from a copy.
+    async fn forked(&self, copy: CopyId, order: &StandbyBody) -> Model {
+        let target = self.at(&self.target).await;
+        target.fork_copy(&self.vm, copy, order).await.unwrap();
+        // What is begun for one that nobody waits for: there is nothing, and that is no failure.
+        target.end_fork(&self.vm).await.unwrap();
+        self.fork()
+    }
+
+    fn fork(&self) -> Model {
+        read(&self.target.data.join("trials/web/disk.qcow2"))
     }
 
     async fn order(
@@ -300,4 +320,51 @@ async fn what_changed_is_not_guessed_after_the_guest_has_another_process() {
     let unknown =
         matches!(begun, Err(HypervisorError::NoBase { base }) if base == copy(1));
     assert!(unknown, "{begun:?}");
+}
+
+/// A trial's disk is the copy as it was, and neither the guest nor its copy takes notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_the_disk_of_its_copy_and_the_copy_follows_on() {
+    if let Some(why) = missing() {
+        eprintln!("{why}");
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start(root.path()).await;
+    bed.write(24).await;
+    // One that has each write: it is taken by whoever writes it.
+    let each = bed.standby(copy(1), None, None).await;
+    let port = bed.at(&bed.target).await.keep_copy(&bed.vm, &each).await.unwrap();
+    let (order, to) = bed.order(copy(1), port, Round::default()).await;
+    let order = CopyOrder { round: None, ..order };
+    bed.at(&bed.source).await.begin_copy(&bed.vm, &order, &to, NOW).await.unwrap();
+    let follows = |sight: &CopySight| sight.written.is_some_and(|it| it.mirror.ready);
+    bed.sees("it follows", follows).await;
+    let then = bed.model.clone();
+    assert_eq!(bed.forked(copy(1), &each).await, then);
+    bed.write(8).await;
+    bed.sees("it follows on", follows).await;
+    assert_eq!(bed.kept(copy(1)), bed.model);
+    assert_eq!(bed.fork(), then, "what came later is not in it");
+    assert_eq!(bed.forked(copy(1), &each).await, bed.model, "again");
+    // A round: it is one file that nobody writes, whatever is written on top of it.
+    bed.at(&bed.source).await.end_copy(&bed.vm, None).await.unwrap();
+    let port = bed.keep(copy(2), None, Round::default()).await;
+    let (order, to) = bed.order(copy(2), port, Round::default()).await;
+    bed.at(&bed.source).await.begin_copy(&bed.vm, &order, &to, NOW).await.unwrap();
+    let then = bed.model.clone();
+    bed.sees("the disk is taken", |sight| {
+        sight.written.and_then(|it| it.round).is_some_and(|round| round.waits)
+    })
+    .await;
+    bed.write(8).await;
+    bed.at(&bed.source).await.send_copy(&bed.vm, &order, &to).await.unwrap();
+    bed.sees("it is there", follows).await;
+    let on_top = Round { base: Some(copy(2)) };
+    let next = bed.standby(copy(3), Some(copy(2)), Some(on_top)).await;
+    bed.at(&bed.target).await.keep_copy(&bed.vm, &next).await.unwrap();
+    assert_eq!(bed.forked(copy(2), &next).await, then);
+    assert_eq!(bed.kept(copy(3)), then, "nothing is on top of it yet");
+    let gone = bed.at(&bed.target).await.fork_copy(&bed.vm, copy(1), &next).await;
+    assert!(matches!(gone, Err(HypervisorError::NoCopy { .. })), "{gone:?}");
 }

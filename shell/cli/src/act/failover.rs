@@ -6,7 +6,7 @@ use dwcp_api::failover::{
     ListFailoverRequests, ListFailovers, PostFailover, StartFailover,
 };
 
-use super::{answers_yes, reason, show, show_or_watch, some};
+use super::{answers_yes, reason, show, show_or_watch, some, trial};
 use crate::app::Run;
 use crate::arguments::{FailoverArgs, FailoverCommand};
 use crate::failure::{Failure, Kind};
@@ -39,6 +39,7 @@ pub(super) async fn failover(
                 async |_: &Run<'_>| session.call::<GetFailover>(&NoParams {}, &()).await;
             show_or_watch(run, args.watch, ask, view::failover_status).await
         }
+        Some(FailoverCommand::Test(args)) => Box::pin(trial::test(run, args)).await,
         Some(FailoverCommand::Requests) => {
             let session = run.session()?;
             let list = session.call::<ListFailoverRequests>(&NoParams {}, &()).await?;
@@ -71,6 +72,7 @@ async fn start(run: &mut Run<'_>, args: FailoverArgs) -> Result<(), Failure> {
         reason,
         even_if_alive: args.even_if_alive,
         accept_data_loss: args.accept_data_loss,
+        hosts_off: args.hosts_off,
         dry_run: args.dry_run,
         require_approval: args.require_approval,
     };

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use dwcp_types::RegionId;
 
-use super::WatchArgs;
+use super::{TrialArgs, WatchArgs};
 
 /// Start a lost region's VMs elsewhere, or look why nothing does.
 #[derive(Debug, Args)]
@@ -26,6 +26,10 @@ pub(crate) struct FailoverArgs {
     /// Start VMs also from a replica that lacks what they wrote last
     #[arg(long)]
     pub(crate) accept_data_loss: bool,
+    /// An operator's word that every host of the region is off, and how that is known: its lease is
+    /// not waited for, and what runs there after all runs twice. Another operator must approve it
+    #[arg(long, value_name = "HOW")]
+    pub(crate) hosts_off: Option<String>,
     /// `true`: it begins only when another operator approves it. `false`: it begins at once and
     /// nothing is asked here, for scripts; refused where `failover.two_persons` is on. Absent: as
     /// that says, and where it is off you are shown who would go where and asked
@@ -47,6 +51,11 @@ pub(crate) struct FailoverArgs {
 pub(crate) enum FailoverCommand {
     /// Show which regions live, who says so, and what keeps each from being failed over
     Status(FailoverStatusArgs),
+    /// Try the failover of VMs: each starts from a fork of its copy, connected to nothing
+    ///
+    /// The VMs run on and their copies go on following. A trial needs the room that the VM would
+    /// need, ends by itself, and gives way to whatever is real.
+    Test(TrialArgs),
     /// List the failovers that were, the newest first
     History,
     /// List those that were asked for and wait for another operator

@@ -56,7 +56,7 @@ pub(crate) fn failover_plan(reply: &FailoverReply, look: Look) -> String {
     for it in &reply.plan.moves {
         let Some((region, _, host)) = it.first() else { continue };
         let lost_at = reply.log.as_ref().and_then(|log| log.lost_at);
-        let loss = loss(it.loss, lost_at.unwrap_or(look.now));
+        let loss = lost(it.loss, lost_at.unwrap_or(look.now));
         moves.push(row![&it.vm, it.priority, region, host, loss]);
     }
     if !reply.plan.moves.is_empty() {
@@ -124,7 +124,10 @@ pub(crate) fn failover_denied(item: &FailoverRequestItem, _: Look) -> String {
 fn leave(request: &Request) -> String {
     let alive = request.even_if_alive.then_some("even if alive");
     let loss = request.accept_data_loss.then_some("data loss");
-    text::listed(alive.into_iter().chain(loss))
+    let off = request.hosts_off.as_ref();
+    let off = off.map(|how| format!("hosts are off: {}", text::plain(how)));
+    let words = [alive, loss].into_iter().flatten().map(str::to_owned);
+    text::listed(words.chain(off))
 }
 
 /// Every failover in a line.
@@ -165,15 +168,7 @@ pub(crate) fn failover_log(log: &Log, look: Look) -> String {
     let (ended, took) = end(log);
     out += &format!("\n{ended}{}{took}\n", if took.is_empty() { "" } else { " after " });
     if let Some(proof) = &log.proof {
-        out += &match proof {
-            Proof::LeaseLapsed { term, watched_ms } => format!(
-                "proof: its lease of term {term} stood still for {} and was fenced\n",
-                text::age_ms(Some(*watched_ms))
-            ),
-            Proof::Operator { name, reason } => {
-                format!("proof: the word of {name}: {}\n", text::plain(reason))
-            }
-        };
+        out += &format!("proof: {}\n", proven(proof));
     }
     if let Some(Points { vms, age_ms_max, over }) = log.points {
         let age = Duration::from_millis(age_ms_max).as_secs_f64();
@@ -186,6 +181,19 @@ pub(crate) fn failover_log(log: &Log, look: Look) -> String {
         out += &format!("\n{}", down(&log.down, look));
     }
     out
+}
+
+/// Why a region surely ran nothing any more.
+pub(super) fn proven(proof: &Proof) -> String {
+    match proof {
+        Proof::LeaseLapsed { term, watched_ms } => format!(
+            "its lease of term {term} stood still for {} and was fenced",
+            text::age_ms(Some(*watched_ms))
+        ),
+        Proof::Operator { name, reason } => {
+            format!("the word of {name} that its hosts are off: {}", text::plain(reason))
+        }
+    }
 }
 
 fn end(log: &Log) -> (String, String) {
@@ -218,7 +226,7 @@ fn by(trigger: &Trigger) -> String {
 }
 
 /// What a VM loses, with its region lost at this moment.
-fn loss(loss: Loss, lost_at: Timestamp) -> String {
+fn lost(loss: Loss, lost_at: Timestamp) -> String {
     match loss {
         Loss::DiskAndMemory { .. } => {
             "its memory, and its disk since its image".to_owned()
@@ -235,6 +243,19 @@ fn loss(loss: Loss, lost_at: Timestamp) -> String {
             format!(
                 "its memory, and {age:.1} s of its disk, since {as_of} (at most {max_age_s} s{late})"
             )
+        }
+    }
+}
+
+/// What a VM lost that runs elsewhere since.
+pub(super) fn lost_then(loss: Loss) -> String {
+    match loss {
+        Loss::Point { as_of, max_age_s } => format!(
+            "its memory, and its disk since {} (at most {max_age_s} s)",
+            text::moment(as_of)
+        ),
+        Loss::DiskAndMemory { .. } | Loss::Memory | Loss::Latest { .. } => {
+            lost(loss, Timestamp::default())
         }
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use dwcp_api::host::InstanceReport;
 use dwcp_api::public::{VmDetail, VmItem, VmList};
-use dwcp_controller::ownership::ReplicaState;
+use dwcp_controller::ownership::{Recovered, ReplicaState};
 use dwcp_controller::replica::round::is_late;
 use dwcp_types::{Constraints, Power, Timestamp};
 
+use super::failover::{lost_then, proven};
 use super::{Look, phase};
 use crate::table::{Cell, Sheet, Table, row};
 use crate::terminal::Tone;
@@ -103,6 +104,12 @@ pub(crate) fn vm(detail: &VmDetail, look: Look) -> String {
         .line("expected latency", text::latency_or_unknown(detail.expected_latency))
         .line("limits", limits(&detail.constraints))
         .line("users", users(detail));
+    if let Some(Recovered { failover, from, proof, loss, at }) = &detail.recovered {
+        let at = text::moment(*at);
+        sheet.line("came from", format!("{from}, {at}, by failover {failover}"));
+        sheet.line("lost then", lost_then(*loss));
+        sheet.line("proof", format!("{from}: {}", proven(proof)));
+    }
     if let Some(home) = &item.home {
         let back = format!("{home}; back: failback --region {home}");
         sheet.line("driven out of", back);

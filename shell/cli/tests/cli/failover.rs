@@ -7,15 +7,17 @@ use dwcp_api::failover::{
     FailoverList, FailoverReply, FailoverRequestItem, FailoverRequestList,
     FailoverStatus, RegionLiveness, WhyNot,
 };
+use dwcp_api::public::VmDetail;
 use dwcp_controller::failover::{
     Log, Move, Outcome, Plan, Request, StaysDown, Trigger, Unrecovered,
 };
 use dwcp_controller::liveness::{Blocked, LeaseSight, RegionState, Verdict};
-use dwcp_controller::ownership::{Loss, Proof};
+use dwcp_controller::ownership::{Loss, Proof, Recovered};
 use dwcp_controller::placement::Alternative;
-use dwcp_types::{Bps, HostId, RegionId, Tier, Timestamp, VmId, ZoneId};
+use dwcp_types::{Bps, HostId, RegionId, Tier, Timestamp, VmId, VmPhase, ZoneId};
 use serde_json::json;
 
+use crate::fixtures::detail;
 use crate::snapshot::{check, without_moments};
 use crate::stage::{Answer, Stage, now, reply, run_in, with_input};
 
@@ -75,6 +77,7 @@ fn request(id: &str, seconds: u64) -> Request {
         to_regions: None,
         accept_data_loss: false,
         even_if_alive: false,
+        hosts_off: None,
         reason: "the building burns".to_owned(),
         asked_by: "operator/alice".to_owned(),
         asked_at: now(),
@@ -246,6 +249,7 @@ async fn what_waits_is_listed_approved_and_denied() {
         to_regions: Some(BTreeSet::from(["eu-west-1", "us-west-1"].map(region))),
         even_if_alive: true,
         accept_data_loss: true,
+        hosts_off: Some("the breaker is open".to_owned()),
         ..request("fr-2", 0)
     };
     let waits = FailoverRequestItem { request: request("fr-1", 630), expired: false };
@@ -283,4 +287,25 @@ async fn what_waits_is_listed_approved_and_denied() {
     )])
     .await;
     check("failover-requests-none", &none.run(&["failover", "requests"]).await.shown());
+}
+
+#[tokio::test]
+async fn a_vm_says_how_it_came_from_a_lost_region_and_on_whose_word() {
+    let proof = Proof::Operator {
+        name: "operator/alice and operator/bob".to_owned(),
+        reason: "the breaker is open".to_owned(),
+    };
+    let as_of = Timestamp::from_millis(1_700_000_000_000);
+    let recovered = Recovered {
+        failover: "fo-2".to_owned(),
+        from: region("us-east-1"),
+        proof,
+        loss: Loss::Point { as_of, max_age_s: 5 },
+        at: as_of.plus(Duration::from_secs(9)),
+    };
+    let detail = VmDetail { recovered: Some(recovered), ..detail(VmPhase::Running) };
+    let stage = Stage::with(vec![("describe_vm", reply(&detail))]).await;
+    let ran = stage.run(&["vm", "describe", "vm-web-001"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    check("vm-describe-recovered", &without_moments(&ran.shown()));
 }

@@ -209,6 +209,7 @@ pub(crate) fn detail(phase: VmPhase) -> VmDetail {
         vm_type: VmType::Compute,
         replica: None,
         replica_age_ms: None,
+        recovered: None,
         on_region_loss: dwcp_types::OnRegionLoss::StayDown,
         replica_max_age_s: None,
         constraints,

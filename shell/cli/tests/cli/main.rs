@@ -28,4 +28,5 @@ mod state;
 mod state_fixtures;
 mod tables;
 mod traces;
+mod trials;
 mod wire;

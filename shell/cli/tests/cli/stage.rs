@@ -13,8 +13,8 @@ use std::time::Duration;
 use dwcp_api::controller::GetController;
 use dwcp_api::evacuation::{CancelEvacuation, ListEvacuations, PostEvacuation};
 use dwcp_api::failover::{
-    ApproveFailover, DenyFailover, GetFailover, ListFailoverRequests, ListFailovers,
-    PostFailover,
+    ApproveFailover, DenyFailover, EndVmTrial, GetFailover, GetVmTrial,
+    ListFailoverRequests, ListFailovers, PostFailover, StartVmTrial,
 };
 use dwcp_api::measured::{GetHistory, GetMetrics};
 use dwcp_api::migration::{
@@ -405,6 +405,9 @@ fn failover_routes(
     let routes = bind::<ListFailovers>(routes, script, count);
     let routes = bind::<ListFailoverRequests>(routes, script, count);
     let routes = bind::<ApproveFailover>(routes, script, count);
+    let routes = bind::<StartVmTrial>(routes, script, count);
+    let routes = bind::<GetVmTrial>(routes, script, count);
+    let routes = bind::<EndVmTrial>(routes, script, count);
     bind::<DenyFailover>(routes, script, count)
 }
 

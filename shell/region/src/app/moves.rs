@@ -7,6 +7,7 @@ use crate::evacuate::Evacuator;
 use crate::migrate::{Migrations, Reach};
 use crate::replicate::Replicator;
 use crate::replicate::keeper::Keeper;
+use crate::trials::Trials;
 
 impl Core {
     /// Who asks for moves, shows them and drives them; made anew for each that needs it,
@@ -73,5 +74,15 @@ impl Core {
             self.hosts.clone(),
             self.peers.clone(),
         )
+    }
+
+    pub(super) fn trials(&self) -> Trials {
+        Trials {
+            region: self.region.clone(),
+            engine: self.engine.clone(),
+            books: self.books.clone(),
+            reach: self.reach(),
+            events: self.events.clone(),
+        }
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::host::{
-    Acknowledged, CopyOrder, CopyPlace, GetMachine, GetMove, InstanceParams, Instruction,
-    MachineParams, MachineReport, MoveOrder, MoveParams, MoveReport, MoveStage, PutCopy,
-    PutInstance, PutMove, PutStandby, StandbyBody,
+    Acknowledged, CopyOrder, CopyPlace, DropTrial, GetMachine, GetMove, GetTrial,
+    InstanceParams, Instruction, MachineParams, MachineReport, MoveOrder, MoveParams,
+    MoveReport, MoveStage, PutCopy, PutInstance, PutMove, PutStandby, PutTrial,
+    StandbyBody, TrialBody, TrialParams, TrialReport,
 };
 use dwcp_api::peer::{
-    GetPeerMachine, GetPeerMove, HostVmParams, LetGo, LetGoBody, LetGoReply,
-    PeerMachineParams, PeerMoveParams, PutPeerMove, PutPeerStandby,
+    DropPeerTrial, GetPeerMachine, GetPeerMove, GetPeerTrial, HostVmParams, LetGo,
+    LetGoBody, LetGoReply, PeerMachineParams, PeerMoveParams, PutPeerMove,
+    PutPeerStandby, PutPeerTrial,
 };
 use dwcp_api::{ApiError, CallError, Client, ErrorCode};
 use dwcp_controller::migration::Site;
@@ -162,6 +164,76 @@ impl Reach {
         let HostVmParams { host, vm } = params;
         let told =
             self.host(&host)?.call::<PutStandby>(&InstanceParams { vm }, body).await;
+        told.map_err(|error| away(error, &format!("host {host}")))
+    }
+
+    /// Has another region try the failover of a VM on a host that keeps its copy.
+    pub(crate) async fn put_trial_there(
+        &self,
+        at: &Site,
+        vm: &VmId,
+        body: &TrialBody,
+    ) -> Result<TrialReport, ApiError> {
+        let params = HostVmParams { host: at.host.clone(), vm: vm.clone() };
+        let told = self.peer(&at.region)?.call::<PutPeerTrial>(&params, body).await;
+        told.map_err(|error| away(error, &format!("region {}", at.region)))
+    }
+
+    /// The same on a host of this region.
+    pub(crate) async fn put_trial_here(
+        &self,
+        host: &HostId,
+        vm: &VmId,
+        body: &TrialBody,
+    ) -> Result<TrialReport, ApiError> {
+        let params = InstanceParams { vm: vm.clone() };
+        let told = self.host(host)?.call::<PutTrial>(&params, body).await;
+        told.map_err(|error| away(error, &format!("host {host}")))
+    }
+
+    /// How far a trial is.
+    pub(crate) async fn get_trial(
+        &self,
+        at: &Site,
+        vm: &VmId,
+    ) -> Result<TrialReport, ApiError> {
+        if at.region == self.region {
+            return self.get_trial_here(&at.host, vm).await;
+        }
+        let params = HostVmParams { host: at.host.clone(), vm: vm.clone() };
+        let seen = self.peer(&at.region)?.call::<GetPeerTrial>(&params, &()).await;
+        seen.map_err(|error| away(error, &format!("region {}", at.region)))
+    }
+
+    /// The same on a host of this region.
+    pub(crate) async fn get_trial_here(
+        &self,
+        host: &HostId,
+        vm: &VmId,
+    ) -> Result<TrialReport, ApiError> {
+        let params = InstanceParams { vm: vm.clone() };
+        let seen = self.host(host)?.call::<GetTrial>(&params, &()).await;
+        seen.map_err(|error| away(error, &format!("host {host}")))
+    }
+
+    /// Has another region end a trial.
+    pub(crate) async fn drop_trial_there(
+        &self,
+        at: &Site,
+        vm: &VmId,
+    ) -> Result<(), ApiError> {
+        let params = HostVmParams { host: at.host.clone(), vm: vm.clone() };
+        let told = self.peer(&at.region)?.call::<DropPeerTrial>(&params, &()).await;
+        told.map_err(|error| away(error, &format!("region {}", at.region)))
+    }
+
+    /// Ends a trial on a host of this region.
+    pub(crate) async fn drop_trial_here(
+        &self,
+        host: &HostId,
+        params: &TrialParams,
+    ) -> Result<(), ApiError> {
+        let told = self.host(host)?.call::<DropTrial>(params, &()).await;
         told.map_err(|error| away(error, &format!("host {host}")))
     }
 

@@ -49,6 +49,7 @@ impl Rescuer {
             to_regions: ask.to_regions,
             accept_data_loss: ask.accept_data_loss,
             even_if_alive: ask.even_if_alive,
+            hosts_off: ask.hosts_off,
             reason: ask.reason,
             asked_by: operator,
             asked_at: now,
@@ -91,6 +92,7 @@ impl Rescuer {
             reason: request.reason.clone(),
             even_if_alive: request.even_if_alive,
             accept_data_loss: request.accept_data_loss,
+            hosts_off: request.hosts_off.clone(),
             dry_run: false,
             require_approval: None,
         };

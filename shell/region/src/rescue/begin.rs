@@ -7,6 +7,7 @@ use dwcp_controller::failover::{
 };
 use dwcp_controller::lease::{Watched, lease_key};
 use dwcp_controller::liveness::Blocked;
+use dwcp_controller::ownership::Proof;
 use dwcp_runtime::crash::crash_point;
 use dwcp_runtime::strong::{Compare, Op, StrongError};
 use dwcp_types::{RegionId, Timestamp, millis};
@@ -24,6 +25,8 @@ struct Order<'a> {
     region: &'a RegionId,
     leave: Leave<'a>,
     trigger: Trigger,
+    /// An operator's word that the region runs nothing.
+    word: Option<Proof>,
     /// The request that was approved: it ends when this begins, so that it begins nothing more.
     request: Option<&'a Found>,
 }
@@ -36,7 +39,8 @@ impl Rescuer {
         let region = &due.verdict.region;
         let Some(watched) = seen.leases.get(region) else { return Ok(()) };
         let trigger = Trigger::Automatic { by: self.region.clone() };
-        let order = Order { region, leave: Leave::default(), trigger, request: None };
+        let (leave, word, request) = (Leave::default(), None, None);
+        let order = Order { region, leave, trigger, word, request };
         let log = self.begin(order, watched).await?;
         if let Some(log) = log {
             warn!(%region, id = log.id, "a region is dead and is failed over");
@@ -51,9 +55,11 @@ impl Rescuer {
         order: Order<'_>,
         watched: &Watched,
     ) -> Result<Option<Log>, StrongError> {
-        let Order { region, leave, trigger, request } = order;
+        let Order { region, leave, trigger, word, request } = order;
         let lapsed = watched.has_lapsed(self.clock.monotonic(), self.terms);
-        let proof = lapsed.then(|| lapse(watched.record.term, self.terms));
+        // What was watched is better than what is said.
+        let lapsed = lapsed.then(|| lapse(watched.record.term, self.terms));
+        let proof = if lapsed.is_some() { lapsed } else { word };
         let by = (self.region.clone(), self.clock.now());
         let log = Log::begun(random_name("fo"), region.clone(), trigger, proof, by);
         let Leave { only, accept_data_loss } = leave;
@@ -99,8 +105,14 @@ impl Rescuer {
         ask: StartFailover,
     ) -> Result<FailoverReply, ApiError> {
         let configured = self.approval.two_persons;
-        let two_persons =
-            needs_approval(configured, ask.require_approval).map_err(not_waived)?;
+        let by_word = ask.hosts_off.is_some();
+        if ask.hosts_off.as_ref().is_some_and(|word| word.trim().is_empty()) {
+            let message = "how it is known that all hosts are off is empty";
+            return Err(ApiError::new(ErrorCode::Invalid, message)
+                .with_remedy("say it: it is kept in the record of every VM"));
+        }
+        let two_persons = needs_approval(configured, ask.require_approval, by_word)
+            .map_err(not_waived)?;
         if ask.dry_run {
             let seen = self.seen.borrow().clone();
             let plan = self.plan_of(&seen, &ask)?;
@@ -125,7 +137,8 @@ impl Rescuer {
         let plan = self.plan_of(&seen, ask)?;
         let watched = Self::unhindered(&seen, ask)?;
         let region = &ask.from_region;
-        let order = Order { region, leave: leave_of(ask), trigger, request };
+        let word = ask.hosts_off.as_deref().map(|how| word(&trigger, how));
+        let order = Order { region, leave: leave_of(ask), trigger, word, request };
         let begun = self.begin(order, watched).await;
         let Some(log) = begun.map_err(|error| engine::failed(&error))? else {
             return Err(came_between(region, request));
@@ -157,7 +170,8 @@ impl Rescuer {
         let known = seen.regions.iter().find(|it| it.verdict.region == *region);
         let Some(known) = known else { return Err(no_such_region(region)) };
         let mut blocked = known.not_failed_over_because.iter().map(|it| &it.condition);
-        if let Some(it) = blocked.find(|it| stops(it, ask.even_if_alive)) {
+        let overruled = ask.even_if_alive || ask.hosts_off.is_some();
+        if let Some(it) = blocked.find(|it| stops(it, overruled)) {
             return Err(hindered(region, it));
         }
         seen.leases.get(region).ok_or_else(|| no_such_region(region))
@@ -169,8 +183,20 @@ fn leave_of(ask: &StartFailover) -> Leave<'_> {
     Leave { only: to_regions.as_ref(), accept_data_loss: *accept_data_loss }
 }
 
-/// Whether a condition also stops an operator.
-const fn stops(blocked: &Blocked, even_if_alive: bool) -> bool {
+/// The word of whoever asked and whoever approved.
+fn word(trigger: &Trigger, how: &str) -> Proof {
+    let name = match trigger {
+        Trigger::Operator { name, approved_by: Some(other), .. } => {
+            format!("{name} and {other}")
+        }
+        Trigger::Operator { name, approved_by: None, .. } => name.clone(),
+        Trigger::Automatic { by } => by.to_string(),
+    };
+    Proof::Operator { name, reason: how.to_owned() }
+}
+
+/// Whether a condition also stops an operator, who may overrule that the region holds its lease.
+const fn stops(blocked: &Blocked, overruled: bool) -> bool {
     match blocked {
         Blocked::EngineLost
         | Blocked::OwnRegion
@@ -179,7 +205,7 @@ const fn stops(blocked: &Blocked, even_if_alive: bool) -> bool {
         | Blocked::NeverHeld
         | Blocked::TooFewHealthy { .. }
         | Blocked::Running { .. } => true,
-        Blocked::LeaseHeld { .. } => !even_if_alive,
+        Blocked::LeaseHeld { .. } => !overruled,
         Blocked::Disabled
         | Blocked::NotAutomatic
         | Blocked::EngineNotSpread

@@ -158,6 +158,7 @@ mod tests {
             id: id.to_owned(),
             from_region: RegionId::new("far").unwrap(),
             to_regions: None,
+            hosts_off: None,
             accept_data_loss: false,
             even_if_alive: false,
             reason: "fire".to_owned(),

@@ -32,8 +32,8 @@ use tokio::time::sleep;
 
 use super::super::mover::attempt;
 use super::super::qmp::{COMMAND_LIMIT, Client};
-use super::super::{Qemu, bytes, find_program, remove_stale, text, write_disk};
-use super::{Files, PROGRAM, copy_of, flags, shut, start};
+use super::super::{Qemu, bytes, find_program, text, write_disk};
+use super::{Files, PROGRAM, copy_of, flags, shut, start, watched};
 use crate::hypervisor::HypervisorError;
 
 /// The disk that is written, and what it is on top of.
@@ -48,6 +48,7 @@ const HEAD_LEN: u64 = 4_096;
 
 #[derive(Debug, Deserialize)]
 struct Job {
+    id: String,
     status: String,
     #[serde(default)]
     error: Option<String>,
@@ -56,7 +57,13 @@ struct Job {
 /// The files of the process that commits.
 fn committing(folder: &Path) -> Files {
     let file = |suffix: &str| folder.join(format!("{COMMIT}.{suffix}"));
-    Files { disk: file("qcow2"), pid: file("pid"), port: file("port"), log: file("log") }
+    Files {
+        disk: file("qcow2"),
+        pid: file("pid"),
+        port: file("port"),
+        log: file("log"),
+        monitor: launch::file::MONITOR.to_owned(),
+    }
 }
 
 /// Ends the process that commits, if there is one.
@@ -96,6 +103,11 @@ fn below(disk: &Path) -> Result<Option<PathBuf>, HypervisorError> {
     let stem = |name: &Path| copy_of(name.file_stem().and_then(OsStr::to_str)?);
     let ours = name.filter(|name| name.components().count() == 1 && stem(name).is_some());
     Ok(ours.map(|name| disk.with_file_name(name)))
+}
+
+/// Whether a round is not one file yet.
+pub(super) fn is_in_parts(disk: &Path) -> Result<bool, HypervisorError> {
+    below(disk).map(|below| below.is_some())
 }
 
 /// What a storage daemon opens for a disk.
@@ -149,18 +161,12 @@ async fn commit(folder: &Path, disk: &Path) -> Result<(), HypervisorError> {
     let files = committing(folder);
     // What an agent left that was killed in between.
     shut(&files).await?;
-    remove_stale(&folder.join(launch::file::MONITOR))?;
     let mut parts = disks(disk)?;
     for base in parts.iter_mut().filter(|it| it["node-name"] == BASE) {
         base["read-only"] = false.into();
     }
     let mut arguments = flags(parts.into_iter().map(|it| ("--blockdev", it)).collect());
-    // A socket's whole path may be too long: it is made in the folder, as a guest's is.
-    let monitor =
-        format!("socket,id=m,path={},server=on,wait=off", launch::file::MONITOR);
-    let more = ["--chardev", &monitor, "--monitor", "chardev=m"];
-    arguments.extend(more.map(str::to_owned));
-    arguments.extend(["--pidfile".to_owned(), text(&files.pid)?.to_owned()]);
+    arguments.extend(watched(&files)?);
     start(&program, &arguments, &files).await?;
     let done = committed(folder).await;
     // What is committed was flushed before the job was ready to end.
@@ -174,17 +180,26 @@ async fn committed(folder: &Path) -> Result<(), HypervisorError> {
         "job-id": COMMIT, "device": TOP, "base-node": BASE, "auto-dismiss": false,
     });
     client.execute::<Value>("block-commit", job).await?;
+    concluded(&client, (COMMIT, "a round does not become one file")).await
+}
+
+/// Waits until a job is over, which is ended when it is ready; the words are for one that fails.
+pub(super) async fn concluded(
+    client: &Client,
+    (name, failure): (&str, &str),
+) -> Result<(), HypervisorError> {
     loop {
         let jobs: Vec<Job> = client.execute("query-jobs", Value::Null).await?;
         let failed = |reason: &str| HypervisorError::Launch {
-            reason: format!("{PROGRAM}: a round does not become one file: {reason}"),
+            reason: format!("{PROGRAM}: {failure}: {reason}"),
         };
-        let Some(job) = jobs.first() else { return Err(failed("its job is gone")) };
+        let job = jobs.iter().find(|job| job.id == name);
+        let Some(job) = job else { return Err(failed("its job is gone")) };
         match (job.status.as_str(), &job.error) {
             ("concluded", None) => return Ok(()),
             ("concluded", Some(reason)) => return Err(failed(reason)),
             ("ready", _) => {
-                attempt(&client, "job-complete", json!({ "id": COMMIT })).await?;
+                attempt(client, "job-complete", json!({ "id": name })).await?;
             }
             _ => {}
         }

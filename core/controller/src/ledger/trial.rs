@@ -1,0 +1,112 @@
+//! Trials of failovers in the books: a VM's copy is started where it is kept, for a while, and what
+//! that takes is held like any other, so that no two have it. Whatever is real comes before: it is
+//! placed as if there were no trials, and those that are in its way end with that.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwcp_types::{HostId, IdError, ReservationId, TenantId, Tier, VmId, VmShape};
+
+use super::{
+    Bounds, Change, Ledger, Place, Proposal, Reservation, Reserve, ReserveDenied,
+};
+
+/// What a trial is called in the books. Ids are chosen by daemons at random, so no VM that a user
+/// names is taken for one.
+fn name(id: &ReservationId) -> String {
+    format!("trial-{id}")
+}
+
+impl Reserve {
+    /// The reservation for a trial. It bears a name that no VM has, because under the VM's own the
+    /// storage of its copy is held here; it is the least urgent of all and ends by time.
+    ///
+    /// # Errors
+    ///
+    /// When the id is too long to name it.
+    pub fn of_trial(
+        id: ReservationId,
+        (tenant, shape): (TenantId, VmShape),
+        host: HostId,
+        hold_for: Duration,
+    ) -> Result<Self, IdError> {
+        Ok(Self {
+            vm: VmId::new(&name(&id))?,
+            id,
+            tenant,
+            shape,
+            proposal: Proposal::default(),
+            bounds: Bounds { host: Some(host), ..Bounds::default() },
+            rules: Vec::new(),
+            hold_for,
+            priority: 1,
+            tier: Tier::Preemptible,
+            victims: BTreeSet::new(),
+            replaces: None,
+        })
+    }
+
+    /// Whether it is one for a trial.
+    #[must_use]
+    pub fn is_trial(&self) -> bool {
+        self.vm.as_str() == name(&self.id)
+    }
+}
+
+impl Ledger {
+    /// Places what was denied as if there were no trials; says how their end is stored. Those on
+    /// other hosts stay.
+    pub(super) fn place_before_trials(
+        &mut self,
+        ask: &Reserve,
+        denied: ReserveDenied,
+    ) -> Result<(Place, Vec<Change>), ReserveDenied> {
+        if ask.is_trial() {
+            return Err(denied);
+        }
+        let trials = self.take_trials();
+        if trials.is_empty() {
+            return Err(denied);
+        }
+        match self.place(ask) {
+            Ok(place) => {
+                let changes = self.put_back_but_on(&place.host, trials);
+                Ok((place, changes))
+            }
+            Err(_) => {
+                trials.into_iter().for_each(|row| self.insert(row));
+                Err(denied)
+            }
+        }
+    }
+
+    /// Ends the trials on a host, and says how that is stored.
+    pub(super) fn end_trials_on(&mut self, host: &HostId) -> Vec<Change> {
+        let trials = self.take_trials();
+        self.put_back_but_on(host, trials)
+    }
+
+    /// Takes all trials out of the books.
+    fn take_trials(&mut self) -> Vec<Arc<Reservation>> {
+        let held = self.deadlines.iter().filter_map(|(_, id)| self.get(id));
+        let trials = held.filter(|row| row.ask.is_trial()).cloned();
+        let trials: Vec<_> = trials.collect();
+        for row in &trials {
+            drop(self.take(&row.ask.id));
+        }
+        trials
+    }
+
+    /// Puts back those on other hosts; the rest is over.
+    fn put_back_but_on(
+        &mut self,
+        host: &HostId,
+        trials: Vec<Arc<Reservation>>,
+    ) -> Vec<Change> {
+        let (over, others): (Vec<_>, Vec<_>) =
+            trials.into_iter().partition(|row| row.host == *host);
+        others.into_iter().for_each(|row| self.insert(row));
+        over.iter().map(|row| Change::delete(&row.ask.id)).collect()
+    }
+}

@@ -1,0 +1,132 @@
+//! The disk of a trial, made from a copy that is kept here.
+//!
+//! ```text
+//!   written now     the storage daemon that keeps it takes it as it is at one moment: a backup
+//!                   job, for which it saves what is overwritten meanwhile; writes go on
+//!   written before  nobody writes it: its file is copied
+//! ```
+//!
+//! Either way the trial has a file of its own, so the copy goes on as if there were none.
+//! Rejected: a disk on top of the copy. The copy would have to stand still for as long as the
+//! trial takes, and is one with the next round a few seconds later.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use dwcp_api::host::StandbyBody;
+use dwcp_types::{CopyId, VmId};
+use dwcp_vm::{launch, qcow2};
+use serde_json::{Value, json};
+
+use super::super::mover::attempt;
+use super::super::qmp::{COMMAND_LIMIT, Client};
+use super::super::{Qemu, bytes, make_folder, text, write_disk};
+use super::{Files, copies_in, whole};
+use crate::hypervisor::HypervisorError;
+use crate::trial::TRIALS;
+
+/// The job, and what it writes to.
+const FORK: &str = "fork";
+/// The disk until it is whole.
+const UNFINISHED: &str = "unfinished.qcow2";
+
+impl Qemu {
+    pub(super) async fn fork(
+        &self,
+        vm: &VmId,
+        copy: CopyId,
+        order: &StandbyBody,
+    ) -> Result<(), HypervisorError> {
+        let standby = self.standby_folder(vm);
+        let files = Files::of(&standby, copy);
+        let folder = self.data.join(TRIALS).join(vm.as_str());
+        make_folder(&folder)?;
+        let unfinished = folder.join(UNFINISHED);
+        if !files.disk.is_file() {
+            return Err(HypervisorError::NoCopy { copy });
+        }
+        if copy == order.copy {
+            write_disk(&unfinished, &qcow2::empty(bytes(order.storage))?)?;
+            take(&standby, &files, &unfinished).await?;
+        } else {
+            if whole::is_in_parts(&files.disk)? {
+                let reason = format!("copy {copy} becomes one file just now; try again");
+                return Err(HypervisorError::Launch { reason });
+            }
+            copy_file(files.disk, unfinished.clone()).await?;
+        }
+        let disk = folder.join(launch::file::DISK);
+        fs::rename(&unfinished, &disk).map_err(|source| HypervisorError::File {
+            what: "move the trial's disk to",
+            path: disk,
+            source,
+        })
+    }
+}
+
+impl Qemu {
+    /// Ends a job that was begun for a disk which nobody waits for any more.
+    pub(super) async fn unfork(&self, vm: &VmId) -> Result<(), HypervisorError> {
+        let standby = self.standby_folder(vm);
+        for copy in copies_in(&standby) {
+            let files = Files::of(&standby, copy);
+            let monitor = Client::connect_at(&standby, &files.monitor, COMMAND_LIMIT);
+            // Whoever does not listen has no job.
+            if let Ok(client) = monitor.await {
+                end_job(&client).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends the job and lets go of its file, if there are such.
+async fn end_job(client: &Client) -> Result<(), HypervisorError> {
+    attempt(client, "job-cancel", json!({ "id": FORK })).await?;
+    // How it ended was told to whoever waited for it.
+    drop(whole::concluded(client, (FORK, "it is cancelled")).await);
+    attempt(client, "job-dismiss", json!({ "id": FORK })).await?;
+    attempt(client, "blockdev-del", json!({ "node-name": FORK })).await?;
+    Ok(())
+}
+
+/// Has the storage daemon that keeps a copy take it as it is now.
+async fn take(standby: &Path, files: &Files, to: &Path) -> Result<(), HypervisorError> {
+    let monitor = Client::connect_at(standby, &files.monitor, COMMAND_LIMIT).await;
+    let client = monitor.map_err(|error| HypervisorError::Launch {
+        reason: format!(
+            "the process that keeps the copy does not answer ({error}); try again when its \
+             owner has reached it"
+        ),
+    })?;
+    // What a trial left whose agent was killed.
+    end_job(&client).await?;
+    let node = json!({
+        "driver": "qcow2", "node-name": FORK, "discard": "unmap",
+        "file": { "driver": "file", "filename": text(to)?, "discard": "unmap" },
+    });
+    client.execute::<Value>("blockdev-add", node).await?;
+    let backup = json!({
+        "job-id": FORK, "device": whole::TOP, "target": FORK, "sync": "full",
+        "auto-dismiss": false,
+    });
+    client.execute::<Value>("blockdev-backup", backup).await?;
+    let taken = whole::concluded(&client, (FORK, "the copy is not taken")).await;
+    end_job(&client).await?;
+    taken
+}
+
+/// Copies a file; the kernel shares what file systems can share.
+async fn copy_file(from: PathBuf, to: PathBuf) -> Result<(), HypervisorError> {
+    let path = to.clone();
+    let copying = tokio::task::spawn_blocking(move || {
+        fs::copy(&from, &to)?;
+        File::open(&to)?.sync_all()
+    });
+    let copied = copying.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    copied.map_err(|source| HypervisorError::File {
+        what: "copy the trial's disk to",
+        path,
+        source,
+    })
+}
