@@ -5,6 +5,7 @@
 //! who asks.
 
 mod client;
+mod ended;
 mod server;
 
 pub use client::{HttpClient, HttpError, Opened};

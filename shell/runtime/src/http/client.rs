@@ -13,8 +13,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{AlertDescription, CertificateError};
@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::ended::{Watching, forgotten};
 use crate::tls::ClientTls;
 
 /// Time to connect: three tries of TCP's first second over the longest WAN.
@@ -92,7 +93,7 @@ impl HttpError {
     }
 }
 
-type Pool = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(super) type Pool = Client<Watching, Full<Bytes>>;
 
 /// An HTTPS client. Share it: its connections are pooled.
 pub struct HttpClient {
@@ -155,7 +156,16 @@ impl HttpClient {
     ) -> Result<Response<Incoming>, HttpError> {
         let mut tries = 1;
         loop {
-            let error = match self.pool().request(request.clone()).await {
+            let mut attempt = request.clone();
+            let connection = capture_connection(&mut attempt);
+            let answer = tokio::select! {
+                biased;
+                answer = self.pool().request(attempt) => answer,
+                () = forgotten(connection) => {
+                    return Err(self.ended(request.uri(), url).await);
+                }
+            };
+            let error = match answer {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
@@ -171,6 +181,15 @@ impl HttpClient {
             }
             tries += 1;
         }
+    }
+
+    /// Why a connection ended that nothing was heard on.
+    async fn ended(&self, uri: &Uri, url: &str) -> HttpError {
+        let refused = refusal(&self.tls, uri).await;
+        refused.and_then(|refused| explained(url, &refused)).unwrap_or_else(|| {
+            let reason = "its connection ended without an answer".to_owned();
+            HttpError::Broken { url: url.to_owned(), reason }
+        })
     }
 
     /// The pool; a new one when the certificate was renewed.
@@ -189,7 +208,7 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-fn pool(tls: &ClientTls) -> (Pool, u64) {
+pub(super) fn pool(tls: &ClientTls) -> (Pool, u64) {
     let (config, version) = tls.current();
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -206,7 +225,7 @@ fn pool(tls: &ClientTls) -> (Pool, u64) {
         .pool_idle_timeout(IDLE_TIME_MAX)
         .pool_max_idle_per_host(IDLE_MAX)
         .http2_keep_alive_interval(PING_EVERY)
-        .build(connector);
+        .build(Watching(connector));
     (client, version)
 }
 
