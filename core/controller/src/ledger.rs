@@ -243,10 +243,7 @@ impl Ledger {
             return Err(ReserveDenied::Full { max: RESERVATIONS_MAX });
         }
         let removed: Vec<_> = superseded.iter().filter_map(|id| self.take(id)).collect();
-        let placed = match self.place(&ask) {
-            Ok(place) => Ok((place, Vec::new())),
-            Err(denied) => self.place_before_trials(&ask, denied),
-        };
+        let placed = self.place_whatever_is_tried(&ask);
         let (Place { zone, host, awaits }, ended) = match placed {
             Ok(placed) => placed,
             Err(denied) => {

@@ -6,6 +6,8 @@
 //! keeps it; all of a round that is told to be there is there, and is the disk of one moment.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use dwcp_api::host::StandbyBody;
 use dwcp_runtime::crash::crash_point;
@@ -59,12 +61,14 @@ pub trait Copier: Send + Sync + Debug + 'static {
 
     /// Makes the disk of a trial ([`Hypervisor::for_trials`]) from a copy that is kept and whole,
     /// as it is at one moment; the copy is left as it is, and goes on following when it is the one
-    /// that is written.
+    /// that is written. One that is read as a file is given up when `stop` is set: the file is
+    /// written next.
     fn fork_copy<'a>(
         &'a self,
         vm: &'a VmId,
         copy: CopyId,
         order: &'a StandbyBody,
+        stop: &'a Arc<AtomicBool>,
     ) -> Done<'a>;
 
     /// Ends the making of such a disk that nobody waits for any more.

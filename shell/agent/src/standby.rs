@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dwcp_api::host::StandbyBody;
 use dwcp_types::{CopyId, VmId};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::timeout;
 
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::qemu::{list_folders, make_folder};
@@ -19,6 +22,9 @@ use crate::store::{self, StoreError};
 /// Where each has its folder, below the data folder.
 pub(crate) const STANDBYS: &str = "standbys";
 const ORDER: &str = "order.json";
+/// How long a new order waits for the disk of a trial that is copied: less than its region waits
+/// for an answer.
+const WAIT_FOR_FORK: Duration = Duration::from_secs(4);
 
 /// Why a copy is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +58,32 @@ pub struct Standbys {
     hypervisor: Arc<dyn Hypervisor>,
     /// One call at a time for each VM.
     turns: Mutex<BTreeMap<VmId, Arc<AsyncMutex<()>>>>,
+    /// Disks of trials that are copied just now from a file that is written next.
+    forks: Mutex<BTreeMap<VmId, Forking>>,
+}
+
+/// A file that is copied.
+#[derive(Debug)]
+struct Forking {
+    stop: Arc<AtomicBool>,
+    /// Closed when it is over.
+    alive: watch::Receiver<()>,
+}
+
+/// Ends what is copied when nobody waits for it any more.
+#[derive(Debug)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl Standbys {
     pub(crate) fn in_folder(data: &Path, hypervisor: Arc<dyn Hypervisor>) -> Self {
-        Self { folder: data.join(STANDBYS), hypervisor, turns: Mutex::default() }
+        let (folder, turns) = (data.join(STANDBYS), Mutex::default());
+        Self { folder, hypervisor, turns, forks: Mutex::default() }
     }
 
     fn turn(&self, vm: &VmId) -> Arc<AsyncMutex<()>> {
@@ -98,6 +125,7 @@ impl Standbys {
             return Err(StandbyError::Older { asked: order.copy, kept: kept.copy });
         }
         if kept.as_ref() != Some(&order) {
+            self.give_way(vm).await;
             make_folder(&self.folder.join(vm.as_str()))?;
             store::write(&self.path(vm), &order)?;
         }
@@ -118,13 +146,38 @@ impl Standbys {
         if order.copy == copy {
             // Its writer goes on, and is not to wait for as long as this takes.
             drop(held);
-            self.hypervisor.fork_copy(vm, copy, &order).await?;
+            let stop = Arc::default();
+            self.hypervisor.fork_copy(vm, copy, &order, &stop).await?;
             return Ok(copy);
         }
         let whole = order.whole.filter(|whole| *whole >= copy).ok_or_else(not_kept)?;
-        self.hypervisor.fork_copy(vm, whole, &order).await?;
+        let (stop, alive) = (Arc::<AtomicBool>::default(), watch::Sender::new(()));
+        let fork = Forking { stop: Arc::clone(&stop), alive: alive.subscribe() };
+        self.forks().insert(vm.clone(), fork);
+        let stop = StopOnDrop(stop);
+        // The same order may be given again meanwhile: nothing is done about a disk then.
         drop(held);
-        Ok(whole)
+        let forked = self.hypervisor.fork_copy(vm, whole, &order, &stop.0).await;
+        drop(alive);
+        forked.map(|()| whole).map_err(StandbyError::from)
+    }
+
+    fn forks(&self) -> MutexGuard<'_, BTreeMap<VmId, Forking>> {
+        let mut forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
+        forks.retain(|_, fork| fork.alive.has_changed().is_ok());
+        forks
+    }
+
+    /// Waits a moment for the disk of a trial that is copied from a file which is written next, and
+    /// then no longer: the copy comes first.
+    async fn give_way(&self, vm: &VmId) {
+        let fork =
+            self.forks().get(vm).map(|it| (Arc::clone(&it.stop), it.alive.clone()));
+        let Some((stop, mut alive)) = fork else { return };
+        let over = async { while alive.changed().await.is_ok() {} };
+        if timeout(WAIT_FOR_FORK, over).await.is_err() {
+            stop.store(true, Ordering::Release);
+        }
     }
 
     /// What keeps them.
@@ -144,6 +197,7 @@ impl Standbys {
         if let Some(kept) = self.order(vm)?.filter(|kept| kept.copy > copy) {
             return Err(StandbyError::Older { asked: copy, kept: kept.copy });
         }
+        self.give_way(vm).await;
         Ok(self.hypervisor.drop_copies(vm).await?)
     }
 

@@ -13,6 +13,7 @@ use dwcp_api::host::{TrialBody, TrialReport, TrialStage};
 use dwcp_runtime::crash::crash_point;
 use dwcp_types::{CopyId, ReservationId, VmId};
 use dwcp_vm::{GuestSpec, Process};
+use futures_util::future::join_all;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -100,6 +101,7 @@ impl Running {
         let left = self.until.saturating_duration_since(Instant::now());
         TrialReport {
             id: self.body.id.clone(),
+            as_of: self.body.as_of,
             stage: seen.stage,
             copy: seen.copy,
             failure: seen.failure,
@@ -144,9 +146,7 @@ impl Trials {
                 tracing::warn!(reason = error.told(), "trials are not looked through");
                 Vec::new()
             });
-            for vm in left {
-                self.clear(&vm).await;
-            }
+            join_all(left.iter().map(|vm| self.clear(vm))).await;
         };
         self.swept.get_or_init(remove).await;
     }
@@ -233,8 +233,9 @@ impl Trials {
     async fn clear(&self, vm: &VmId) {
         let copier = self.standbys.hypervisor();
         let cleared = async || {
-            copier.end_fork(vm).await?;
+            // The guest first: it runs on what others are given now.
             self.apart.kill(vm, false).await?;
+            copier.end_fork(vm).await?;
             self.apart.delete(vm).await
         };
         while let Err(error) = cleared().await {
@@ -256,7 +257,6 @@ struct Trial {
 
 impl Trial {
     async fn run(self, until: Instant, mut ends: watch::Receiver<bool>) {
-        self.all.sweep().await;
         // Either the word, or that nobody can say it any more.
         let told = async { drop(ends.wait_for(|end| *end).await) };
         let over = async {
@@ -287,6 +287,10 @@ impl Trial {
     ) -> Result<(), String> {
         let (all, vm) = (&self.all, &self.vm);
         let told = |error: HypervisorError| error.told();
+        tokio::select! {
+            () = all.sweep() => {}
+            () = &mut *over => return Ok(()),
+        }
         tokio::select! {
             forked = all.standbys.fork(vm, self.body.copy) => {
                 let copy = forked.map_err(|error: StandbyError| error.to_string())?;
@@ -370,6 +374,7 @@ mod tests {
             id: ReservationId::new(id).unwrap(),
             tenant: TenantId::new("acme").unwrap(),
             copy: CopyId::first_of(Epoch::FIRST),
+            as_of: None,
             shape: VmShape { storage: Gib::new(1), ..VmShape::default() },
             image: None,
             expect: None,

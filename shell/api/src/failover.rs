@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use dwcp_controller::failover::{Log, Plan, Request};
 use dwcp_controller::liveness::{Blocked, Verdict};
-use dwcp_types::{HostId, RegionId, Timestamp, VmId};
+use dwcp_types::{HostId, RegionId, ReservationId, VmId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,17 @@ operations! {
         "How far the trial of a VM's failover is.", VmParams, () => TrialItem;
     /// Answers when nothing of it is left.
     EndVmTrial = Delete "/v1/vms/{vm}/trial" "end_vm_trial"
-        "End the trial of a VM's failover.", VmParams, () => ();
+        "End the trial of a VM's failover.", VmTrialParams, () => ();
+}
+
+/// Which trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VmTrialParams {
+    /// The VM.
+    pub vm: VmId,
+    /// The trial; whichever there is when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ReservationId>,
 }
 
 /// How a VM's failover is tried.
@@ -73,9 +83,6 @@ pub struct TrialItem {
     pub region: RegionId,
     /// The host.
     pub host: HostId,
-    /// What its disk is as of, or later; it has every acknowledged write when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub as_of: Option<Timestamp>,
     /// How far it is.
     #[serde(flatten)]
     pub report: TrialReport,

@@ -237,6 +237,18 @@ pub struct PeerMachineParams {
     pub image: Option<String>,
 }
 
+/// Which trial on a host of the region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerTrialParams {
+    /// The host.
+    pub host: HostId,
+    /// The VM.
+    pub vm: VmId,
+    /// The trial; whichever there is when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ReservationId>,
+}
+
 /// What a host is to let go of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -311,7 +323,7 @@ operations! {
     /// D2.
     DropPeerTrial = Delete "/peer/v1/hosts/{host}/trials/{vm}" "peer_drop_trial"
         "Ends a trial on a host of this region, and gives back what it held.",
-        HostVmParams, () => ();
+        PeerTrialParams, () => ();
     /// D2.
     KeepReplica = Post "/peer/v1/reservations/{reservation}/replica" "keep_replica"
         "Make held capacity the storage of a replica, whose VM runs elsewhere.",

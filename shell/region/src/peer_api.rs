@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use dwcp_api::host::{
     Acknowledged, CopyPlace, InstanceReport, MachineReport, MoveOrder, MoveReport,
-    StandbyBody, TrialBody, TrialReport,
+    StandbyBody, TrialBody, TrialParams, TrialReport,
 };
 use dwcp_api::peer::{
     Commit, CommitBody, CommitReply, DropPeerTrial, GetPeerConsole, GetPeerEvents,
     GetPeerMachine, GetPeerMove, GetPeerTrial, GetRegionReport, Heartbeat,
     HeartbeatReply, HeldReply, HostVmParams, KeepReplica, LetGo, LetGoBody, LetGoReply,
-    PeerMachineParams, PeerMoveParams, PutPeerMove, PutPeerStandby, PutPeerTrial,
-    REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams, ReservationParams, Reserve,
-    ReserveBody, TakeOver, TakeOverBody,
+    PeerMachineParams, PeerMoveParams, PeerTrialParams, PutPeerMove, PutPeerStandby,
+    PutPeerTrial, REPORT_WAIT_MAX_MS, RegionReport, Release, ReportParams,
+    ReservationParams, Reserve, ReserveBody, TakeOver, TakeOverBody,
 };
 use dwcp_api::public::{ConsoleParams, ConsoleReply, EventList, EventParams};
 use dwcp_api::{ApiError, Caller, NoParams, Routes};
@@ -238,8 +238,9 @@ impl PeerApi {
         self.reach.get_trial_here(&params.host, &params.vm).await
     }
 
-    async fn drop_trial(&self, params: HostVmParams, (): ()) -> Result<(), ApiError> {
-        self.trials.end_here(&params.host, &params.vm).await
+    async fn drop_trial(&self, params: PeerTrialParams, (): ()) -> Result<(), ApiError> {
+        let PeerTrialParams { host, vm, id } = params;
+        self.trials.end_here(&host, &TrialParams { vm, id }).await
     }
 
     async fn keep_replica(

@@ -10,8 +10,9 @@ use dwcp_api::evacuation::{
 use dwcp_api::failover::{
     ApproveFailover, DenyFailover, EndVmTrial, FailoverList, FailoverReply,
     FailoverRequestList, FailoverStatus, GetFailover, GetVmTrial, ListFailoverRequests,
-    ListFailovers, PostFailover, StartFailover, StartVmTrial, TrialItem,
+    ListFailovers, PostFailover, StartFailover, StartVmTrial, TrialItem, VmTrialParams,
 };
+use dwcp_api::host::TrialParams;
 use dwcp_api::migration::{
     AskMigration, CancelMigration, CreateMigration, GetMigration, ListMigrations,
     MigrationFilter, MigrationItem, MigrationList, MigrationParams, MigrationReply,
@@ -213,8 +214,8 @@ impl PublicApi {
         self.trials.show(&params.vm).await
     }
 
-    async fn end_trial(&self, params: VmParams, (): ()) -> Result<(), ApiError> {
-        self.trials.end(&params.vm).await
+    async fn end_trial(&self, params: VmTrialParams, (): ()) -> Result<(), ApiError> {
+        self.trials.end(TrialParams { vm: params.vm, id: params.id }).await
     }
 
     fn rescuer(&self) -> Result<&Rescuer, ApiError> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use dwcp_api::failover::{StartTrial, TrialItem};
 use dwcp_api::host::{
     TRIAL_EXPECT_MAX, TRIAL_SECONDS_DEFAULT, TRIAL_SECONDS_MAX, TrialBody, TrialParams,
-    TrialReport,
+    TrialReport, TrialStage,
 };
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::Reserve;
@@ -78,6 +78,7 @@ impl Trials {
             id: claims::attempt()?,
             tenant: request.tenant.clone(),
             copy,
+            as_of: as_of(loss),
             shape: request.shape,
             image: (!record.image.is_empty()).then(|| record.image.clone()),
             expect: ask.expect,
@@ -88,7 +89,7 @@ impl Trials {
         let (host, region) = (&at.host, &at.region);
         let what = format!("{by} tries its failover on {host} in {region}");
         self.events.note(Some(vm), &what).await;
-        Ok(item(vm, at, as_of(loss), report))
+        Ok(item(vm, at, report))
     }
 
     /// How far one is.
@@ -101,8 +102,7 @@ impl Trials {
         let replica = replica_of(&record)?;
         let at = site(replica);
         let report = self.reach.get_trial(&at, vm).await?;
-        let as_of = replica.best().and_then(|(_, loss)| as_of(loss));
-        Ok(item(vm, at, as_of, report))
+        Ok(item(vm, at, report))
     }
 
     /// Ends one. Ending none is ending one.
@@ -110,13 +110,13 @@ impl Trials {
     /// # Errors
     ///
     /// When its host does not answer; it ends by itself then.
-    pub async fn end(&self, vm: &VmId) -> Result<(), ApiError> {
-        let record = self.record(vm).await?;
+    pub async fn end(&self, trial: TrialParams) -> Result<(), ApiError> {
+        let record = self.record(&trial.vm).await?;
         let at = site(replica_of(&record)?);
         if at.region == self.region {
-            return self.end_here(&at.host, vm).await;
+            return self.end_here(&at.host, &trial).await;
         }
-        self.reach.drop_trial_there(&at, vm).await
+        self.reach.drop_trial_there(&at, &trial).await
     }
 
     async fn put(
@@ -131,8 +131,24 @@ impl Trials {
         self.reach.put_trial_there(at, vm, &body).await
     }
 
-    /// The door for peers: holds what it takes, and tells the host.
+    /// The door for peers. What was begun is brought to its end also when nobody waits for the
+    /// answer any more.
     pub(crate) async fn begin_here(
+        &self,
+        host: &HostId,
+        vm: &VmId,
+        body: TrialBody,
+    ) -> Result<TrialReport, ApiError> {
+        let (this, host, vm) = (self.clone(), host.clone(), vm.clone());
+        let beginning = tokio::spawn(async move { this.hold(&host, &vm, body).await });
+        beginning.await.unwrap_or_else(|error| {
+            let message = format!("the trial's beginning ended: {error}");
+            Err(ApiError::new(ErrorCode::Internal, message))
+        })
+    }
+
+    /// Holds what it takes, and tells the host.
+    async fn hold(
         &self,
         host: &HostId,
         vm: &VmId,
@@ -145,24 +161,30 @@ impl Trials {
         let held = self.books.reserve(ask).await.map_err(not_stored)?;
         held.map_err(|denied| {
             reserve_denied(&denied).with_remedy(
-                "a failover would be refused just now too: make room on that host",
+                "make room on that host, or wait for the end of another trial there",
             )
         })?;
         let told = self.reach.put_trial_here(host, vm, &body).await;
         if told.is_err() {
             self.free(&body.id).await;
-            return told;
         }
+        // Also one of which it is not sure whether it began.
         let trial = TrialParams { vm: vm.clone(), id: Some(body.id.clone()) };
         tokio::spawn(self.clone().follow(host.clone(), trial, body.id));
         told
     }
 
-    /// Ends a trial within a second after nothing is held for it any more: it has given way, or its
-    /// time is over. If this daemon ends before that, only its time ends it.
+    /// Ends a trial within a second after nothing is held for it any more, because it has given way
+    /// or its time is over, and holds nothing any more for one that is over. If this daemon ends
+    /// before that, only its time ends it.
     async fn follow(self, host: HostId, trial: TrialParams, id: ReservationId) {
         while let Ok(true) = self.books.has(id.clone()).await {
             sleep(LOOK_EVERY).await;
+            let seen = self.reach.get_trial_here(&host, &trial.vm).await;
+            if is_over(&seen, &id) {
+                // Why one failed is told until its time is over.
+                return self.free(&id).await;
+            }
         }
         if let Err(reason) = self.reach.drop_trial_here(&host, &trial).await {
             info!(vm = %trial.vm, %host, %reason, "a trial ends by itself");
@@ -173,14 +195,19 @@ impl Trials {
     pub(crate) async fn end_here(
         &self,
         host: &HostId,
-        vm: &VmId,
+        trial: &TrialParams,
     ) -> Result<(), ApiError> {
-        let known = self.reach.get_trial_here(host, vm).await;
-        let any = TrialParams { vm: vm.clone(), id: None };
-        self.reach.drop_trial_here(host, &any).await?;
-        if let Ok(report) = known {
-            self.free(&report.id).await;
-        }
+        let id = match &trial.id {
+            Some(id) => id.clone(),
+            None => match self.reach.get_trial_here(host, &trial.vm).await {
+                Ok(report) => report.id,
+                Err(error) if error.code == ErrorCode::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            },
+        };
+        let this = TrialParams { vm: trial.vm.clone(), id: Some(id.clone()) };
+        self.reach.drop_trial_here(host, &this).await?;
+        self.free(&id).await;
         Ok(())
     }
 
@@ -199,6 +226,14 @@ impl Trials {
             let message = format!("the record of VM {vm} cannot be read: {reason}");
             ApiError::new(ErrorCode::Internal, message)
         })
+    }
+}
+
+/// Whether a host says that nothing of a trial is left on it.
+fn is_over(seen: &Result<TrialReport, ApiError>, id: &ReservationId) -> bool {
+    match seen {
+        Ok(report) => report.id != *id || report.stage == TrialStage::Failed,
+        Err(error) => error.code == ErrorCode::NotFound,
     }
 }
 
@@ -241,6 +276,6 @@ const fn as_of(loss: Loss) -> Option<Timestamp> {
     }
 }
 
-fn item(vm: &VmId, at: Site, as_of: Option<Timestamp>, report: TrialReport) -> TrialItem {
-    TrialItem { vm: vm.clone(), region: at.region, host: at.host, as_of, report }
+fn item(vm: &VmId, at: Site, report: TrialReport) -> TrialItem {
+    TrialItem { vm: vm.clone(), region: at.region, host: at.host, report }
 }

@@ -55,9 +55,27 @@ impl Reserve {
 }
 
 impl Ledger {
-    /// Places what was denied as if there were no trials; says how their end is stored. Those on
-    /// other hosts stay.
-    pub(super) fn place_before_trials(
+    /// Places a VM beside trials where there is room, and else as if there were none: before others
+    /// are to make room for it, too. Says how the end of trials is stored.
+    pub(super) fn place_whatever_is_tried(
+        &mut self,
+        ask: &Reserve,
+    ) -> Result<(Place, Vec<Change>), ReserveDenied> {
+        match self.place(ask) {
+            Ok(place) if place.awaits.is_empty() => Ok((place, Vec::new())),
+            Ok(place) => {
+                let alone = Reserve { victims: BTreeSet::new(), ..ask.clone() };
+                let full = ReserveDenied::RulesContradict { vm: ask.vm.clone() };
+                let spared = self.place_before_trials(&alone, full);
+                Ok(spared.unwrap_or_else(|_| (place, Vec::new())))
+            }
+            Err(denied) => self.place_before_trials(ask, denied),
+        }
+    }
+
+    /// Places what was denied as if there were no trials. All those on its host end, those on others
+    /// stay.
+    fn place_before_trials(
         &mut self,
         ask: &Reserve,
         denied: ReserveDenied,

@@ -19,6 +19,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dwcp_api::host::StandbyBody;
@@ -430,8 +432,9 @@ impl Copier for Qemu {
         vm: &'a VmId,
         copy: CopyId,
         order: &'a StandbyBody,
+        stop: &'a Arc<AtomicBool>,
     ) -> Done<'a> {
-        Box::pin(self.fork(vm, copy, order))
+        Box::pin(self.fork(vm, copy, order, stop))
     }
 
     fn end_fork<'a>(&'a self, vm: &'a VmId) -> Done<'a> {

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dwcp_api::host::StandbyBody;
 use dwcp_types::{CopyId, Timestamp, VmId};
@@ -189,6 +190,7 @@ impl Copier for Simulated {
         vm: &'a VmId,
         copy: CopyId,
         _: &'a StandbyBody,
+        _: &'a Arc<AtomicBool>,
     ) -> Done<'a> {
         let here = self.kept(vm, copy).is_file();
         Box::pin(ready(here.then_some(()).ok_or(HypervisorError::NoCopy { copy })))

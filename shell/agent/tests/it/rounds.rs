@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use dwcp_agent::Config;
 use dwcp_agent::copier::Copier;
@@ -126,7 +128,7 @@ impl Bed {
     /// The disk of a trial from a copy.
     async fn forked(&self, copy: CopyId, order: &StandbyBody) -> Model {
         let target = self.at(&self.target).await;
-        target.fork_copy(&self.vm, copy, order).await.unwrap();
+        target.fork_copy(&self.vm, copy, order, &Arc::default()).await.unwrap();
         // What is begun for one that nobody waits for: there is nothing, and that is no failure.
         target.end_fork(&self.vm).await.unwrap();
         self.fork()
@@ -365,6 +367,11 @@ async fn a_fork_is_the_disk_of_its_copy_and_the_copy_follows_on() {
     bed.at(&bed.target).await.keep_copy(&bed.vm, &next).await.unwrap();
     assert_eq!(bed.forked(copy(2), &next).await, then);
     assert_eq!(bed.kept(copy(3)), then, "nothing is on top of it yet");
-    let gone = bed.at(&bed.target).await.fork_copy(&bed.vm, copy(1), &next).await;
+    let target = bed.at(&bed.target).await;
+    let gone = target.fork_copy(&bed.vm, copy(1), &next, &Arc::default()).await;
     assert!(matches!(gone, Err(HypervisorError::NoCopy { .. })), "{gone:?}");
+    // Its file is written next: the copy comes first.
+    let stop = Arc::new(AtomicBool::new(true));
+    let stopped = target.fork_copy(&bed.vm, copy(2), &next, &stop).await.unwrap_err();
+    assert!(stopped.told().contains("the copy went on"), "{}", stopped.told());
 }

@@ -1,7 +1,7 @@
 //! The trial of a failover: a VM's copy is started on the host that keeps it, connected to
 //! nothing, while the VM runs elsewhere.
 
-use dwcp_types::{CopyId, ReservationId, TenantId, VmId, VmShape};
+use dwcp_types::{CopyId, ReservationId, TenantId, Timestamp, VmId, VmShape};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ pub struct TrialBody {
     pub tenant: TenantId,
     /// The copy; a later round is taken when that is whole by now.
     pub copy: CopyId,
+    /// What its disk is as of; it has every acknowledged write when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// The size of the VM.
     pub shape: VmShape,
     /// The image's name; the host's default when absent.
@@ -65,6 +68,9 @@ pub enum TrialStage {
 pub struct TrialReport {
     /// Which.
     pub id: ReservationId,
+    /// What its disk is as of, or later; it has every acknowledged write when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// How far it is.
     pub stage: TrialStage,
     /// The copy that was taken; none yet while it is looked for.

@@ -28,7 +28,7 @@ pub(crate) struct FailoverArgs {
     pub(crate) accept_data_loss: bool,
     /// An operator's word that every host of the region is off, and how that is known: its lease is
     /// not waited for, and what runs there after all runs twice. Another operator must approve it
-    #[arg(long, value_name = "HOW")]
+    #[arg(long, value_name = "HOW", conflicts_with = "even_if_alive")]
     pub(crate) hosts_off: Option<String>,
     /// `true`: it begins only when another operator approves it. `false`: it begins at once and
     /// nothing is asked here, for scripts; refused where `failover.two_persons` is on. Absent: as

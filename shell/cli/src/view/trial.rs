@@ -23,7 +23,7 @@ pub(crate) fn trials(trials: &Trials, look: Look) -> String {
             continue;
         };
         let report = &trial.report;
-        let of = match (report.copy, trial.as_of) {
+        let of = match (report.copy, report.as_of) {
             (None, _) => "-".to_owned(),
             (Some(_), None) => "every write".to_owned(),
             (Some(_), Some(as_of)) => text::moment(as_of),

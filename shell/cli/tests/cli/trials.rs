@@ -3,7 +3,7 @@
 use dwcp_api::ErrorCode;
 use dwcp_api::failover::TrialItem;
 use dwcp_api::host::{TrialReport, TrialStage};
-use dwcp_types::{CopyId, Epoch, HostId, RegionId, ReservationId, Timestamp, VmId};
+use dwcp_types::{CopyId, Epoch, HostId, RegionId, ReservationId, VmId};
 use serde_json::json;
 
 use crate::snapshot::{check, without_moments};
@@ -17,9 +17,9 @@ fn trial(vm: &str, stage: TrialStage) -> TrialItem {
         vm: VmId::new(vm).unwrap(),
         region: RegionId::new("us-west-1").unwrap(),
         host: HostId::new("us-west-1-h1").unwrap(),
-        as_of: (vm == "vm-log-001").then(|| Timestamp::from_millis(now().as_millis())),
         report: TrialReport {
-            id: ReservationId::new("r-1").unwrap(),
+            id: ReservationId::new(&format!("r-{vm}")).unwrap(),
+            as_of: (vm == "vm-log-001").then(now),
             stage,
             copy: (passed || failed).then(|| CopyId::first_of(Epoch::FIRST)),
             failure: failed.then(|| "the guest's process ended".to_owned()),
@@ -34,11 +34,12 @@ fn trial(vm: &str, stage: TrialStage) -> TrialItem {
 
 #[tokio::test]
 async fn what_passed_and_what_did_not_is_shown_and_all_that_began_is_ended() {
-    let full = error(ErrorCode::Refused, "no host has room", "make room on that host");
+    let tried = "its failover is being tried already";
+    let tried = error(ErrorCode::Conflict, tried, "wait for its end");
     let stage = Stage::with(vec![
         ("start_vm_trial", reply(&trial("vm-pay-001", TrialStage::Copying))),
         ("start_vm_trial", reply(&trial("vm-log-001", TrialStage::Copying))),
-        ("start_vm_trial", full),
+        ("start_vm_trial", tried),
         ("get_vm_trial", reply(&trial("vm-pay-001", TrialStage::Running))),
         ("get_vm_trial", reply(&trial("vm-log-001", TrialStage::Failed))),
         ("end_vm_trial", reply(&())),
@@ -60,6 +61,26 @@ async fn what_passed_and_what_did_not_is_shown_and_all_that_began_is_ended() {
     check("failover-test", &without_moments(&ran.shown()));
     let sent = json!({ "expect": "READY", "seconds": 120 });
     assert_eq!(stage.sent("start_vm_trial"), vec![sent; 3]);
+    assert_eq!(stage.sent("end_vm_trial").len(), 2);
+}
+
+/// Two that have room for one another wait for it.
+#[tokio::test]
+async fn one_that_finds_no_room_beside_another_is_tried_after_it() {
+    let full = error(ErrorCode::Refused, "no host has room", "make room on that host");
+    let stage = Stage::with(vec![
+        ("start_vm_trial", reply(&trial("vm-pay-001", TrialStage::Copying))),
+        ("start_vm_trial", full),
+        ("get_vm_trial", reply(&trial("vm-pay-001", TrialStage::Passed))),
+        ("end_vm_trial", reply(&())),
+        ("start_vm_trial", reply(&trial("vm-log-001", TrialStage::Copying))),
+        ("get_vm_trial", reply(&trial("vm-log-001", TrialStage::Passed))),
+        ("end_vm_trial", reply(&())),
+    ])
+    .await;
+    let ran = stage.run(&["failover", "test", "vm-pay-001", "vm-log-001"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.out.matches("passed").count(), 2, "{}", ran.out);
     assert_eq!(stage.sent("end_vm_trial").len(), 2);
 }
 

@@ -13,8 +13,8 @@ use dwcp_api::host::{
 };
 use dwcp_api::peer::{
     DropPeerTrial, GetPeerMachine, GetPeerMove, GetPeerTrial, HostVmParams, LetGo,
-    LetGoBody, LetGoReply, PeerMachineParams, PeerMoveParams, PutPeerMove,
-    PutPeerStandby, PutPeerTrial,
+    LetGoBody, LetGoReply, PeerMachineParams, PeerMoveParams, PeerTrialParams,
+    PutPeerMove, PutPeerStandby, PutPeerTrial,
 };
 use dwcp_api::{ApiError, CallError, Client, ErrorCode};
 use dwcp_controller::migration::Site;
@@ -220,9 +220,10 @@ impl Reach {
     pub(crate) async fn drop_trial_there(
         &self,
         at: &Site,
-        vm: &VmId,
+        trial: &TrialParams,
     ) -> Result<(), ApiError> {
-        let params = HostVmParams { host: at.host.clone(), vm: vm.clone() };
+        let (vm, id) = (trial.vm.clone(), trial.id.clone());
+        let params = PeerTrialParams { host: at.host.clone(), vm, id };
         let told = self.peer(&at.region)?.call::<DropPeerTrial>(&params, &()).await;
         told.map_err(|error| away(error, &format!("region {}", at.region)))
     }

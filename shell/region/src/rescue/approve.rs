@@ -60,9 +60,12 @@ impl Rescuer {
             Added::Written => {}
             Added::Full => return Err(no_room()),
         }
-        let Request { id, from_region, asked_by, reason, .. } = &request;
+        let Request { id, from_region, asked_by, reason, hosts_off, .. } = &request;
+        let word = hosts_off.as_ref().map_or_else(String::new, |how| {
+            format!("; and says that all its hosts are off: {how}")
+        });
         self.note(&format!(
-            "{asked_by} asks for a failover of region {from_region}, request {id}: {reason}"
+            "{asked_by} asks for a failover of region {from_region}, request {id}: {reason}{word}"
         ))
         .await;
         Ok(FailoverReply { request: Some(request), ..FailoverReply::planned(plan, true) })

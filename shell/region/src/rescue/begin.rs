@@ -20,6 +20,9 @@ use crate::commit::stored;
 use crate::engine;
 use crate::warden::Seen;
 
+/// Most bytes of an operator's word.
+const WORD_LEN_MAX: usize = 1_024;
+
 /// What is to begin.
 struct Order<'a> {
     region: &'a RegionId,
@@ -106,11 +109,7 @@ impl Rescuer {
     ) -> Result<FailoverReply, ApiError> {
         let configured = self.approval.two_persons;
         let by_word = ask.hosts_off.is_some();
-        if ask.hosts_off.as_ref().is_some_and(|word| word.trim().is_empty()) {
-            let message = "how it is known that all hosts are off is empty";
-            return Err(ApiError::new(ErrorCode::Invalid, message)
-                .with_remedy("say it: it is kept in the record of every VM"));
-        }
+        check_word(&ask)?;
         let two_persons = needs_approval(configured, ask.require_approval, by_word)
             .map_err(not_waived)?;
         if ask.dry_run {
@@ -181,6 +180,26 @@ impl Rescuer {
 fn leave_of(ask: &StartFailover) -> Leave<'_> {
     let StartFailover { to_regions, accept_data_loss, .. } = ask;
     Leave { only: to_regions.as_ref(), accept_data_loss: *accept_data_loss }
+}
+
+/// The word goes into the record of every VM.
+fn check_word(ask: &StartFailover) -> Result<(), ApiError> {
+    let invalid = |message: String| Err(ApiError::new(ErrorCode::Invalid, message));
+    let Some(word) = &ask.hosts_off else { return Ok(()) };
+    if word.trim().is_empty() || word.len() > WORD_LEN_MAX {
+        return invalid(format!(
+            "how it is known that all hosts are off has 1 to {WORD_LEN_MAX} bytes: it is kept in \
+             the record of every VM"
+        ));
+    }
+    if ask.even_if_alive {
+        return invalid(
+            "`even_if_alive` waits until the region's guests have ended, and `hosts_off` says \
+             that there are none: ask for one of them"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// The word of whoever asked and whoever approved.

@@ -26,8 +26,10 @@ use tower_service::Service;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 type ConnectError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long an answer may be on its way within this process after its connection has ended.
-const ON_ITS_WAY: Duration = Duration::from_millis(500);
+/// How long is waited after a connection has ended: an answer may be on its way within this
+/// process, and one that was not sent is given to another connection, which takes its time to be
+/// made (five seconds at most, and its TLS).
+const ON_ITS_WAY: Duration = Duration::from_secs(7);
 
 /// Makes connections whose end is seen.
 #[derive(Clone, Debug)]
@@ -197,6 +199,7 @@ mod tests {
         }
         drop(stop);
         serving.await.unwrap();
+        tokio::time::pause();
         tokio::join!(forgotten(connection), forgotten(same));
     }
 }

@@ -45,9 +45,11 @@ fn whatever_is_real_comes_before_a_trial_and_ends_only_those_in_its_way() {
     let full = ledger.reserve(START, ask("r6", "vm6", 4)).unwrap_err();
     assert!(matches!(full, ReserveDenied::NoHost { .. }), "not even without: {full}");
     assert!(ledger.get(&id("r1")).is_some(), "and so it stays");
-    let loaded = Ledger::load(region(), ledger.rows()).unwrap();
-    let tried = |it: &Ledger| it.hosts.get(&host_id("h1")).unwrap().clone().allocated;
-    assert_eq!(tried(&loaded), tried(&ledger));
+    let mut loaded = Ledger::load(region(), ledger.rows()).unwrap();
+    for report in ledger.host_reports() {
+        loaded.report_host(report).unwrap();
+    }
+    assert_eq!(loaded.hosts(), ledger.hosts(), "trials are known again");
 }
 
 #[test]
@@ -61,6 +63,20 @@ fn a_vm_that_made_room_has_it_back_before_a_trial() {
     assert!(ledger.get(&id("r2")).is_none());
     assert_eq!(back.changes.len(), 2);
     assert_eq!(ledger.hosts()[0].free.cpu, 0);
+}
+
+#[test]
+fn nobody_makes_room_where_the_end_of_a_trial_does() {
+    let mut ledger = ledger(&[("h1", "a", 4)]);
+    confirmed(&mut ledger, ask("r1", "vm1", 2));
+    held(&mut ledger, trial("r2", "h1", 2));
+    let mut urgent = ask("r3", "vm3", 2);
+    urgent.priority = 10;
+    urgent.proposal.host = Some(host_id("h1"));
+    urgent.victims = [VmId::new("vm1").unwrap()].into();
+    let row = ledger.reserve(START, urgent).unwrap().value;
+    assert!(row.awaits.is_empty(), "{row:?}");
+    assert!(ledger.get(&id("r2")).is_none());
 }
 
 #[test]

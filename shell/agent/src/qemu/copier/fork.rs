@@ -10,16 +10,22 @@
 //! Rejected: a disk on top of the copy. The copy would have to stand still for as long as the
 //! trial takes, and is one with the next round a few seconds later.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dwcp_api::host::StandbyBody;
 use dwcp_types::{CopyId, VmId};
 use dwcp_vm::{launch, qcow2};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::super::mover::attempt;
-use super::super::qmp::{COMMAND_LIMIT, Client};
+use super::super::qmp::{COMMAND_LIMIT, Client, QmpError};
 use super::super::{Qemu, bytes, make_folder, text, write_disk};
 use super::{Files, copies_in, whole};
 use crate::hypervisor::HypervisorError;
@@ -29,6 +35,8 @@ use crate::trial::TRIALS;
 const FORK: &str = "fork";
 /// The disk until it is whole.
 const UNFINISHED: &str = "unfinished.qcow2";
+/// How much is copied between two looks at whether to stop.
+const CHUNK: u64 = 64 << 20;
 
 impl Qemu {
     pub(super) async fn fork(
@@ -36,6 +44,7 @@ impl Qemu {
         vm: &VmId,
         copy: CopyId,
         order: &StandbyBody,
+        stop: &Arc<AtomicBool>,
     ) -> Result<(), HypervisorError> {
         let standby = self.standby_folder(vm);
         let files = Files::of(&standby, copy);
@@ -47,13 +56,14 @@ impl Qemu {
         }
         if copy == order.copy {
             write_disk(&unfinished, &qcow2::empty(bytes(order.storage))?)?;
+            reserve(&unfinished, &files.disk)?;
             take(&standby, &files, &unfinished).await?;
         } else {
             if whole::is_in_parts(&files.disk)? {
                 let reason = format!("copy {copy} becomes one file just now; try again");
                 return Err(HypervisorError::Launch { reason });
             }
-            copy_file(files.disk, unfinished.clone()).await?;
+            copy_file(files.disk, unfinished.clone(), Arc::clone(stop)).await?;
         }
         let disk = folder.join(launch::file::DISK);
         fs::rename(&unfinished, &disk).map_err(|source| HypervisorError::File {
@@ -62,18 +72,18 @@ impl Qemu {
             source,
         })
     }
-}
 
-impl Qemu {
     /// Ends a job that was begun for a disk which nobody waits for any more.
     pub(super) async fn unfork(&self, vm: &VmId) -> Result<(), HypervisorError> {
         let standby = self.standby_folder(vm);
         for copy in copies_in(&standby) {
             let files = Files::of(&standby, copy);
             let monitor = Client::connect_at(&standby, &files.monitor, COMMAND_LIMIT);
-            // Whoever does not listen has no job.
-            if let Ok(client) = monitor.await {
-                end_job(&client).await?;
+            match monitor.await {
+                Ok(client) => end_job(&client).await?,
+                // Whoever does not listen has no job.
+                Err(QmpError::Socket(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -116,17 +126,53 @@ async fn take(standby: &Path, files: &Files, to: &Path) -> Result<(), Hypervisor
     taken
 }
 
-/// Copies a file; the kernel shares what file systems can share.
-async fn copy_file(from: PathBuf, to: PathBuf) -> Result<(), HypervisorError> {
+/// Takes the room that a copy's disk may need. The job must not find its disk full: QEMU before
+/// 10.1 lets the copy's writer fail with it, and with that one the guest stands.
+fn reserve(unfinished: &Path, like: &Path) -> Result<(), HypervisorError> {
+    let reserved = || {
+        let len = fs::metadata(like)?.len();
+        let file = OpenOptions::new().write(true).open(unfinished)?;
+        match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, len) {
+            // A file system that cannot: nothing is known of its room.
+            Err(Errno::OPNOTSUPP) | Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::from(error)),
+        }
+    };
+    reserved().map_err(|source| HypervisorError::File {
+        what: "take the room for the trial's disk",
+        path: unfinished.to_owned(),
+        source,
+    })
+}
+
+/// Copies a file, until it is to stop; the kernel shares what file systems can share.
+async fn copy_file(
+    from: PathBuf,
+    to: PathBuf,
+    stop: Arc<AtomicBool>,
+) -> Result<(), HypervisorError> {
     let path = to.clone();
     let copying = tokio::task::spawn_blocking(move || {
-        fs::copy(&from, &to)?;
-        File::open(&to)?.sync_all()
+        let from = File::open(&from)?;
+        let mut to = private(&to)?;
+        while io::copy(&mut (&from).take(CHUNK), &mut to)? > 0 {
+            if stop.load(Ordering::Acquire) {
+                return Err(io::Error::other(
+                    "the copy went on before all of it was there; try again, on a file system \
+                     that shares blocks (XFS, btrfs) or with longer rounds (--replica-max-age)",
+                ));
+            }
+        }
+        to.sync_all()
     });
-    let copied = copying.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let copied = copying.await.unwrap_or_else(|error| Err(io::Error::other(error)));
     copied.map_err(|source| HypervisorError::File {
         what: "copy the trial's disk to",
         path,
         source,
     })
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
