@@ -12,11 +12,9 @@ use super::{
     Bounds, Change, Ledger, Place, Proposal, Reservation, Reserve, ReserveDenied,
 };
 
-/// What a trial is called in the books. Ids are chosen by daemons at random, so no VM that a user
-/// names is taken for one.
-fn name(id: &ReservationId) -> String {
-    format!("trial-{id}")
-}
+/// What a trial is called in the books: this and its id. Ids are chosen by daemons at random, so no
+/// VM that a user names is taken for one.
+const PREFIX: &str = "trial-";
 
 impl Reserve {
     /// The reservation for a trial. It bears a name that no VM has, because under the VM's own the
@@ -32,7 +30,7 @@ impl Reserve {
         hold_for: Duration,
     ) -> Result<Self, IdError> {
         Ok(Self {
-            vm: VmId::new(&name(&id))?,
+            vm: VmId::new(&format!("{PREFIX}{id}"))?,
             id,
             tenant,
             shape,
@@ -50,7 +48,7 @@ impl Reserve {
     /// Whether it is one for a trial.
     #[must_use]
     pub fn is_trial(&self) -> bool {
-        self.vm.as_str() == name(&self.id)
+        self.vm.as_str().strip_prefix(PREFIX) == Some(self.id.as_str())
     }
 }
 
