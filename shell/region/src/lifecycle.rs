@@ -11,7 +11,7 @@ use dwcp_controller::ownership::{
     PowerDenied, VmRecord, preempt, reinstate, set_power, vm_key,
 };
 use dwcp_runtime::clock::Clock;
-use dwcp_runtime::strong::{Compare, Op, OpId, StrongEngine, Txn, TxnOutcome};
+use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, StrongEngine, Txn, TxnOutcome};
 use dwcp_types::{Power, Timestamp, VmId};
 
 use crate::commit::encoded;
@@ -89,15 +89,7 @@ impl Lifecycle {
         change: impl Fn(&VmRecord, Timestamp) -> Result<VmRecord, ApiError>,
     ) -> Result<VmRecord, ApiError> {
         for _ in 0..ATTEMPTS_MAX {
-            let stored =
-                self.engine.get(&vm_key(vm)).await.map_err(|e| engine::failed(&e))?;
-            let Some(kv) = stored else { return Err(no_such_vm(vm)) };
-            let record: VmRecord =
-                serde_json::from_slice(&kv.value).map_err(|reason| {
-                    let message =
-                        format!("the record of VM {vm} cannot be read: {reason}");
-                    ApiError::new(ErrorCode::Internal, message)
-                })?;
+            let (kv, record) = read_vm(self.engine.as_ref(), vm).await?;
             let next = change(&record, self.clock.now())?;
             if next == record {
                 return Ok(record);
@@ -122,6 +114,24 @@ impl Lifecycle {
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
 fn denied(denied: PowerDenied) -> ApiError {
     ApiError::new(ErrorCode::Conflict, denied.to_string())
+}
+
+/// A VM's record as the engine has it.
+///
+/// # Errors
+///
+/// When there is no such VM, its record is unreadable, or the engine does not answer.
+pub(crate) async fn read_vm(
+    engine: &dyn StrongEngine,
+    vm: &VmId,
+) -> Result<(KeyValue, VmRecord), ApiError> {
+    let stored = engine.get(&vm_key(vm)).await.map_err(|e| engine::failed(&e))?;
+    let Some(kv) = stored else { return Err(no_such_vm(vm)) };
+    let record = serde_json::from_slice(&kv.value).map_err(|reason| {
+        let message = format!("the record of VM {vm} cannot be read: {reason}");
+        ApiError::new(ErrorCode::Internal, message)
+    })?;
+    Ok((kv, record))
 }
 
 /// That there is no VM of this name.

@@ -18,7 +18,7 @@ use dwcp_api::host::{
 use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::ledger::Reserve;
 use dwcp_controller::migration::Site;
-use dwcp_controller::ownership::{Loss, Replica, VmRecord, vm_key};
+use dwcp_controller::ownership::{Loss, Replica, VmRecord};
 use dwcp_runtime::strong::StrongEngine;
 use dwcp_types::{HostId, RegionId, ReservationId, Timestamp, VmId};
 use tokio::time::sleep;
@@ -26,9 +26,8 @@ use tracing::info;
 
 use crate::books::Books;
 use crate::claims;
-use crate::engine;
 use crate::events::Events;
-use crate::lifecycle::no_such_vm;
+use crate::lifecycle::read_vm;
 use crate::migrate::Reach;
 use crate::reservations::{not_stored, reserve_denied};
 
@@ -219,13 +218,7 @@ impl Trials {
     }
 
     async fn record(&self, vm: &VmId) -> Result<VmRecord, ApiError> {
-        let stored = self.engine.get(&vm_key(vm)).await;
-        let stored = stored.map_err(|error| engine::failed(&error))?;
-        let Some(kv) = stored else { return Err(no_such_vm(vm)) };
-        serde_json::from_slice(&kv.value).map_err(|reason| {
-            let message = format!("the record of VM {vm} cannot be read: {reason}");
-            ApiError::new(ErrorCode::Internal, message)
-        })
+        read_vm(self.engine.as_ref(), vm).await.map(|(_, record)| record)
     }
 }
 

@@ -20,6 +20,7 @@ use dwcp_runtime::tls::DevelopmentCa;
 use dwcp_types::{CopyId, Epoch, Gib, Round, Timestamp, VmId, VmShape};
 use dwcp_vm::{CopyOrder, CopyPlace, CopySight, GuestSpec};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::rig::{Guests, Host, missing, shape, until, vm};
 
@@ -232,14 +233,21 @@ fn read(path: &Path) -> Model {
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_round_is_there_is_the_disk_of_one_moment() {
+/// A bed and the folder that it lies in; nothing, and why, where it cannot be had.
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+async fn bed() -> Option<(TempDir, Bed)> {
     if let Some(why) = missing() {
         eprintln!("{why}");
-        return;
+        return None;
     }
     let root = tempfile::tempdir().unwrap();
-    let mut bed = Bed::start(root.path()).await;
+    let bed = Bed::start(root.path()).await;
+    Some((root, bed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_round_is_there_is_the_disk_of_one_moment() {
+    let Some((_root, mut bed)) = bed().await else { return };
     bed.write(24).await;
     let mut whole: Option<(CopyId, Model)> = None;
     for number in 1..=9 {
@@ -294,12 +302,7 @@ async fn whatever_round_is_there_is_the_disk_of_one_moment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_is_not_guessed_after_the_guest_has_another_process() {
-    if let Some(why) = missing() {
-        eprintln!("{why}");
-        return;
-    }
-    let root = tempfile::tempdir().unwrap();
-    let mut bed = Bed::start(root.path()).await;
+    let Some((_root, mut bed)) = bed().await else { return };
     bed.write(8).await;
     let port = bed.keep(copy(1), None, Round::default()).await;
     let (order, to) = bed.order(copy(1), port, Round::default()).await;
@@ -327,12 +330,7 @@ async fn what_changed_is_not_guessed_after_the_guest_has_another_process() {
 /// A trial's disk is the copy as it was, and neither the guest nor its copy takes notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_is_the_disk_of_its_copy_and_the_copy_follows_on() {
-    if let Some(why) = missing() {
-        eprintln!("{why}");
-        return;
-    }
-    let root = tempfile::tempdir().unwrap();
-    let mut bed = Bed::start(root.path()).await;
+    let Some((_root, mut bed)) = bed().await else { return };
     bed.write(24).await;
     // One that has each write: it is taken by whoever writes it.
     let each = bed.standby(copy(1), None, None).await;

@@ -12,7 +12,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::super::mover::attempt;
 use super::super::qmp::{COMMAND_LIMIT, Client, QmpError};
-use super::super::{Qemu, bytes, make_folder, text, write_disk};
+use super::super::{Qemu, bytes, make_folder, private_file, write_disk};
 use super::{Files, copies_in, whole};
 use crate::hypervisor::HypervisorError;
 use crate::trial::TRIALS;
@@ -111,11 +110,7 @@ async fn take(standby: &Path, files: &Files, to: &Path) -> Result<(), Hypervisor
     })?;
     // What a trial left whose agent was killed.
     end_job(&client).await?;
-    let node = json!({
-        "driver": "qcow2", "node-name": FORK, "discard": "unmap",
-        "file": { "driver": "file", "filename": text(to)?, "discard": "unmap" },
-    });
-    client.execute::<Value>("blockdev-add", node).await?;
+    client.execute::<Value>("blockdev-add", whole::node(FORK, to)?).await?;
     let backup = json!({
         "job-id": FORK, "device": whole::TOP, "target": FORK, "sync": "full",
         "auto-dismiss": false,
@@ -151,11 +146,10 @@ async fn copy_file(
     to: PathBuf,
     stop: Arc<AtomicBool>,
 ) -> Result<(), HypervisorError> {
-    let path = to.clone();
+    let mut file = private_file(&to, false)?;
     let copying = tokio::task::spawn_blocking(move || {
         let from = File::open(&from)?;
-        let mut to = private(&to)?;
-        while io::copy(&mut (&from).take(CHUNK), &mut to)? > 0 {
+        while io::copy(&mut (&from).take(CHUNK), &mut file)? > 0 {
             if stop.load(Ordering::Acquire) {
                 return Err(io::Error::other(
                     "the copy went on before all of it was there; try again, on a file system \
@@ -163,16 +157,12 @@ async fn copy_file(
                 ));
             }
         }
-        to.sync_all()
+        file.sync_all()
     });
     let copied = copying.await.unwrap_or_else(|error| Err(io::Error::other(error)));
     copied.map_err(|source| HypervisorError::File {
         what: "copy the trial's disk to",
-        path,
+        path: to,
         source,
     })
-}
-
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

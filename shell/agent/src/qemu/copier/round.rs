@@ -26,7 +26,8 @@ use tokio::time::{sleep, timeout};
 
 use super::super::mover::{self, Job, attempt, job_ends, jobs};
 use super::super::qmp::{Client, QmpError};
-use super::super::{Qemu, remove_stale, text, write_disk};
+use super::super::{Qemu, remove_stale, write_disk};
+use super::whole::node;
 use super::{LOOK_AGAIN, QUIT_LIMIT, TARGET, TLS, copy_of, name_of};
 use crate::hypervisor::HypervisorError;
 
@@ -157,11 +158,7 @@ impl Qemu {
         let base = base.transpose().map_err(|base| HypervisorError::NoBase { base })?;
         let path = self.folder(vm).join(TAKEN_FILE);
         write_disk(&path, &qcow2::empty(size)?)?;
-        let node = json!({
-            "driver": "qcow2", "node-name": TAKEN, "discard": "unmap",
-            "file": { "driver": "file", "filename": text(&path)?, "discard": "unmap" },
-        });
-        client.execute::<Value>("blockdev-add", node).await?;
+        client.execute::<Value>("blockdev-add", node(TAKEN, &path)?).await?;
         let mut backup = json!({
             "job-id": taking(copy), "device": DISK, "target": TAKEN, "auto-dismiss": false,
         });

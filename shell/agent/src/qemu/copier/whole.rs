@@ -110,15 +110,17 @@ pub(super) fn is_in_parts(disk: &Path) -> Result<bool, HypervisorError> {
     below(disk).map(|below| below.is_some())
 }
 
+/// A disk as QEMU opens it; what is trimmed is given back.
+pub(super) fn node(name: &str, path: &Path) -> Result<Value, HypervisorError> {
+    let filename = text(path)?;
+    Ok(json!({
+        "driver": "qcow2", "node-name": name, "discard": "unmap",
+        "file": { "driver": "file", "filename": filename, "discard": "unmap" },
+    }))
+}
+
 /// What a storage daemon opens for a disk.
 pub(super) fn disks(disk: &Path) -> Result<Vec<Value>, HypervisorError> {
-    let node = |name: &str, path: &Path| -> Result<Value, HypervisorError> {
-        let filename = text(path)?;
-        Ok(json!({
-            "driver": "qcow2", "node-name": name, "discard": "unmap",
-            "file": { "driver": "file", "filename": filename, "discard": "unmap" },
-        }))
-    };
     let mut top = node(TOP, disk)?;
     let Some(below) = below(disk)? else { return Ok(vec![top]) };
     let mut base = node(BASE, &below)?;
