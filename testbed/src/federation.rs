@@ -20,7 +20,7 @@ use dwcp_runtime::tls::{
     ADMIN_LIFETIME_MAX, ClientTls, Credentials, DevelopmentCa, ExpectedServer, Identity,
     NODE_LIFETIME, SubjectName,
 };
-use dwcp_types::{HealthState, HostId, RegionId, Timestamp, VmPhase};
+use dwcp_types::{Health, HealthState, HostId, RegionId, Timestamp, VmPhase};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -305,19 +305,39 @@ impl Federation {
     ///
     /// What it sees instead.
     pub async fn all_healthy_at(&self, door: &Door) -> Result<(), String> {
+        self.all_at(door, |health| health.state == HealthState::Healthy).await
+    }
+
+    /// Whether a region's daemon hears every region, all hosts of each, and the engine; what
+    /// failed within the last minute, which is in a region's health for so long, is past.
+    ///
+    /// # Errors
+    ///
+    /// What it sees instead.
+    pub async fn all_heard_at(&self, door: &Door) -> Result<(), String> {
+        self.all_at(door, |health| health.state != HealthState::Unknown).await
+    }
+
+    async fn all_at(&self, door: &Door, fits: fn(&Health) -> bool) -> Result<(), String> {
         let status = door.status().await.map_err(|error| error.to_string())?;
-        let healthy = |id: &str| {
-            status.regions.iter().any(|region| {
-                region.id.as_str() == id
-                    && region.health.state == HealthState::Healthy
-                    && region.hosts_up == region.hosts
-            })
-        };
-        let all = self.plan.regions.iter().all(|region| healthy(&region.id));
-        if all && status.engine.reachable {
-            return Ok(());
+        if !status.engine.reachable {
+            return Err(format!("the engine is out of reach: {:?}", status.engine));
         }
-        Err(format!("{:?}, {:?}", status.engine, status.regions))
+        for plan in &self.plan.regions {
+            let seen = status.regions.iter().find(|it| it.id.as_str() == plan.id);
+            let seen = seen.ok_or_else(|| format!("{} is not listed", plan.id))?;
+            if !fits(&seen.health) || seen.hosts_up != seen.hosts {
+                return Err(format!(
+                    "{} is {:?} ({}), {} of {} hosts answer",
+                    plan.id,
+                    seen.health.state,
+                    seen.health.score,
+                    seen.hosts_up,
+                    seen.hosts
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the replicas of these regions hear each other.

@@ -106,6 +106,10 @@ pub fn run(campaign: &Campaign, tell: &(dyn Fn(&str) + Sync)) -> Result<Summary,
                         return;
                     }
                 }
+                if let Some(ill) = world.stays_ill().await {
+                    tell(&format!("round {round}/{last}\n  VIOLATION {ill}"));
+                    summary.violations.push(ill);
+                }
                 world.end().await;
             });
         }

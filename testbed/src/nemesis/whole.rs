@@ -1,6 +1,6 @@
-//! Whether a federation is whole: every region alive and seen healthy by every other, no
-//! failover under way, every VM owned by one region as all tell, run by one process in it, its
-//! capacity held once, and every acknowledged write shown everywhere.
+//! Whether a federation is whole: every region alive and heard by every other, no failover under
+//! way, every VM owned by one region as all tell, run by one process in it, its capacity held
+//! once, and every acknowledged write shown everywhere.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl World {
         let mut owners = None;
         for (region, door) in self.doors() {
             let said = |why: String| format!("{region}: {why}");
-            self.federation.all_healthy_at(door).await.map_err(said)?;
+            self.federation.all_heard_at(door).await.map_err(said)?;
             at_peace(door).await.map_err(said)?;
             let told = self.owners_by(door).await.map_err(said)?;
             match &owners {

@@ -251,6 +251,29 @@ impl World {
         }
     }
 
+    /// With nothing struck any more, every region must become healthy for every other: what
+    /// failed is in its health for a minute.
+    pub(super) async fn stays_ill(&self) -> Option<Violation> {
+        let begun = Instant::now();
+        loop {
+            let why = self.ill().await?;
+            if begun.elapsed() > WHOLE_WITHIN {
+                let found = format!("after {WHOLE_WITHIN:?}: {why}");
+                return Some(Violation::new("every region is healthy again", found));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn ill(&self) -> Option<String> {
+        for (region, door) in self.doors() {
+            if let Err(why) = self.federation.all_healthy_at(door).await {
+                return Some(format!("{region}: {why}"));
+            }
+        }
+        None
+    }
+
     /// Tells who was taken over by whom, and whose process is another.
     async fn note_guests(
         &mut self,
