@@ -81,27 +81,30 @@ impl Ask {
 
     /// Protected: started elsewhere from its image when its region is lost.
     #[must_use]
-    pub const fn protected(mut self) -> Self {
-        self.0.request.tier = Tier::Protected;
-        self.0.request.on_region_loss = OnRegionLoss::RestartFromImage;
-        self
+    pub const fn protected(self) -> Self {
+        self.survives(OnRegionLoss::RestartFromImage)
     }
 
     /// Protected, its disk kept in another region too.
     #[must_use]
-    pub const fn replicated(mut self) -> Self {
+    pub const fn replicated(self) -> Self {
+        self.survives(OnRegionLoss::SyncReplica)
+    }
+
+    /// Protected, and this becomes of it when its region is lost.
+    #[must_use]
+    pub const fn survives(mut self, mode: OnRegionLoss) -> Self {
         self.0.request.tier = Tier::Protected;
-        self.0.request.on_region_loss = OnRegionLoss::SyncReplica;
+        self.0.request.on_region_loss = mode;
         self
     }
 
     /// Protected, its disk in another region too, at most so many seconds old.
     #[must_use]
-    pub const fn followed(mut self, mode: OnRegionLoss, max_age_s: u32) -> Self {
-        self.0.request.tier = Tier::Protected;
-        self.0.request.on_region_loss = mode;
-        self.0.request.replica_max_age_s = Some(max_age_s);
-        self
+    pub const fn followed(self, mode: OnRegionLoss, max_age_s: u32) -> Self {
+        let mut ask = self.survives(mode);
+        ask.0.request.replica_max_age_s = Some(max_age_s);
+        ask
     }
 
     /// So many CPUs.

@@ -11,7 +11,8 @@ use dwcp_api::failover::ListFailovers;
 use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled, VmList};
 use dwcp_controller::failover::Log;
 use dwcp_controller::liveness::RegionState;
-use dwcp_types::{RegionId, VmPhase};
+use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_types::{OnRegionLoss, RegionId, Timestamp, VmPhase};
 use tokio::time::Instant;
 
 use crate::wan::Bed;
@@ -69,8 +70,11 @@ pub struct Seen {
 /// A drill: which region is lost how, and from where that is watched.
 #[derive(Clone, Debug)]
 pub struct Drill<'a> {
-    /// Its VMs keep a replica of their disks, which is in sync when the region is lost.
-    pub replicated: bool,
+    /// What its VMs start from elsewhere. A replica is in sync, or whole once since the guest is
+    /// up, when the region is lost.
+    pub survives: OnRegionLoss,
+    /// How old a replica that follows later may become, in seconds; the usual when absent.
+    pub replica_max_age_s: Option<u32>,
     /// The region that is lost.
     pub region: &'a str,
     /// How.
@@ -100,21 +104,18 @@ impl Drill<'_> {
         vms: &[String],
     ) -> Seen {
         let began = Instant::now();
-        let ask = |vm: &String| {
-            let ask = Ask::new(vm);
-            if self.replicated { ask.replicated() } else { ask.protected() }
-        };
-        let asks: Vec<_> = vms.iter().map(ask).collect();
+        let asks: Vec<_> = vms.iter().map(|vm| self.ask(vm)).collect();
         federation.place_in(self.region, &asks).await;
         let door = federation.at(self.observer);
         for vm in vms {
             until(&format!("{vm} is up"), || async { is_up(&door, vm).await }).await;
         }
         let placed_in = began.elapsed();
-        if self.replicated {
+        if self.survives.is_replica() {
+            let up = SystemClock::new().now();
             for vm in vms {
-                until(&format!("the replica of {vm} is in sync"), || async {
-                    is_in_sync(&door, vm).await
+                until(&format!("the replica of {vm} is whole"), || async {
+                    has_replica(&door, vm, up).await
                 })
                 .await;
             }
@@ -131,6 +132,21 @@ impl Drill<'_> {
             it.acknowledged = federation.last_tick(self.region, vm);
         }
         seen
+    }
+
+    fn ask(&self, vm: &str) -> Ask {
+        let ask = Ask::new(vm);
+        match self.replica_max_age_s {
+            Some(age) => ask.followed(self.survives, age),
+            None => ask.survives(self.survives),
+        }
+    }
+
+    /// How old the disk may be that a VM starts from, in seconds: nothing when no write that was
+    /// acknowledged may be lost, or none is promised.
+    fn age_max_s(&self) -> Option<u32> {
+        let ages = self.survives.replica_age_s()?;
+        Some(self.replica_max_age_s.unwrap_or(ages.usual))
     }
 
     async fn guests(&self, door: &Door, vms: &[String]) -> Before {
@@ -223,10 +239,14 @@ async fn is_up(door: &Door, vm: &str) -> Result<String, String> {
     if up { Ok(console.text) } else { Err(console.text) }
 }
 
-async fn is_in_sync(door: &Door, vm: &str) -> Result<(), String> {
+/// Whether a VM's replica is in sync, or was whole once since a moment.
+async fn has_replica(door: &Door, vm: &str, since: Timestamp) -> Result<(), String> {
     let detail = door.vm(vm).await.map_err(|error| error.to_string())?;
-    let in_sync = detail.replica.as_ref().is_some_and(|replica| replica.is_in_sync());
-    if in_sync { Ok(()) } else { Err(format!("{:?}", detail.replica)) }
+    let has = detail.replica.as_ref().is_some_and(|replica| {
+        let round = replica.whole.filter(|whole| whole.until > since);
+        replica.is_in_sync() || round.is_some()
+    });
+    if has { Ok(()) } else { Err(format!("{:?}", detail.replica)) }
 }
 
 /// The last number that follows this word at the beginning of a line.

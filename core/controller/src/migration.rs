@@ -74,7 +74,7 @@ pub enum Step {
     Preparing,
     /// Disk and memory flow.
     Moving,
-    /// The target owns the VM: what is left is handed over.
+    /// The target owns the VM: what is left of it is on its way.
     Committed,
     /// The source is lost with what was left: the target, whose disk is whole, starts the guest
     /// anew from it.

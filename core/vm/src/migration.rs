@@ -7,12 +7,12 @@
 //!   Mirroring ◀───────────────────────── move ◀──────────────────── Started: listens
 //!     │ the disks are equal
 //!   Sending ─────── memory, and the pages that change meanwhile ──▶
-//!     │ halted, last pages kept back
+//!     │ halted, the disks are equal
 //!   Promised ──────────────────────────▶ THE COMMIT POINT: owner := target, epoch E+1,
-//!     │                                  one compare-and-set
-//!   HandingOver ◀─────────────────────── hand over          E+1 ──▶ committed
-//!     │ mirror ended, rest sent ──────────────────────────────────▶ Arrived: the CPUs run
-//!   deleted under E+1 ◀───────────────── it has arrived
+//!     │ mirror ended, the rest goes    │ one compare-and-set
+//!     │                                └─────────────── E+1 ─────▶ committed
+//!     ╰───────────────────────────────────────────────────────────▶ and whole: Arrived, the
+//!   deleted under E+1 ◀───────────────── it has arrived             CPUs run
 //! ```
 //!
 //! The invariant, checked over every order of events in `tests.rs`: at any moment at most one
@@ -20,7 +20,9 @@
 //!
 //! * Before its promise the source may give up by itself: it runs on, the target is dropped.
 //! * A promise is on disk before it is told. From then on the source stays halted until the
-//!   region says which way it went; an instruction of its own epoch waits until then.
+//!   region says which way it went; an instruction of its own epoch waits until then. The rest
+//!   is sent while the region decides, and so nobody waits for both. A guest that was halted
+//!   before its memory is sent, because it is emulated or paused, is promised at once.
 //! * The target's CPUs are never started by the stream's end but by its own agent, after it
 //!   holds an instruction of the new epoch and has put on disk that the guest arrived. So "it
 //!   never ran here" can be known, and only then does the region give the epoch back.
@@ -61,7 +63,7 @@ pub enum StreamStatus {
     Setup,
     /// Memory flows.
     Active,
-    /// The source is halted and keeps the last pages back.
+    /// The source is halted, and has yet to send the last pages.
     PreSwitchover,
     /// The last state flows.
     Device,
@@ -79,6 +81,16 @@ pub enum StreamStatus {
 }
 
 impl StreamStatus {
+    /// Whether all of the guest is still on its way, or there: what must be so of one that is
+    /// promised.
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        matches!(
+            self,
+            Self::Active | Self::PreSwitchover | Self::Device | Self::Completed
+        )
+    }
+
     /// Whether there is something to cancel.
     #[must_use]
     pub const fn is_under_way(self) -> bool {

@@ -64,9 +64,8 @@ fn put_error(vm: &str, error: &PutError) -> ApiError {
                 )
                 .with_details(&InForce { epoch, generation })
         }
-        PutError::Move(_) => ApiError::new(ErrorCode::Conflict, message).with_remedy(
-            "ask this host how far the move is (get_move), then hand over or abandon",
-        ),
+        PutError::Move(_) => ApiError::new(ErrorCode::Conflict, message)
+            .with_remedy("ask this host how far the move is (get_move), or abandon it"),
         PutError::NotKept { .. } => ApiError::new(ErrorCode::Unavailable, message)
             .with_remedy("make room on the host's disk; nothing was done"),
         PutError::Unsure { .. } => ApiError::new(ErrorCode::Indeterminate, message)
@@ -119,7 +118,6 @@ fn order_of(body: MoveOrder) -> Result<migration::MoveOrder, ApiError> {
             from: order.from,
             cold: order.cold,
         })),
-        MoveOrder::HandOver { id } => migration::MoveOrder::HandOver(id),
         MoveOrder::Abandon { id } => migration::MoveOrder::Abandon(id),
         MoveOrder::SourceLost { id } => migration::MoveOrder::SourceLost(id),
     })

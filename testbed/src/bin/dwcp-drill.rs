@@ -18,6 +18,7 @@ use dwcp_testbed::wan::{Bed, Links};
 use dwcp_testbed::{
     Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, workspace,
 };
+use dwcp_types::OnRegionLoss;
 
 /// Loses a region of a test bed on purpose and reports what became of its VMs. Nothing that
 /// runs on this machine otherwise is touched. Needs root, QEMU and etcd.
@@ -32,9 +33,12 @@ struct Arguments {
     /// How many real guests run in it
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=40))]
     vms: u16,
-    /// They start from their image instead of a replica of their disks
-    #[arg(long)]
-    from_image: bool,
+    /// What they start from elsewhere, as `place-vm` has it
+    #[arg(long, value_enum, default_value_t = Start::SyncReplica, value_name = "POLICY")]
+    on_region_loss: Start,
+    /// How old a replica may become that follows later [default: 5, or 900]
+    #[arg(long, value_name = "SECONDS")]
+    replica_max_age: Option<u32>,
     /// So many drills one after the other, each on a bed of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     drills: u16,
@@ -57,6 +61,43 @@ enum How {
     Lines,
     /// Both, in turns
     Both,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Start {
+    /// Their image: what they wrote to their disks is lost
+    RestartFromImage,
+    /// A disk that has each write that was acknowledged
+    SyncReplica,
+    /// A disk that follows within seconds
+    AsyncReplica,
+    /// A disk that is copied now and then
+    SnapshotReplica,
+}
+
+impl Start {
+    const fn policy(self) -> OnRegionLoss {
+        match self {
+            Self::RestartFromImage => OnRegionLoss::RestartFromImage,
+            Self::SyncReplica => OnRegionLoss::SyncReplica,
+            Self::AsyncReplica => OnRegionLoss::AsyncReplica,
+            Self::SnapshotReplica => OnRegionLoss::SnapshotReplica,
+        }
+    }
+}
+
+/// Refuses an age that placement would refuse, before anything is made.
+fn check_age(arguments: &Arguments) -> anyhow::Result<()> {
+    let Some(age) = arguments.replica_max_age else { return Ok(()) };
+    let ages = arguments.on_region_loss.policy().replica_age_s();
+    let ages = ages.context("--replica-max-age is for replicas that follow later")?;
+    ensure!(
+        (ages.least..=ages.most).contains(&age),
+        "--replica-max-age must be {} to {} seconds",
+        ages.least,
+        ages.most
+    );
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -90,6 +131,7 @@ fn main() -> anyhow::Result<ExitCode> {
             regions.join(", ")
         );
     }
+    check_age(&arguments)?;
     ensure!(regions.len() > 2, "a majority of the others must say that it is dead");
     ensure!(etcd_program().is_some(), "etcd is missing: run `./dwcp test` once");
     ensure!(
@@ -130,7 +172,8 @@ fn drill(
         region: &arguments.region,
         loss: arguments.loss.of(number),
         observer,
-        replicated: !arguments.from_image,
+        survives: arguments.on_region_loss.policy(),
+        replica_max_age_s: arguments.replica_max_age,
     };
     eprintln!(
         "drill {} of {}: {} regions, {} guests, {:?} of {}",

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dwcp_types::{Timestamp, millis};
+use dwcp_types::{OnRegionLoss, Timestamp, millis};
 use serde::Serialize;
 
 use super::{Drill, Loss, Seen};
@@ -20,8 +20,10 @@ pub struct Report {
     pub region: String,
     /// `power` or `lines`.
     pub lost: &'static str,
-    /// The VMs kept replicas of their disks.
-    pub replicated: bool,
+    /// What the VMs started from.
+    pub survives: OnRegionLoss,
+    /// How old a replica that follows later might be, in seconds.
+    pub replica_max_age_s: Option<u32>,
     /// What this machine took to start as many guests with nothing lost.
     pub placed_in_ms: u64,
     /// Until the region was said dead.
@@ -75,7 +77,9 @@ impl Report {
         let owned_twice = vms.iter().filter(twice).count();
         let lost_writes = vms.iter().map(|vm| vm.lost_writes).sum();
         let in_time = |vm: &VmReport| vm.ready_ms.is_some_and(|it| it < millis(RTO_MAX));
-        let whole = !drill.replicated || lost_writes == 0;
+        let lost_max = lost_max(drill.survives, drill.age_max_s());
+        let few = |vm: &VmReport| lost_max.is_none_or(|max| vm.lost_writes <= max);
+        let whole = vms.iter().all(few);
         Self {
             at,
             region: drill.region.to_owned(),
@@ -83,7 +87,8 @@ impl Report {
                 Loss::Killed => "power",
                 Loss::CutOff => "lines",
             },
-            replicated: drill.replicated,
+            survives: drill.survives,
+            replica_max_age_s: drill.age_max_s(),
             placed_in_ms: millis(seen.placed_in),
             dead_ms: ms(seen.dead),
             owned_twice,
@@ -96,10 +101,15 @@ impl Report {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        let replicas = if self.replicated { "with replicas" } else { "from their image" };
+        let from = match self.survives {
+            OnRegionLoss::StayDown | OnRegionLoss::RestartFromImage => "from their image",
+            OnRegionLoss::SyncReplica => "from replicas in sync",
+            OnRegionLoss::AsyncReplica => "from replicas that follow within seconds",
+            OnRegionLoss::SnapshotReplica => "from replicas of now and then",
+        };
         let dead = shown(self.dead_ms);
         let mut out = format!(
-            "{} lost its {}: said dead after {dead}; {} VMs start elsewhere {replicas}\n\n",
+            "{} lost its {}: said dead after {dead}; {} VMs start elsewhere {from}\n\n",
             self.region,
             self.lost,
             self.vms.len()
@@ -115,7 +125,10 @@ impl Report {
             out += &row([&vm.vm, gone, owned, ready, &vm.lost_writes.to_string()]);
         }
         let slowest = self.vms.iter().filter_map(|vm| vm.ready_ms).max();
-        let rpo = if self.replicated { "0 promised" } else { "none promised" };
+        let rpo = match lost_max(self.survives, self.replica_max_age_s) {
+            Some(max) => format!("{max} a VM at most, of one a second"),
+            None => "none promised".to_owned(),
+        };
         let verdict = if self.held {
             "all promises were held"
         } else {
@@ -135,6 +148,19 @@ impl Report {
     }
 }
 
+/// How many writes a guest that writes one a second may lose: none with a replica in sync, what
+/// it wrote in as long as one that follows may be old, and no promise without any.
+fn lost_max(survives: OnRegionLoss, age_max_s: Option<u32>) -> Option<u64> {
+    match survives {
+        OnRegionLoss::StayDown | OnRegionLoss::RestartFromImage => None,
+        OnRegionLoss::SyncReplica => Some(0),
+        // The second that it is old and the write at both of its ends.
+        OnRegionLoss::AsyncReplica | OnRegionLoss::SnapshotReplica => {
+            age_max_s.map(|seconds| u64::from(seconds) + 1)
+        }
+    }
+}
+
 fn shown(ms: Option<u64>) -> String {
     ms.map_or_else(
         || "-".to_owned(),
@@ -147,8 +173,14 @@ mod tests {
     use super::*;
     use crate::drill::VmSeen;
 
-    fn drill(replicated: bool) -> Drill<'static> {
-        Drill { region: "eu", loss: Loss::CutOff, observer: "us", replicated }
+    fn drill(survives: OnRegionLoss) -> Drill<'static> {
+        Drill {
+            region: "eu",
+            loss: Loss::CutOff,
+            observer: "us",
+            survives,
+            replica_max_age_s: None,
+        }
     }
 
     fn seen(gone: u64, owned: u64, ready: u64, found: u64) -> Seen {
@@ -170,25 +202,29 @@ mod tests {
 
     #[test]
     fn a_promise_that_was_not_held_is_told() {
-        let held = |replicated, seen: &Seen| {
-            Report::of(&drill(replicated), Timestamp::default(), seen).held
+        let held = |survives, seen: &Seen| {
+            Report::of(&drill(survives), Timestamp::default(), seen).held
         };
-        assert!(held(true, &seen(7_000, 9_000, 12_000, 7)));
-        assert!(!held(true, &seen(7_000, 9_000, 12_000, 6)), "a write is lost");
-        assert!(held(false, &seen(7_000, 9_000, 12_000, 0)), "none is promised");
-        assert!(!held(true, &seen(9_500, 9_000, 12_000, 7)), "two at a time");
-        assert!(!held(true, &seen(7_000, 9_000, 30_000, 7)), "too late");
+        let (sync, image) = (OnRegionLoss::SyncReplica, OnRegionLoss::RestartFromImage);
+        assert!(held(sync, &seen(7_000, 9_000, 12_000, 7)));
+        assert!(!held(sync, &seen(7_000, 9_000, 12_000, 6)), "a write is lost");
+        assert!(held(image, &seen(7_000, 9_000, 12_000, 0)), "none is promised");
+        let later = OnRegionLoss::AsyncReplica;
+        assert!(held(later, &seen(7_000, 9_000, 12_000, 1)), "five seconds and one");
+        assert!(!held(later, &seen(7_000, 9_000, 12_000, 0)), "seven");
+        assert!(!held(sync, &seen(9_500, 9_000, 12_000, 7)), "two at a time");
+        assert!(!held(sync, &seen(7_000, 9_000, 30_000, 7)), "too late");
         let never = Seen {
             vms: [("vm".to_owned(), VmSeen::default())].into(),
             ..seen(1, 2, 3, 7)
         };
-        assert!(!held(true, &never));
+        assert!(!held(sync, &never));
     }
 
     #[test]
     fn people_read_each_vm_and_the_sum() {
         let report = Report::of(
-            &drill(true),
+            &drill(OnRegionLoss::SyncReplica),
             Timestamp::default(),
             &seen(7_000, 9_010, 12_340, 5),
         );

@@ -185,11 +185,10 @@ async fn a_daemon_that_dies_at_any_step_of_a_move_ends_it_in_its_next_life() {
         "move-after-begin",
         "move-before-commit",
         "move-after-commit",
-        "move-after-hand-over",
         "move-after-arrival",
         "move-after-clean-source",
     ];
-    walk("there", &steps, 5).await;
+    walk("there", &steps, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

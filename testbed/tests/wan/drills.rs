@@ -10,7 +10,7 @@ use dwcp_testbed::wan::Bed;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, until,
 };
-use dwcp_types::{Epoch, VmPhase};
+use dwcp_types::{Epoch, OnRegionLoss, VmPhase};
 
 /// Where the engine's leader belongs.
 const HOME: &str = "us-east-1";
@@ -59,7 +59,9 @@ fn lose(lost: &str, loss: Loss, observer: &str) {
             others.push((process_of(&federation, observer, &vm).await, vm));
         }
         federation.at(observer).led_from(&[HOME]).await;
-        let drill = Drill { region: lost, loss, observer, replicated: false };
+        let survives = OnRegionLoss::RestartFromImage;
+        let drill =
+            Drill { region: lost, loss, observer, survives, replica_max_age_s: None };
         let vms = ["vm-one".to_owned(), "vm-two".to_owned()];
         let seen = drill.run(&mut federation, &bed, &vms).await;
         let log = seen.log.expect("a failover leaves its log");

@@ -12,6 +12,7 @@ use anyhow::{Context, ensure};
 use dwcp_testbed::drill::{Drill, LOOK_EVERY, Loss, Seen};
 use dwcp_testbed::wan::{Bed, Links};
 use dwcp_testbed::{Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image};
+use dwcp_types::OnRegionLoss;
 
 use super::latency::Latencies;
 use super::wan::REGIONS;
@@ -61,8 +62,10 @@ fn drill(links: &Links, crowd: usize, loss: Loss) -> anyhow::Result<Seen> {
     Ok(bed.block_on(async {
         let plan = plan.behind(links).on_etcd();
         let mut federation = Federation::start_on(&bed, plan).await;
-        let replicated = false;
-        let drill = Drill { region: LOST, loss, observer: OBSERVER, replicated };
+        let survives = OnRegionLoss::RestartFromImage;
+        let observer = OBSERVER;
+        let drill =
+            Drill { region: LOST, loss, observer, survives, replica_max_age_s: None };
         let seen = drill.run(&mut federation, &bed, &vms).await;
         federation.end();
         seen

@@ -1,8 +1,8 @@
 //! What a host is told about a move, and what it takes (F4).
 //!
-//! Orders are levels: giving one twice is giving it once. Which way a promised move went is
-//! told by the region: `hand over` or `abandon`; that the target owns the VM, and that
-//! ownership came back to the source, is told by an ordinary [`Instruction`] of a later epoch.
+//! Orders are levels: giving one twice is giving it once. That a move is off is told by the
+//! region; that the target owns the VM, and that ownership came back to the source, is told by an
+//! ordinary [`Instruction`] of a later epoch.
 
 use dwcp_types::{Epoch, MigrationId, Power};
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,6 @@ pub enum MoveOrder {
     Out(Box<Outgoing>),
     /// Receive it.
     In(Box<Incoming>),
-    /// The target owns it: send the rest.
-    HandOver(MigrationId),
     /// It is off: run on at the source, leave nothing at the target.
     Abandon(MigrationId),
     /// The source surely runs nothing any more and will send nothing: the target, which owns the
@@ -71,8 +69,8 @@ impl From<Moving> for Kept {
 pub enum Holding {
     /// They never ran here, and do not before the target has arrived.
     NotYet,
-    /// They are halted, and what is left of the guest's memory waits to be sent, is being
-    /// sent, or has come back. Whose the guest is may have changed already, so that its
+    /// They are halted, and what is left of the guest's memory is being sent, was sent, or has
+    /// come back. Whose the guest is may have changed already, so that its
     /// region's grant does not name it: only the end of the whole lease ends it.
     Leaving,
 }
@@ -155,12 +153,6 @@ pub enum Refused {
         /// Which.
         id: MigrationId,
     },
-    /// The guest is not halted and promised.
-    #[error("move {id} is not promised by this host")]
-    NotPromised {
-        /// Which.
-        id: MigrationId,
-    },
     /// The target owns it already.
     #[error("move {id} is committed and cannot be abandoned")]
     Committed {
@@ -203,7 +195,6 @@ pub fn take(
     match order {
         MoveOrder::Out(order) => take_out(record, moving, order),
         MoveOrder::In(order) => take_in(record, moving, order),
-        MoveOrder::HandOver(id) => hand_over(moving, id),
         MoveOrder::Abandon(id) => abandon(record, moving, id),
         MoveOrder::SourceLost(id) => lose_source(record, moving, id),
     }
@@ -265,24 +256,6 @@ fn take_in(
     Ok(new(Moving::In(Target::new(order.clone()))))
 }
 
-fn hand_over(moving: Option<&Moving>, id: &MigrationId) -> Result<Taken, Refused> {
-    let Some(Moving::Out(source)) = moving.filter(|moving| moving.id() == id) else {
-        return Err(Refused::Unknown { id: id.clone() });
-    };
-    match source.step() {
-        SourceStep::Promised => {
-            let mut source = source.clone();
-            source.go(SourceStep::HandingOver);
-            Ok(new(Moving::Out(source)))
-        }
-        SourceStep::HandingOver => Ok(Taken::Same),
-        SourceStep::Mirroring
-        | SourceStep::Sending
-        | SourceStep::Abandoned { .. }
-        | SourceStep::TakingBack => Err(Refused::NotPromised { id: id.clone() }),
-    }
-}
-
 fn abandon(
     record: Option<&Record>,
     moving: Option<&Moving>,
@@ -303,7 +276,7 @@ fn abandon(
                 Ok(new(Moving::Out(source)))
             }
             SourceStep::Abandoned { .. } => Ok(Taken::Same),
-            SourceStep::HandingOver | SourceStep::TakingBack => Err(committed()),
+            SourceStep::TakingBack => Err(committed()),
         },
         Moving::In(target) if is_committed(record, target) => Err(committed()),
         Moving::In(target) if target.step() == TargetStep::Dropped => Ok(Taken::Same),

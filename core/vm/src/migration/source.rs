@@ -42,16 +42,17 @@ pub enum SourceStep {
     Mirroring,
     /// The memory is being sent.
     Sending,
-    /// Halted, and it stays so until the region has decided.
+    /// Halted, and it stays so until the region has decided; the rest of the memory goes
+    /// meanwhile. (Agents of before waited for the region's word, and called what followed
+    /// `handing_over`.)
+    #[serde(alias = "handing_over")]
     Promised,
-    /// The target owns it: the rest is to be sent.
-    HandingOver,
     /// Given up, by the region or by itself.
     Abandoned {
         /// Why.
         reason: String,
     },
-    /// It had been handed over, and ownership came back.
+    /// The target had owned it, and ownership came back.
     TakingBack,
 }
 
@@ -106,19 +107,12 @@ impl Source {
         &self.memory.traffic
     }
 
-    /// Whether the region may commit: promised, and the halted guest is still there.
+    /// Whether the region may commit: promised, and nothing broke on the way since.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.step == SourceStep::Promised
             && self.memory.broken.is_none()
-            && self.memory.traffic.stream.status == StreamStatus::PreSwitchover
-    }
-
-    /// Whether all was sent.
-    #[must_use]
-    pub fn is_sent(&self) -> bool {
-        self.step == SourceStep::HandingOver
-            && self.memory.traffic.stream.status == StreamStatus::Completed
+            && self.memory.traffic.stream.status.is_whole()
     }
 
     /// Why it cannot go on.
@@ -129,7 +123,6 @@ impl Source {
             SourceStep::Mirroring
             | SourceStep::Sending
             | SourceStep::Promised
-            | SourceStep::HandingOver
             | SourceStep::TakingBack => self.memory.broken.as_deref(),
         }
     }
@@ -143,7 +136,7 @@ impl Source {
     /// Whether the guest's halt is bound to the region's word.
     #[must_use]
     pub const fn is_bound(&self) -> bool {
-        matches!(self.step, SourceStep::Promised | SourceStep::HandingOver)
+        matches!(self.step, SourceStep::Promised)
     }
 
     pub(super) fn go(&mut self, step: SourceStep) {
@@ -201,7 +194,6 @@ impl Source {
             SourceStep::Mirroring => self.mirroring(now, state, traffic),
             SourceStep::Sending => self.sending(now, state, traffic),
             SourceStep::Promised => self.promised(now, state, traffic),
-            SourceStep::HandingOver => self.handing_over(now, state, traffic),
             SourceStep::Abandoned { .. } => self.undoing(state, traffic),
             SourceStep::TakingBack if !may_run => Self::held(now, state),
             SourceStep::TakingBack => self.taking_back(state, traffic),
@@ -290,6 +282,13 @@ impl Source {
             _ if !mirror.sound => {
                 self.give_up(now, "a write to the copy of the disk failed")
             }
+            // Its CPUs were halted before its memory is sent: it writes nothing any more.
+            StreamStatus::Active
+                if state == Some(RunState::Paused) && mirror.is_equal() =>
+            {
+                self.go(SourceStep::Promised);
+                Self::again(now)
+            }
             StreamStatus::Setup | StreamStatus::Active => {
                 if self.is_stalled(now, *transferred) {
                     return self.give_up(now, "the memory made no progress for 20 s");
@@ -309,18 +308,31 @@ impl Source {
         }
     }
 
+    /// Sends the rest, whichever way the region decides: the target's CPUs start by its word
+    /// only, and a guest that was sent can still run on here.
     fn promised(
         &mut self,
         now: Timestamp,
         state: Option<RunState>,
         traffic: &Traffic,
     ) -> MoveDecision {
-        let there =
-            state.is_some() && traffic.stream.status == StreamStatus::PreSwitchover;
-        if !there {
+        let Stream { status, transferred, .. } = traffic.stream;
+        if state.is_none() || !status.is_whole() {
             self.note_broken(traffic);
+            return Self::held(now, state);
         }
-        Self::held(now, state)
+        if status == StreamStatus::PreSwitchover {
+            let action = match traffic.mirror {
+                Some(_) => MoveAction::EndMirror,
+                None => MoveAction::Continue,
+            };
+            return MoveDecision::act(action);
+        }
+        if status == StreamStatus::Active && self.is_stalled(now, transferred) {
+            // The target must see it end before the guest can come back.
+            return MoveDecision::act(MoveAction::Undo);
+        }
+        wait(now)
     }
 
     /// A promise binds also when QEMU lets the guest go on by itself, as it does when a stream
@@ -336,31 +348,6 @@ impl Source {
         let told = traffic.stream.error.as_deref();
         let reason = told.unwrap_or("the halted guest's process or its stream ended");
         self.memory.broken.get_or_insert_with(|| reason.to_owned());
-    }
-
-    fn handing_over(
-        &mut self,
-        now: Timestamp,
-        state: Option<RunState>,
-        traffic: &Traffic,
-    ) -> MoveDecision {
-        let status = traffic.stream.status;
-        if state.is_some() && status == StreamStatus::PreSwitchover {
-            let action = match traffic.mirror {
-                Some(_) => MoveAction::EndMirror,
-                None => MoveAction::Continue,
-            };
-            return MoveDecision::act(action);
-        }
-        let flows = matches!(
-            status,
-            StreamStatus::Active | StreamStatus::Device | StreamStatus::Completed
-        );
-        if state.is_some() && flows {
-            return wait(now);
-        }
-        self.note_broken(traffic);
-        Self::held(now, state)
     }
 
     fn undoing(&mut self, state: Option<RunState>, traffic: &Traffic) -> MoveDecision {

@@ -60,6 +60,8 @@ struct World {
     ran_at_target: bool,
     /// The source's region is lost, and fenced: nothing runs there, nobody can be told anything.
     lost: bool,
+    /// The guest is halted before its memory is sent, and nothing but its agent lets it go on.
+    emulated: bool,
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -103,8 +105,9 @@ fn incoming() -> Incoming {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(emulated: bool) -> Self {
         Self {
+            emulated,
             source: Qemu::Running,
             stream: StreamStatus::None,
             mirror: false,
@@ -163,7 +166,7 @@ impl World {
         if self.stream.is_under_way() {
             if self.stream != StreamStatus::PreSwitchover {
                 self.stream = StreamStatus::Failed;
-                if self.source == Qemu::Halted {
+                if self.source == Qemu::Halted && !self.emulated {
                     self.source = Qemu::Running;
                 }
             }
@@ -273,8 +276,7 @@ impl World {
 
     fn source_is_ready(&self) -> bool {
         let Some(Moving::Out(source)) = &self.out else { return false };
-        *source.step() == SourceStep::Promised
-            && self.stream == StreamStatus::PreSwitchover
+        *source.step() == SourceStep::Promised && self.stream.is_whole()
     }
 
     fn source_gave_up(&self) -> bool {
@@ -321,7 +323,6 @@ impl World {
                 } else {
                     let wanted = instruction(2, Power::Running);
                     Self::instruct(&mut world.target_record, &mut world.into, wanted)
-                        || world.tell_source(&MoveOrder::HandOver(id()))
                         || (arrived && world.release_source())
                 }
             }
@@ -395,6 +396,8 @@ impl World {
                 Process::Gone
             } else if world.stream == StreamStatus::Completed {
                 says(RunState::PostMigrate)
+            } else if world.source == Qemu::Halted {
+                says(RunState::Paused)
             } else {
                 says(RunState::Running)
             };
@@ -422,7 +425,7 @@ impl World {
     fn undo(&mut self) {
         if self.stream.is_under_way() {
             self.stream = StreamStatus::Cancelled;
-            if self.source == Qemu::Halted {
+            if self.source == Qemu::Halted && !self.emulated {
                 self.source = Qemu::Running;
             }
             if self.target == Qemu::Waiting {
@@ -450,7 +453,12 @@ impl World {
         let reachable = self.linked && self.target == Qemu::Waiting;
         match action {
             MoveAction::Mirror => self.mirror = reachable,
-            MoveAction::Send if reachable => self.stream = StreamStatus::Active,
+            MoveAction::Send if reachable => {
+                self.stream = StreamStatus::Active;
+                if self.emulated {
+                    self.source = Qemu::Halted;
+                }
+            }
             MoveAction::Send => self.stream = StreamStatus::Failed,
             MoveAction::EndMirror => self.mirror = false,
             MoveAction::Continue => self.stream = StreamStatus::Device,
@@ -600,9 +608,9 @@ fn rest(mut world: World) -> World {
     panic!("never settles: {world:#?}");
 }
 
-fn explore(faults_max: u8) -> (usize, usize, usize) {
+fn explore(faults_max: u8, emulated: bool) -> (usize, usize, usize) {
     let mut seen = BTreeSet::new();
-    let mut queue = VecDeque::from([World::new()]);
+    let mut queue = VecDeque::from([World::new(emulated)]);
     let (mut moved, mut stayed) = (0, 0);
     while let Some(world) = queue.pop_front() {
         if !seen.insert(world.key()) {
@@ -623,16 +631,21 @@ fn explore(faults_max: u8) -> (usize, usize, usize) {
 
 #[test]
 fn without_faults_every_order_of_turns_ends_at_the_target() {
-    let end = settle(World::new());
-    assert_eq!((end.source, end.target), (Qemu::Gone, Qemu::Running));
-    let (states, moved, stayed) = explore(0);
-    assert!(states > 10 && moved == states, "{states} {moved} {stayed}");
+    for emulated in [false, true] {
+        let end = settle(World::new(emulated));
+        assert_eq!((end.source, end.target), (Qemu::Gone, Qemu::Running));
+        let (states, moved, stayed) = explore(0, emulated);
+        assert!(states > 10 && moved == states, "{states} {moved} {stayed}");
+    }
 }
 
 #[test]
 fn with_three_faults_anywhere_exactly_one_side_runs_in_the_end() {
-    let (states, moved, stayed) = explore(3);
-    assert!(states > 1_000 && moved > 100 && stayed > 100, "{states} {moved} {stayed}");
+    for emulated in [false, true] {
+        let (states, moved, stayed) = explore(3, emulated);
+        let enough = states > 1_000 && moved > 100 && stayed > 100;
+        assert!(enough, "{states} {moved} {stayed}");
+    }
 }
 
 fn promised() -> Source {
@@ -651,25 +664,57 @@ fn wishes_of_its_own_epoch_wait_for_a_promise_and_end_a_move_before_it() {
 }
 
 #[test]
-fn only_a_promise_is_handed_over_and_what_was_handed_over_is_not_abandoned() {
+fn what_the_target_owns_is_not_abandoned() {
     let record = Record::new(instruction(1, Power::Running));
-    let told = |step: SourceStep, order: &MoveOrder| {
-        let moving = Moving::Out(Source::restore(outgoing(), step));
-        take(Some(&record), Some(&moving), order)
-    };
-    let gave_up = SourceStep::Abandoned { reason: String::new() };
-    for step in [SourceStep::Mirroring, SourceStep::Sending, gave_up] {
-        let refused = told(step, &MoveOrder::HandOver(id()));
-        assert_eq!(refused, Err(Refused::NotPromised { id: id() }));
-    }
-    for step in [SourceStep::HandingOver, SourceStep::TakingBack] {
-        let refused = told(step, &MoveOrder::Abandon(id()));
-        assert_eq!(refused, Err(Refused::Committed { id: id() }));
-    }
+    let off = MoveOrder::Abandon(id());
+    let back = Moving::Out(Source::restore(outgoing(), SourceStep::TakingBack));
+    let refused = Err(Refused::Committed { id: id() });
+    assert_eq!(take(Some(&record), Some(&back), &off), refused);
     let target = Moving::In(Target::restore(incoming(), TargetStep::Started));
     let owner = Record::new(instruction(2, Power::Running));
-    let refused = take(Some(&owner), Some(&target), &MoveOrder::Abandon(id()));
-    assert_eq!(refused, Err(Refused::Committed { id: id() }));
+    assert_eq!(take(Some(&owner), Some(&target), &off), refused);
+    let Ok(Taken::New(Some(_))) = take(None, Some(&target), &off) else { panic!() };
+}
+
+fn flowing(transferred: u64) -> Traffic {
+    let stream =
+        Stream { status: StreamStatus::Active, transferred, ..Stream::default() };
+    let mirror = Some(Mirror { ready: true, sound: true, copied: 1, total: 1 });
+    Traffic { stream, mirror, ports: None }
+}
+
+/// An emulated guest is halted first; so is one that its user paused.
+#[test]
+fn a_guest_that_is_halted_already_is_promised_while_its_memory_flows() {
+    let mut source = Source::restore(outgoing(), SourceStep::Sending);
+    source.decide(NOW, says(RunState::Running), &flowing(1), true);
+    assert_eq!(*source.step(), SourceStep::Sending);
+    let mut behind = flowing(1);
+    behind.mirror = behind.mirror.map(|mirror| Mirror { total: 2, ..mirror });
+    source.decide(NOW, says(RunState::Paused), &behind, true);
+    assert_eq!(*source.step(), SourceStep::Sending, "its disk is not equal");
+    let promise = source.decide(NOW, says(RunState::Paused), &flowing(1), true);
+    assert!(promise.persist && source.is_ready());
+}
+
+/// Only then can the target know that it never comes, and the guest go back.
+#[test]
+fn a_promised_stream_that_stands_still_is_broken() {
+    let mut source = promised();
+    let mut look = |seconds: u64, transferred: u64| {
+        let at = NOW.plus(std::time::Duration::from_secs(seconds));
+        let paused = says(RunState::Paused);
+        source.decide(at, paused, &flowing(transferred), true).action
+    };
+    for second in 0..100 {
+        assert_eq!(look(second, second), MoveAction::Nothing);
+    }
+    assert_eq!(look(118, 99), MoveAction::Nothing);
+    assert_eq!(look(119, 99), MoveAction::Undo);
+    let cancelled = Stream { status: StreamStatus::Cancelled, ..Stream::default() };
+    let traffic = Traffic { stream: cancelled, ..Traffic::default() };
+    source.decide(NOW, says(RunState::Paused), &traffic, true);
+    assert!(source.failure().is_some() && !source.is_ready());
 }
 
 #[test]
@@ -677,10 +722,7 @@ fn a_stream_that_stands_still_is_given_up_and_one_that_creeps_is_not() {
     let mut source = Source::restore(outgoing(), SourceStep::Sending);
     let at = |seconds: u64| NOW.plus(std::time::Duration::from_secs(seconds));
     let look = |source: &mut Source, seconds: u64, transferred: u64| {
-        let stream =
-            Stream { status: StreamStatus::Active, transferred, ..Stream::default() };
-        let mirror = Some(Mirror { ready: true, sound: true, copied: 1, total: 1 });
-        let traffic = Traffic { stream, mirror, ports: None };
+        let traffic = flowing(transferred);
         source.decide(at(seconds), says(RunState::Running), &traffic, true)
     };
     for second in 0..100 {
@@ -708,7 +750,7 @@ fn a_guest_that_comes_back_stays_halted_until_the_lease_names_it() {
     assert_eq!(action(broken, RunState::Running, false), MoveAction::Pause);
     assert_eq!(action(kept_back, halted, true), MoveAction::Undo);
     let holding = |step| Moving::Out(Source::restore(outgoing(), step)).holding();
-    for step in [SourceStep::Promised, SourceStep::HandingOver, SourceStep::TakingBack] {
+    for step in [SourceStep::Promised, SourceStep::TakingBack] {
         assert_eq!(holding(step), Some(Holding::Leaving));
     }
     for step in [SourceStep::Mirroring, SourceStep::Sending] {

@@ -221,7 +221,6 @@ fn move_text(order: &MoveOrder) -> String {
     match order {
         MoveOrder::Out(order) => format!("leaves for {} (move {})", order.name, order.id),
         MoveOrder::In(order) => format!("comes from {} (move {})", order.from, order.id),
-        MoveOrder::HandOver(id) => format!("handed over (move {id})"),
         MoveOrder::Abandon(id) => format!("stays (move {id} is off)"),
         MoveOrder::SourceLost(id) => {
             format!("starts anew from its disk: the source is lost (move {id})")

@@ -112,16 +112,8 @@ impl Entry {
                 SourceStep::Mirroring => MoveStage::Mirroring,
                 SourceStep::Sending => MoveStage::Sending,
                 SourceStep::Promised if source.is_ready() => MoveStage::Ready,
-                SourceStep::HandingOver if source.is_sent() => MoveStage::Sent,
-                SourceStep::Promised | SourceStep::HandingOver => {
-                    let broken = source.failure().is_some();
-                    let sound = if *source.step() == SourceStep::Promised {
-                        MoveStage::Sending
-                    } else {
-                        MoveStage::HandingOver
-                    };
-                    if broken { MoveStage::Failed } else { sound }
-                }
+                SourceStep::Promised if source.failure().is_some() => MoveStage::Failed,
+                SourceStep::Promised => MoveStage::Sending,
                 SourceStep::Abandoned { .. } => MoveStage::Failed,
                 SourceStep::TakingBack => MoveStage::Undoing,
             },

@@ -10,15 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
 pub enum MoveOrder {
-    /// Send it, and halt it before the last pages.
+    /// Send it, halted before the last pages, and keep it halted from then on.
     Send(SendOrder),
     /// Wait for it.
     Receive(ReceiveOrder),
-    /// The other host owns it: send the rest.
-    HandOver {
-        /// The move.
-        id: MigrationId,
-    },
     /// The move is off: run on at the source, leave nothing at the target.
     Abandon {
         /// The move.
@@ -163,12 +158,8 @@ pub enum MoveStage {
     Mirroring,
     /// Source: the memory is sent.
     Sending,
-    /// Source: halted and promised; the region may commit.
+    /// Source: halted and promised, and the rest is sent; the region may commit.
     Ready,
-    /// Source: the rest is sent.
-    HandingOver,
-    /// Source: all was sent.
-    Sent,
     /// Target: the guest is whole here.
     Arrived,
     /// It cannot go on: see the error. A source that had not promised runs on.

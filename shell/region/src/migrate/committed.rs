@@ -1,9 +1,8 @@
-//! What is left of a move once the target owns the VM: the source hands over, and the guest comes
-//! or goes back. If the source's region is lost for good meanwhile, the guest is started anew from
+//! What is left of a move once the target owns the VM: the guest comes, or goes back. If the source's region is lost for good meanwhile, the guest is started anew from
 //! its disk, which is whole at the target since the source promised.
 
+use dwcp_api::ApiError;
 use dwcp_api::host::{MoveOrder, MoveReport, MoveStage};
-use dwcp_api::{ApiError, ErrorCode};
 use dwcp_controller::failover::{Log, history_key};
 use dwcp_controller::migration::{Migration, Step, is_overtaken, take_back};
 use dwcp_controller::ownership::{VmRecord, vm_key};
@@ -16,26 +15,15 @@ use super::drive::{LOOK_AGAIN, Life, Turn, WATCH, failure};
 use crate::reservations::not_stored;
 
 impl Migrations {
-    /// Lets the source send the rest, until the guest is whole at the target. The target's
-    /// agent hears of its ownership by the record, as of any other VM.
-    pub(super) async fn hand_on(
+    /// Waits until the guest is whole at the target. The target's agent hears of its ownership by
+    /// the record, as of any other VM.
+    pub(super) async fn await_arrival(
         &self,
         kv: &KeyValue,
         migration: &Migration,
         life: &mut Life,
     ) -> Result<Turn, ApiError> {
         let ask = &migration.ask;
-        if !life.handed_over
-            && let Err(error) = self.order_hand_over(migration, life).await
-        {
-            // The source is past it, or lost: what the target sees decides.
-            let past = error.code == ErrorCode::Conflict
-                || self.is_source_lost(migration).await?;
-            if !past {
-                return Err(error);
-            }
-            life.handed_over = true;
-        }
         if !life.confirmed {
             let confirmed = self.books.confirm(migration.reservation.clone()).await;
             confirmed.map_err(not_stored)?.ok();

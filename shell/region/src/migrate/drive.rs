@@ -61,7 +61,6 @@ pub(super) struct Life {
     /// The VM's record, read while its guest still runs; an older one than the engine's fails
     /// the commit, and is read again.
     vm: Option<(KeyValue, VmRecord)>,
-    pub(super) handed_over: bool,
     pub(super) confirmed: bool,
 }
 
@@ -201,7 +200,7 @@ impl Migrations {
             Step::Queued => self.reserve(migration).await,
             Step::Preparing => self.prepare(migration).await,
             Step::Moving => self.watch(kv, migration, life).await,
-            Step::Committed => self.hand_on(kv, migration, life).await,
+            Step::Committed => self.await_arrival(kv, migration, life).await,
             Step::SourceLost => self.start_anew(migration, life).await,
             Step::Arrived => self.clean_source(migration).await,
             Step::TakingBack => self.clean_target(migration).await,
@@ -354,7 +353,7 @@ impl Migrations {
             life.promised_at.get_or_insert_with(|| self.clock.monotonic());
         }
         if ours && seen.stage == MoveStage::Ready {
-            return self.commit((kv, migration), site, vm, life).await;
+            return self.commit((kv, migration), site, vm).await;
         }
         if !ours || matches!(seen.stage, MoveStage::Failed | MoveStage::None) {
             return Err(refused(failure(&seen, "the source")));
@@ -374,7 +373,6 @@ impl Migrations {
         (kv, migration): (&KeyValue, &Migration),
         site: &Site,
         (vm_kv, record): (KeyValue, VmRecord),
-        life: &mut Life,
     ) -> Result<Turn, ApiError> {
         let now = self.clock.now();
         let owned = hand_over(&record, migration, now).map_err(|why| changed(&why))?;
@@ -390,26 +388,8 @@ impl Migrations {
             return Ok(Turn::Again);
         }
         crash_point("move-after-commit");
-        // The guest is halted: the log is read again after the source has the word.
-        if let Err(error) = self.order_hand_over(&next, life).await {
-            info!(id = %next.id, %error, "the source is told again");
-        }
         self.tell(migration, &next).await;
         Ok(Turn::Again)
-    }
-
-    /// Has the source send the rest.
-    pub(super) async fn order_hand_over(
-        &self,
-        migration: &Migration,
-        life: &mut Life,
-    ) -> Result<(), ApiError> {
-        let ask = &migration.ask;
-        let order = MoveOrder::HandOver { id: migration.id.clone() };
-        self.reach.put_move(&ask.source, &ask.vm, &order).await?;
-        crash_point("move-after-hand-over");
-        life.handed_over = true;
-        Ok(())
     }
 
     /// Puts a VM's owner and the log of its move, if both are as they were read.
