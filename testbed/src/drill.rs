@@ -39,7 +39,8 @@ pub struct VmSeen {
     pub owned: Option<Duration>,
     /// Its guest there said by itself that it was up.
     pub ready: Option<Duration>,
-    /// The last number that it was told to be on its disk before the loss.
+    /// The last number that it was told to be on its disk: before the loss where its replica
+    /// follows later, else at all.
     pub acknowledged: Option<u64>,
     /// The number that was on its disk when it started elsewhere.
     pub found: Option<u64>,
@@ -122,14 +123,21 @@ impl Drill<'_> {
         }
         let before = self.guests(&door, vms).await;
         federation.sees(self.observer, self.region, RegionState::Alive).await;
+        let written = |vm: &String| federation.last_tick(self.region, vm);
+        let by_then: Vec<_> = vms.iter().map(written).collect();
         match self.loss {
             Loss::Killed => federation.lose(self.region),
             Loss::CutOff => bed.isolate(self.region),
         }
         let mut seen = self.watch(federation, &door, &before).await;
         seen.placed_in = placed_in;
-        for (vm, it) in &mut seen.vms {
-            it.acknowledged = federation.last_tick(self.region, vm);
+        // What follows later is as old as it is when the region is lost; what a guest behind
+        // lines that are cut goes on to write, until its lease is over, is lost with its region.
+        let follows = self.survives.replica_age_s().is_some();
+        for (vm, by_then) in vms.iter().zip(by_then) {
+            let at_last = || federation.last_tick(self.region, vm);
+            let it = seen.vms.entry(vm.clone()).or_default();
+            it.acknowledged = if follows { by_then } else { at_last() };
         }
         seen
     }

@@ -468,18 +468,15 @@ impl Instance {
             }
             Monitor::Detached => (Action::Adopt, Some(grace_until)),
             // A halted guest cannot hear the button.
-            Monitor::Says(RunState::Paused | RunState::IoError) => {
-                (Action::Cont, Some(grace_until))
-            }
+            Monitor::Says(
+                RunState::Paused | RunState::PostMigrate | RunState::IoError,
+            ) => (Action::Cont, Some(grace_until)),
             Monitor::Says(RunState::Running | RunState::Suspended) => {
                 self.press(turn, grace_until)
             }
             Monitor::Silent
             | Monitor::Says(
-                RunState::InMigrate
-                | RunState::FinishMigrate
-                | RunState::PostMigrate
-                | RunState::Other,
+                RunState::InMigrate | RunState::FinishMigrate | RunState::Other,
             ) => (Action::Nothing, Some(grace_until)),
         }
     }

@@ -21,8 +21,7 @@
 //! * Before its promise the source may give up by itself: it runs on, the target is dropped.
 //! * A promise is on disk before it is told. From then on the source stays halted until the
 //!   region says which way it went; an instruction of its own epoch waits until then. The rest
-//!   is sent while the region decides, and so nobody waits for both. A guest that was halted
-//!   before its memory is sent, because it is emulated or paused, is promised at once.
+//!   is sent while the region decides, and so nobody waits for both.
 //! * The target's CPUs are never started by the stream's end but by its own agent, after it
 //!   holds an instruction of the new epoch and has put on disk that the guest arrived. So "it
 //!   never ran here" can be known, and only then does the region give the epoch back.
@@ -89,6 +88,12 @@ impl StreamStatus {
             self,
             Self::Active | Self::PreSwitchover | Self::Device | Self::Completed
         )
+    }
+
+    /// Whether it surely ended without the guest.
+    #[must_use]
+    pub const fn is_broken(self) -> bool {
+        matches!(self, Self::Failed | Self::Cancelling | Self::Cancelled)
     }
 
     /// Whether there is something to cancel.
@@ -159,6 +164,15 @@ pub struct Traffic {
     pub mirror: Option<Mirror>,
     /// Where the target waits.
     pub ports: Option<Ports>,
+}
+
+impl Traffic {
+    /// Of a monitor that did not answer: nothing is said of anything.
+    #[must_use]
+    pub fn unknown() -> Self {
+        let stream = Stream { status: StreamStatus::Other, ..Stream::default() };
+        Self { stream, ..Self::default() }
+    }
 }
 
 /// The single next thing to do about a guest that moves.

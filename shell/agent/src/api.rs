@@ -65,7 +65,7 @@ fn put_error(vm: &str, error: &PutError) -> ApiError {
                 .with_details(&InForce { epoch, generation })
         }
         PutError::Move(_) => ApiError::new(ErrorCode::Conflict, message)
-            .with_remedy("ask this host how far the move is (get_move), or abandon it"),
+            .with_remedy("wait until the move is over, or cancel it (migrate cancel)"),
         PutError::NotKept { .. } => ApiError::new(ErrorCode::Unavailable, message)
             .with_remedy("make room on the host's disk; nothing was done"),
         PutError::Unsure { .. } => ApiError::new(ErrorCode::Indeterminate, message)

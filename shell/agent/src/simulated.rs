@@ -301,7 +301,8 @@ impl Hypervisor for Simulated {
         let first = self.look(vm).observation.process
             == Process::Alive(Monitor::Says(RunState::Prelaunch));
         let says = if first { format!("READY {vm} 0.00") } else { String::new() };
-        Box::pin(ready(self.turn(vm, RunState::Running, &says)))
+        let taken = self.take_in(vm);
+        Box::pin(ready(taken.and_then(|()| self.turn(vm, RunState::Running, &says))))
     }
 
     fn pause<'a>(&'a self, vm: &'a VmId) -> Done<'a> {

@@ -18,7 +18,7 @@ use dwcp_testbed::{
 };
 use dwcp_types::{Capacity, Epoch, Gib, Power, RegionId, VmPhase};
 
-use crate::moves::ask_until_fresh;
+use crate::moves::{ask_until_fresh, says};
 
 const REGIONS: [&str; 3] = ["home", "middle", "far"];
 
@@ -388,7 +388,7 @@ async fn a_real_guest_with_a_replica_moves_and_loses_nothing_with_its_new_region
     moves(&federation, "vm-kept", "middle").await;
     followed_in(&federation, "vm-kept", "far", 2).await;
     let door = federation.at("home");
-    let console = door.console("vm-kept").await.unwrap().text;
+    let console = says(&door, "vm-kept", "tick ").await;
     assert!(!console.contains("READY"), "it did not boot again: {console}");
     federation.lose("middle");
     let acknowledged = federation.last_tick("middle", "vm-kept").unwrap();

@@ -181,22 +181,22 @@ impl Source {
         traffic: &Traffic,
         may_run: bool,
     ) -> MoveDecision {
-        self.memory.traffic = traffic.clone();
         let state = match process {
             Process::Alive(Monitor::Detached) => {
                 return self.memory.pace.keep(now, MoveDecision::act(MoveAction::Adopt));
             }
-            Process::Alive(Monitor::Silent) => return self.silent(now),
+            Process::Alive(Monitor::Silent) => return self.silent(now, may_run),
             Process::Alive(Monitor::Says(state)) => Some(state),
             Process::Gone => None,
         };
+        self.memory.traffic = traffic.clone();
         let decision = match self.step.clone() {
             SourceStep::Mirroring => self.mirroring(now, state, traffic),
             SourceStep::Sending => self.sending(now, state, traffic),
             SourceStep::Promised => self.promised(now, state, traffic),
             SourceStep::Abandoned { .. } => self.undoing(state, traffic),
             SourceStep::TakingBack if !may_run => Self::held(now, state),
-            SourceStep::TakingBack => self.taking_back(state, traffic),
+            SourceStep::TakingBack => self.undoing(state, traffic),
         };
         self.memory.pace.keep(now, decision)
     }
@@ -212,7 +212,17 @@ impl Source {
         MoveDecision { deadline, ..MoveDecision::act(MoveAction::Nothing) }.persisted()
     }
 
-    fn silent(&mut self, now: Timestamp) -> MoveDecision {
+    /// A monitor is silent while the last pages are sent, for as long as a line that is cut holds
+    /// them up: what is called off then is cut loose without waiting for it.
+    fn silent(&mut self, now: Timestamp, may_run: bool) -> MoveDecision {
+        let off = match self.step {
+            SourceStep::Abandoned { .. } => true,
+            SourceStep::TakingBack => may_run,
+            SourceStep::Mirroring | SourceStep::Sending | SourceStep::Promised => false,
+        };
+        if off {
+            return self.memory.pace.keep(now, MoveDecision::act(MoveAction::Undo));
+        }
         if self.is_stalled(now, u64::MAX) && self.abandon("the monitor does not answer") {
             return Self::again(now);
         }
@@ -282,13 +292,6 @@ impl Source {
             _ if !mirror.sound => {
                 self.give_up(now, "a write to the copy of the disk failed")
             }
-            // Its CPUs were halted before its memory is sent: it writes nothing any more.
-            StreamStatus::Active
-                if state == Some(RunState::Paused) && mirror.is_equal() =>
-            {
-                self.go(SourceStep::Promised);
-                Self::again(now)
-            }
             StreamStatus::Setup | StreamStatus::Active => {
                 if self.is_stalled(now, *transferred) {
                     return self.give_up(now, "the memory made no progress for 20 s");
@@ -316,23 +319,17 @@ impl Source {
         state: Option<RunState>,
         traffic: &Traffic,
     ) -> MoveDecision {
-        let Stream { status, transferred, .. } = traffic.stream;
-        if state.is_none() || !status.is_whole() {
+        let status = traffic.stream.status;
+        if state.is_none() || status.is_broken() {
             self.note_broken(traffic);
-            return Self::held(now, state);
-        }
-        if status == StreamStatus::PreSwitchover {
+        } else if status == StreamStatus::PreSwitchover {
             let action = match traffic.mirror {
                 Some(_) => MoveAction::EndMirror,
                 None => MoveAction::Continue,
             };
             return MoveDecision::act(action);
         }
-        if status == StreamStatus::Active && self.is_stalled(now, transferred) {
-            // The target must see it end before the guest can come back.
-            return MoveDecision::act(MoveAction::Undo);
-        }
-        wait(now)
+        Self::held(now, state)
     }
 
     /// A promise binds also when QEMU lets the guest go on by itself, as it does when a stream
@@ -358,18 +355,6 @@ impl Source {
             return MoveDecision::over();
         }
         MoveDecision::act(MoveAction::Undo)
-    }
-
-    fn taking_back(
-        &mut self,
-        state: Option<RunState>,
-        traffic: &Traffic,
-    ) -> MoveDecision {
-        let undoing = self.undoing(state, traffic);
-        if undoing.over && state == Some(RunState::PostMigrate) {
-            return MoveDecision::act(MoveAction::Cont);
-        }
-        undoing
     }
 }
 

@@ -281,7 +281,8 @@ impl World {
 
     fn source_gave_up(&self) -> bool {
         let Some(Moving::Out(source)) = &self.out else { return false };
-        let broken = *source.step() == SourceStep::Promised && !self.source_is_ready();
+        let ended = self.source == Qemu::Gone || self.stream.is_broken();
+        let broken = *source.step() == SourceStep::Promised && ended;
         broken || matches!(source.step(), SourceStep::Abandoned { .. })
     }
 
@@ -676,45 +677,38 @@ fn what_the_target_owns_is_not_abandoned() {
     let Ok(Taken::New(Some(_))) = take(None, Some(&target), &off) else { panic!() };
 }
 
-fn flowing(transferred: u64) -> Traffic {
-    let stream =
-        Stream { status: StreamStatus::Active, transferred, ..Stream::default() };
-    let mirror = Some(Mirror { ready: true, sound: true, copied: 1, total: 1 });
-    Traffic { stream, mirror, ports: None }
-}
-
-/// An emulated guest is halted first; so is one that its user paused.
+/// The last pages of a line that is cut: QEMU says nothing until TCP gives up.
 #[test]
-fn a_guest_that_is_halted_already_is_promised_while_its_memory_flows() {
-    let mut source = Source::restore(outgoing(), SourceStep::Sending);
-    source.decide(NOW, says(RunState::Running), &flowing(1), true);
-    assert_eq!(*source.step(), SourceStep::Sending);
-    let mut behind = flowing(1);
-    behind.mirror = behind.mirror.map(|mirror| Mirror { total: 2, ..mirror });
-    source.decide(NOW, says(RunState::Paused), &behind, true);
-    assert_eq!(*source.step(), SourceStep::Sending, "its disk is not equal");
-    let promise = source.decide(NOW, says(RunState::Paused), &flowing(1), true);
-    assert!(promise.persist && source.is_ready());
-}
-
-/// Only then can the target know that it never comes, and the guest go back.
-#[test]
-fn a_promised_stream_that_stands_still_is_broken() {
-    let mut source = promised();
-    let mut look = |seconds: u64, transferred: u64| {
-        let at = NOW.plus(std::time::Duration::from_secs(seconds));
-        let paused = says(RunState::Paused);
-        source.decide(at, paused, &flowing(transferred), true).action
+fn what_is_called_off_is_cut_loose_from_a_silent_monitor_and_a_promise_holds() {
+    let silent = Process::Alive(Monitor::Silent);
+    let action = |step, may_run| {
+        let mut source = Source::restore(outgoing(), step);
+        source.decide(NOW, silent, &Traffic::default(), may_run).action
     };
-    for second in 0..100 {
-        assert_eq!(look(second, second), MoveAction::Nothing);
-    }
-    assert_eq!(look(118, 99), MoveAction::Nothing);
-    assert_eq!(look(119, 99), MoveAction::Undo);
-    let cancelled = Stream { status: StreamStatus::Cancelled, ..Stream::default() };
-    let traffic = Traffic { stream: cancelled, ..Traffic::default() };
-    source.decide(NOW, says(RunState::Paused), &traffic, true);
-    assert!(source.failure().is_some() && !source.is_ready());
+    let off = || SourceStep::Abandoned { reason: "off".to_owned() };
+    assert_eq!(action(off(), false), MoveAction::Undo);
+    assert_eq!(action(SourceStep::TakingBack, true), MoveAction::Undo);
+    assert_eq!(action(SourceStep::TakingBack, false), MoveAction::Nothing);
+    assert_eq!(action(SourceStep::Promised, true), MoveAction::Nothing);
+}
+
+/// What a monitor does not say is no end of the stream.
+#[test]
+fn a_promise_is_broken_by_what_is_seen_only() {
+    let mut source = promised();
+    let mut look = |process, status| {
+        let stream = Stream { status, ..Stream::default() };
+        let traffic = Traffic { stream, ..Traffic::default() };
+        source.decide(NOW, process, &traffic, true);
+        (source.is_ready(), source.failure().is_some())
+    };
+    let halted = says(RunState::FinishMigrate);
+    assert_eq!(look(halted, StreamStatus::PreSwitchover), (true, false));
+    let silent = Process::Alive(Monitor::Silent);
+    assert_eq!(look(silent, StreamStatus::None), (true, false), "as it was seen last");
+    assert_eq!(look(halted, StreamStatus::Other), (false, false));
+    assert_eq!(look(halted, StreamStatus::Completed), (true, false));
+    assert_eq!(look(halted, StreamStatus::Failed), (false, true));
 }
 
 #[test]
@@ -722,7 +716,10 @@ fn a_stream_that_stands_still_is_given_up_and_one_that_creeps_is_not() {
     let mut source = Source::restore(outgoing(), SourceStep::Sending);
     let at = |seconds: u64| NOW.plus(std::time::Duration::from_secs(seconds));
     let look = |source: &mut Source, seconds: u64, transferred: u64| {
-        let traffic = flowing(transferred);
+        let stream =
+            Stream { status: StreamStatus::Active, transferred, ..Stream::default() };
+        let mirror = Some(Mirror { ready: true, sound: true, copied: 1, total: 1 });
+        let traffic = Traffic { stream, mirror, ports: None };
         source.decide(at(seconds), says(RunState::Running), &traffic, true)
     };
     for second in 0..100 {

@@ -231,12 +231,15 @@ pub(super) fn inet(address: &str, port: u16) -> Value {
 
 /// Cuts the connection of a disk that is reached over the network: out of band, so that a guest
 /// whose writes wait for it waits no longer.
-pub(super) async fn cut(client: &Client, node: &str) {
-    let target = json!([{ "type": "block-node", "node-name": node }]);
+pub(super) async fn cut_disk(client: &Client, node: &str) {
+    cut(client, &json!({ "type": "block-node", "node-name": node })).await;
+}
+
+async fn cut(client: &Client, what: &Value) {
     let yanked =
-        client.execute_now::<Value>("yank", json!({ "instances": target })).await;
+        client.execute_now::<Value>("yank", json!({ "instances": [what] })).await;
     if let Err(reason) = yanked {
-        tracing::debug!(node, %reason, "there was no connection to cut");
+        tracing::debug!(%what, %reason, "there was no connection to cut");
     }
 }
 
@@ -269,9 +272,10 @@ impl Qemu {
 
     async fn see_traffic(&self, vm: &VmId) -> Traffic {
         let Some(client) = self.client(vm) else { return Traffic::default() };
-        let info: MigrateInfo =
-            client.execute("query-migrate", Value::Null).await.unwrap_or_default();
-        let mirror = jobs(&client).await.unwrap_or_default();
+        let info = client.execute::<MigrateInfo>("query-migrate", Value::Null).await;
+        let (Ok(info), Ok(mirror)) = (info, jobs(&client).await) else {
+            return Traffic::unknown();
+        };
         let mirror = mirror.into_iter().find(|job| job.device == MIRROR);
         let exports: Vec<Export> =
             client.execute("query-block-exports", Value::Null).await.unwrap_or_default();
@@ -354,8 +358,10 @@ impl Qemu {
 
     async fn undo_all(&self, vm: &VmId) -> Result<(), HypervisorError> {
         let client = self.connect(vm).await?;
+        // First, and out of band: a stream that a line holds up holds up all other commands.
+        cut(&client, &json!({ "type": "migration" })).await;
         attempt(&client, "migrate_cancel", Value::Null).await?;
-        cut(&client, TARGET).await;
+        cut_disk(&client, TARGET).await;
         let job = json!({ "device": MIRROR, "force": true });
         attempt(&client, "block-job-cancel", job).await?;
         job_ends(&client, MIRROR).await?;

@@ -153,7 +153,6 @@ impl Simulated {
         Ok(())
     }
 
-    /// Takes in what came since.
     fn see(&self, vm: &VmId) -> Traffic {
         let mut moves = self.moves.lock();
         let Some(side) = moves.get_mut(vm) else { return Traffic::default() };
@@ -174,7 +173,6 @@ impl Simulated {
             }
             Side::Came { port, guest } => {
                 let came = guest.is_some();
-                self.arrive(vm, guest.as_deref());
                 let status =
                     if came { StreamStatus::Completed } else { StreamStatus::Failed };
                 Traffic { stream: stream(status), mirror: None, ports: at(*port) }
@@ -182,17 +180,20 @@ impl Simulated {
         }
     }
 
-    fn arrive(&self, vm: &VmId, came: Option<&Guest>) {
-        let kept = self.change(vm, |guest| {
+    /// Makes what came the guest's state. Until then it is in this agent's memory only, and lost
+    /// with it, as a process's memory is with the process.
+    pub(super) fn take_in(&self, vm: &VmId) -> Result<(), HypervisorError> {
+        let came = match self.moves.lock().get(vm) {
+            Some(Side::Came { guest: Some(guest), .. }) => guest.console.clone(),
+            _ => return Ok(()),
+        };
+        self.change(vm, |guest| {
             if guest.state == Some(RunState::InMigrate) {
-                guest.state = came.map(|_| RunState::Paused);
-                guest.console = came.map(|came| came.console.clone()).unwrap_or_default();
+                guest.state = Some(RunState::Paused);
+                guest.console = came;
             }
             Ok(())
-        });
-        if let Err(error) = kept {
-            tracing::warn!(%vm, error = %error.told(), "a guest that came is not kept");
-        }
+        })
     }
 }
 
@@ -264,7 +265,8 @@ impl Mover for Simulated {
     }
 
     fn settle<'a>(&'a self, vm: &'a VmId) -> Done<'a> {
+        let taken = self.take_in(vm);
         self.moves.forget(vm);
-        Box::pin(ready(Ok(())))
+        Box::pin(ready(taken))
     }
 }

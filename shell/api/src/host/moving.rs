@@ -14,7 +14,8 @@ pub enum MoveOrder {
     Send(SendOrder),
     /// Wait for it.
     Receive(ReceiveOrder),
-    /// The move is off: run on at the source, leave nothing at the target.
+    /// The move is off: run on at the source, leave nothing at the target. Only the move's region
+    /// may say so, from its log: after the commit the guest may run at its target.
     Abandon {
         /// The move.
         id: MigrationId,

@@ -1,5 +1,8 @@
-//! What is left of a move once the target owns the VM: the guest comes, or goes back. If the source's region is lost for good meanwhile, the guest is started anew from
-//! its disk, which is whole at the target since the source promised.
+//! What is left of a move once the target owns the VM: the guest comes, or goes back. If the
+//! source's region is lost for good meanwhile, the guest is started anew from its disk, which is
+//! whole at the target since the source promised.
+
+use std::time::Duration;
 
 use dwcp_api::ApiError;
 use dwcp_api::host::{MoveOrder, MoveReport, MoveStage};
@@ -37,12 +40,8 @@ impl Migrations {
         if let Some(next) = self.overtaken(migration).await? {
             return Ok(Turn::Next(next));
         }
-        if owned && self.is_source_lost(migration).await? {
-            let what = format!(
-                "{} is lost with the rest of its memory: it starts anew from its disk, which \
-                 is whole",
-                ask.source.region
-            );
+        if let Some(why) = self.never_comes(migration, &seen).await? {
+            let what = format!("{why}: it starts anew from its disk, which is whole");
             return self.next(migration, Step::SourceLost, &what).map(Turn::Next);
         }
         if owned && seen.stage == MoveStage::Failed {
@@ -106,6 +105,37 @@ impl Migrations {
             .map(|promised| millis(self.clock.monotonic().saturating_sub(promised)));
         crash_point("move-after-arrival");
         Ok(Some(next))
+    }
+
+    /// Why the memory that the target owns and waits for surely never comes, if it does not: its
+    /// source's region is lost, or the source itself, halted by its promise, says that the stream
+    /// broke. A target whose line was cut for long hears of no end.
+    async fn never_comes(
+        &self,
+        migration: &Migration,
+        seen: &MoveReport,
+    ) -> Result<Option<String>, ApiError> {
+        let source = &migration.ask.source;
+        if seen.epoch.is_none_or(|epoch| epoch <= migration.ask.epoch) {
+            return Ok(None);
+        }
+        if self.is_source_lost(migration).await? {
+            return Ok(Some(format!(
+                "{} is lost with the rest of its memory",
+                source.region
+            )));
+        }
+        if seen.stage != MoveStage::Listening {
+            return Ok(None);
+        }
+        let there =
+            self.reach.get_move(source, &migration.ask.vm, (None, Duration::ZERO));
+        // One that cannot be asked may still send.
+        let Ok(there) = there.await else { return Ok(None) };
+        let broke = there.stage == MoveStage::Failed
+            && there.id.as_ref() == Some(&migration.id)
+            && there.epoch == Some(migration.ask.epoch);
+        Ok(broke.then(|| failure(&there, "the source")))
     }
 
     /// Whether the source surely runs nothing of the VM any more and sends nothing: a failover

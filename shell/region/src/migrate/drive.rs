@@ -456,8 +456,16 @@ impl Migrations {
     async fn undo(&self, migration: &Migration) -> Result<Turn, ApiError> {
         let sites = [Some(&migration.ask.source), migration.site.as_ref()];
         let mut left = false;
+        let mut silent = None;
         for site in sites.into_iter().flatten() {
-            left |= self.is_left(site, migration).await?;
+            // One that does not answer keeps nobody from telling the other.
+            match self.is_left(site, migration).await {
+                Ok(is_left) => left |= is_left,
+                Err(error) => silent = Some(error),
+            }
+        }
+        if let Some(error) = silent {
+            return Err(error);
         }
         if left {
             tokio::time::sleep(LOOK_AGAIN).await;

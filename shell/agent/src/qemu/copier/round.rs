@@ -203,7 +203,7 @@ impl Qemu {
         keep: Option<CopyId>,
     ) -> Result<(), HypervisorError> {
         let client = self.connect(vm).await?;
-        mover::cut(&client, TARGET).await;
+        mover::cut_disk(&client, TARGET).await;
         for job in jobs(&client).await? {
             let (copies, takes) = (copy_of(&job.device), taken_by(&job.device));
             if copies.is_none() && takes.is_none() {
