@@ -155,8 +155,11 @@ impl Simulated {
 
     fn see(&self, vm: &VmId) -> Traffic {
         let mut moves = self.moves.lock();
-        let Some(side) = moves.get_mut(vm) else { return Traffic::default() };
         let stream = |status| Stream { status, ..Stream::default() };
+        let Some(side) = moves.get_mut(vm) else {
+            let status = self.after_its_agent(vm);
+            return Traffic { stream: stream(status), ..Traffic::default() };
+        };
         let at = |port| Some(Ports { disk: port, memory: port });
         match side {
             Side::Source { status, to } => {
@@ -177,6 +180,16 @@ impl Simulated {
                     if came { StreamStatus::Completed } else { StreamStatus::Failed };
                 Traffic { stream: stream(status), mirror: None, ports: at(*port) }
             }
+        }
+    }
+
+    /// How far a stream is of which this agent knows nothing: an earlier one's connection ended
+    /// with it, and what had been sent was sent.
+    fn after_its_agent(&self, vm: &VmId) -> StreamStatus {
+        match self.guests().get(vm).and_then(|guest| guest.state) {
+            Some(RunState::PostMigrate) => StreamStatus::Completed,
+            Some(RunState::FinishMigrate) => StreamStatus::Failed,
+            _ => StreamStatus::None,
         }
     }
 
