@@ -17,6 +17,10 @@ use super::Migrations;
 use super::drive::{LOOK_AGAIN, Life, Turn, WATCH, failure};
 use crate::reservations::not_stored;
 
+/// How long a target may take to hear that the stream to it broke, which keeps the guest's memory:
+/// it goes back then. TCP tells it within milliseconds, or not before it speaks itself.
+const UNHEARD: Duration = Duration::from_secs(30);
+
 impl Migrations {
     /// Waits until the guest is whole at the target. The target's agent hears of its ownership by
     /// the record, as of any other VM.
@@ -40,7 +44,7 @@ impl Migrations {
         if let Some(next) = self.overtaken(migration).await? {
             return Ok(Turn::Next(next));
         }
-        if let Some(why) = self.never_comes(migration, &seen).await? {
+        if let Some(why) = self.never_comes(migration, &seen, life).await? {
             let what = format!("{why}: it starts anew from its disk, which is whole");
             return self.next(migration, Step::SourceLost, &what).map(Turn::Next);
         }
@@ -114,6 +118,7 @@ impl Migrations {
         &self,
         migration: &Migration,
         seen: &MoveReport,
+        life: &mut Life,
     ) -> Result<Option<String>, ApiError> {
         let source = &migration.ask.source;
         if seen.epoch.is_none_or(|epoch| epoch <= migration.ask.epoch) {
@@ -126,6 +131,7 @@ impl Migrations {
             )));
         }
         if seen.stage != MoveStage::Listening {
+            life.broke_at = None;
             return Ok(None);
         }
         let there =
@@ -135,7 +141,14 @@ impl Migrations {
         let broke = there.stage == MoveStage::Failed
             && there.id.as_ref() == Some(&migration.id)
             && there.epoch == Some(migration.ask.epoch);
-        Ok(broke.then(|| failure(&there, "the source")))
+        if !broke {
+            life.broke_at = None;
+            return Ok(None);
+        }
+        let now = self.clock.monotonic();
+        let broke_at = *life.broke_at.get_or_insert(now);
+        let unheard = now.saturating_sub(broke_at) >= UNHEARD;
+        Ok(unheard.then(|| failure(&there, "the source")))
     }
 
     /// Whether the source surely runs nothing of the VM any more and sends nothing: a failover

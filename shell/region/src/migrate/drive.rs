@@ -62,6 +62,8 @@ pub(super) struct Life {
     /// the commit, and is read again.
     vm: Option<(KeyValue, VmRecord)>,
     pub(super) confirmed: bool,
+    /// When the source was first seen to say that the stream to a target that waits broke.
+    pub(super) broke_at: Option<Duration>,
 }
 
 impl Life {
