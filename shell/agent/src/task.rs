@@ -348,11 +348,11 @@ impl Task {
             entry.deadline = Some(deadline);
             self.timers.insert((deadline, vm.clone()));
         }
-        let unsaved = entry.unsaved;
-        self.tell(vm);
-        if persist || unsaved {
+        if persist || entry.unsaved {
             self.save(vm, deed);
+            self.tell(vm);
         } else {
+            self.tell(vm);
             self.act(vm, deed);
         }
     }

@@ -104,14 +104,15 @@ impl Entry {
         !kept
     }
 
-    /// How far its move is.
+    /// How far its move is. A promise and an arrival are told when they are on disk.
     pub(crate) fn move_stage(&self) -> MoveStage {
+        let kept = !self.saving && !self.unsaved;
         match &self.moving {
             None => MoveStage::None,
             Some(Moving::Out(source)) => match source.step() {
                 SourceStep::Mirroring => MoveStage::Mirroring,
                 SourceStep::Sending => MoveStage::Sending,
-                SourceStep::Promised if source.is_ready() => MoveStage::Ready,
+                SourceStep::Promised if source.is_ready() && kept => MoveStage::Ready,
                 SourceStep::Promised if source.failure().is_some() => MoveStage::Failed,
                 SourceStep::Promised => MoveStage::Sending,
                 SourceStep::Abandoned { .. } => MoveStage::Failed,
@@ -119,7 +120,8 @@ impl Entry {
             },
             Some(Moving::In(target)) => match target.step() {
                 TargetStep::Dropped | TargetStep::SourceLost => MoveStage::Undoing,
-                TargetStep::Arrived => MoveStage::Arrived,
+                TargetStep::Arrived if kept => MoveStage::Arrived,
+                TargetStep::Arrived => MoveStage::Listening,
                 _ if target.failure().is_some() => MoveStage::Failed,
                 TargetStep::Started if target.traffic().ports.is_some() => {
                     MoveStage::Listening
@@ -144,6 +146,7 @@ impl Entry {
         MoveReport {
             id: Some(moving.id().clone()),
             stage: self.move_stage(),
+            promised: matches!(moving, Moving::Out(source) if source.is_bound()),
             gone: false,
             epoch,
             disk_port: traffic.ports.map(|ports| ports.disk),

@@ -177,6 +177,10 @@ pub struct MoveReport {
     pub id: Option<MigrationId>,
     /// How far.
     pub stage: MoveStage,
+    /// Source: bound by its promise. Its CPUs stay halted, whatever else it says, until the region
+    /// tells of a later epoch or that the move is off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promised: bool,
     /// Nothing of the VM is on the host but, at most, its tombstone.
     pub gone: bool,
     /// The epoch that the host obeys for this VM, when it has a record of it.

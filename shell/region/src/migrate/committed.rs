@@ -138,9 +138,9 @@ impl Migrations {
             self.reach.get_move(source, &migration.ask.vm, (None, Duration::ZERO));
         // One that cannot be asked may still send.
         let Ok(there) = there.await else { return Ok(None) };
-        let broke = there.stage == MoveStage::Failed
-            && there.id.as_ref() == Some(&migration.id)
-            && there.epoch == Some(migration.ask.epoch);
+        let broke = there.promised
+            && there.stage == MoveStage::Failed
+            && there.id.as_ref() == Some(&migration.id);
         if !broke {
             life.broke_at = None;
             return Ok(None);
