@@ -431,12 +431,13 @@ async fn moves_that_wait_go_by_urgency_and_all_arrive() {
     federation.end();
 }
 
-/// Its host's agent dies after the commit and before the guest has come: the source has it again.
+/// Its host's agent dies with what had come of it, and then the target owns it: the source has it
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_whose_agent_dies_before_the_guest_has_come_gives_it_back() {
     let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     placed(&federation, "vm-1").await;
-    let (asked, before) = stopped_at(&mut federation, "move-after-commit").await;
+    let (asked, before) = stopped_at(&mut federation, "move-before-commit").await;
     let door = federation.at("engine");
     federation.process("there-h1").kill_9();
     federation.process("there-h1").start();
