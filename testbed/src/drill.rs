@@ -142,19 +142,14 @@ impl Drill<'_> {
         seen
     }
 
-    fn ask(&self, vm: &str) -> Ask {
+    /// What a VM of it is placed with.
+    #[must_use]
+    pub fn ask(&self, vm: &str) -> Ask {
         let ask = Ask::new(vm);
         match self.replica_max_age_s {
             Some(age) => ask.followed(self.survives, age),
             None => ask.survives(self.survives),
         }
-    }
-
-    /// How old the disk may be that a VM starts from, in seconds: nothing when no write that was
-    /// acknowledged may be lost, or none is promised.
-    fn age_max_s(&self) -> Option<u32> {
-        let ages = self.survives.replica_age_s()?;
-        Some(self.replica_max_age_s.unwrap_or(ages.usual))
     }
 
     async fn guests(&self, door: &Door, vms: &[String]) -> Before {

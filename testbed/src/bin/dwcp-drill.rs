@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
+use dwcp_controller::placement::validate;
 use dwcp_runtime::clock::{Clock, SystemClock};
 use dwcp_testbed::drill::report::Report;
 use dwcp_testbed::drill::{Drill, Loss};
@@ -86,20 +87,6 @@ impl Start {
     }
 }
 
-/// Refuses an age that placement would refuse, before anything is made.
-fn check_age(arguments: &Arguments) -> anyhow::Result<()> {
-    let Some(age) = arguments.replica_max_age else { return Ok(()) };
-    let ages = arguments.on_region_loss.policy().replica_age_s();
-    let ages = ages.context("--replica-max-age is for replicas that follow later")?;
-    ensure!(
-        (ages.least..=ages.most).contains(&age),
-        "--replica-max-age must be {} to {} seconds",
-        ages.least,
-        ages.most
-    );
-    Ok(())
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// For people
@@ -131,7 +118,6 @@ fn main() -> anyhow::Result<ExitCode> {
             regions.join(", ")
         );
     }
-    check_age(&arguments)?;
     ensure!(regions.len() > 2, "a majority of the others must say that it is dead");
     ensure!(etcd_program().is_some(), "etcd is missing: run `./dwcp test` once");
     ensure!(
@@ -157,15 +143,7 @@ fn drill(
     links: &Links,
     regions: &[String],
 ) -> anyhow::Result<Report> {
-    let image = guest_image().context("the guest image is gone")?;
     let names: Vec<&str> = regions.iter().map(String::as_str).collect();
-    let bed =
-        Arc::new(Bed::new(&names, links).context("there is no WAN here: run as root")?);
-    let slots = u64::from(arguments.vms);
-    let region = |id: &&str| RegionPlan::new(id).host(HostPlan::of_slots(slots));
-    let plan = Plan::qemu(names.iter().map(region).collect(), image);
-    let vms: Vec<String> =
-        (0..arguments.vms).map(|number| format!("vm-{number}")).collect();
     let observer =
         names.iter().find(|it| **it != arguments.region).context("one region")?;
     let drill = Drill {
@@ -175,6 +153,18 @@ fn drill(
         survives: arguments.on_region_loss.policy(),
         replica_max_age_s: arguments.replica_max_age,
     };
+    if let Err(wrong) = validate(&drill.ask("vm-0").body().request) {
+        let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        bail!(wrong.join("; "));
+    }
+    let image = guest_image().context("the guest image is gone")?;
+    let bed =
+        Arc::new(Bed::new(&names, links).context("there is no WAN here: run as root")?);
+    let slots = u64::from(arguments.vms);
+    let region = |id: &&str| RegionPlan::new(id).host(HostPlan::of_slots(slots));
+    let plan = Plan::qemu(names.iter().map(region).collect(), image);
+    let vms: Vec<String> =
+        (0..arguments.vms).map(|number| format!("vm-{number}")).collect();
     eprintln!(
         "drill {} of {}: {} regions, {} guests, {:?} of {}",
         number + 1,

@@ -23,7 +23,7 @@ pub struct Report {
     /// What the VMs started from.
     pub survives: OnRegionLoss,
     /// How old a replica that follows later might be, in seconds.
-    pub replica_max_age_s: Option<u32>,
+    pub replica_max_age_s: Option<u64>,
     /// What this machine took to start as many guests with nothing lost.
     pub placed_in_ms: u64,
     /// Until the region was said dead.
@@ -77,7 +77,9 @@ impl Report {
         let owned_twice = vms.iter().filter(twice).count();
         let lost_writes = vms.iter().map(|vm| vm.lost_writes).sum();
         let in_time = |vm: &VmReport| vm.ready_ms.is_some_and(|it| it < millis(RTO_MAX));
-        let lost_max = lost_max(drill.survives, drill.age_max_s());
+        let age_max = drill.ask("vm").body().request.replica_age_max();
+        let age_max_s = age_max.map(|age| age.as_secs());
+        let lost_max = lost_max(drill.survives, age_max_s);
         let few = |vm: &VmReport| lost_max.is_none_or(|max| vm.lost_writes <= max);
         let whole = vms.iter().all(few);
         Self {
@@ -88,7 +90,7 @@ impl Report {
                 Loss::CutOff => "lines",
             },
             survives: drill.survives,
-            replica_max_age_s: drill.age_max_s(),
+            replica_max_age_s: age_max_s,
             placed_in_ms: millis(seen.placed_in),
             dead_ms: ms(seen.dead),
             owned_twice,
@@ -150,13 +152,13 @@ impl Report {
 
 /// How many writes a guest that writes one a second may lose: none with a replica in sync, what
 /// it wrote in as long as one that follows may be old, and no promise without any.
-fn lost_max(survives: OnRegionLoss, age_max_s: Option<u32>) -> Option<u64> {
+fn lost_max(survives: OnRegionLoss, age_max_s: Option<u64>) -> Option<u64> {
     match survives {
         OnRegionLoss::StayDown | OnRegionLoss::RestartFromImage => None,
         OnRegionLoss::SyncReplica => Some(0),
         // The second that it is old and the write at both of its ends.
         OnRegionLoss::AsyncReplica | OnRegionLoss::SnapshotReplica => {
-            age_max_s.map(|seconds| u64::from(seconds) + 1)
+            age_max_s.map(|seconds| seconds + 1)
         }
     }
 }

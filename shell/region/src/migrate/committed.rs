@@ -21,6 +21,11 @@ use crate::reservations::not_stored;
 /// it goes back then. TCP tells it within milliseconds, or not before it speaks itself.
 const UNHEARD: Duration = Duration::from_secs(30);
 
+/// Whether the target's host holds the epoch that the move brings, or a later one.
+fn is_owned(seen: &MoveReport, migration: &Migration) -> bool {
+    seen.epoch.is_some_and(|epoch| epoch > migration.ask.epoch)
+}
+
 impl Migrations {
     /// Waits until the guest is whole at the target. The target's agent hears of its ownership by
     /// the record, as of any other VM.
@@ -30,14 +35,12 @@ impl Migrations {
         migration: &Migration,
         life: &mut Life,
     ) -> Result<Turn, ApiError> {
-        let ask = &migration.ask;
         if !life.confirmed {
             let confirmed = self.books.confirm(migration.reservation.clone()).await;
             confirmed.map_err(not_stored)?.ok();
             life.confirmed = true;
         }
-        let seen = self.at_target(migration, life).await?;
-        let owned = seen.epoch.is_some_and(|epoch| epoch > ask.epoch);
+        let seen = self.at_target(migration).await?;
         if let Some(next) = self.arrived(migration, &seen, life)? {
             return Ok(Turn::Next(next));
         }
@@ -48,7 +51,7 @@ impl Migrations {
             let what = format!("{why}: it starts anew from its disk, which is whole");
             return self.next(migration, Step::SourceLost, &what).map(Turn::Next);
         }
-        if owned && seen.stage == MoveStage::Failed {
+        if is_owned(&seen, migration) && seen.stage == MoveStage::Failed {
             return self.back(kv, migration, &seen).await;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -65,7 +68,7 @@ impl Migrations {
         let order = MoveOrder::SourceLost { id: migration.id.clone() };
         self.reach.put_move(site, vm, &order).await?;
         crash_point("move-after-source-lost");
-        let seen = self.at_target(migration, life).await?;
+        let seen = self.at_target(migration).await?;
         // A halt is not counted: the guest has booted.
         life.promised_at = None;
         if let Some(next) = self.arrived(migration, &seen, life)? {
@@ -79,13 +82,8 @@ impl Migrations {
     }
 
     /// What the target sees of the move; held back while it waits for the guest.
-    async fn at_target(
-        &self,
-        migration: &Migration,
-        life: &mut Life,
-    ) -> Result<MoveReport, ApiError> {
-        let known = life.stage.replace(MoveStage::Listening);
-        let known = known.filter(|stage| *stage == MoveStage::Listening);
+    async fn at_target(&self, migration: &Migration) -> Result<MoveReport, ApiError> {
+        let known = Some(MoveStage::Listening);
         self.reach
             .get_move(self.site(migration)?, &migration.ask.vm, (known, WATCH))
             .await
@@ -98,8 +96,9 @@ impl Migrations {
         seen: &MoveReport,
         life: &Life,
     ) -> Result<Option<Box<Migration>>, ApiError> {
-        let owned = seen.epoch.is_some_and(|epoch| epoch > migration.ask.epoch);
-        if !owned || !matches!(seen.stage, MoveStage::None | MoveStage::Arrived) {
+        if !is_owned(seen, migration)
+            || !matches!(seen.stage, MoveStage::None | MoveStage::Arrived)
+        {
             return Ok(None);
         }
         let mut next =
@@ -121,7 +120,7 @@ impl Migrations {
         life: &mut Life,
     ) -> Result<Option<String>, ApiError> {
         let source = &migration.ask.source;
-        if seen.epoch.is_none_or(|epoch| epoch <= migration.ask.epoch) {
+        if !is_owned(seen, migration) {
             return Ok(None);
         }
         if self.is_source_lost(migration).await? {
