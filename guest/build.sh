@@ -121,7 +121,9 @@ fi
 
 # --- the initramfs ---------------------------------------------------------------------------
 root=$work/root
-mkdir -p "$root/bin" "$root/lib/modules"
+mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/proc" "$root/sys" "$root/www"
+mkfifo "$root/clock"
+printf '%s /%s %s defaults 0 0\n' proc proc proc sysfs sys sysfs devtmpfs dev devtmpfs >"$root/etc/fstab"
 busybox=$(find "$tree" -path '*bin/busybox' -type f | head -n 1)
 [ -n "$busybox" ] || fail "the package busybox-static has no busybox"
 cp "$busybox" "$root/bin/busybox"
@@ -129,21 +131,26 @@ cp "$here/init" "$root/init"
 chmod 0755 "$root/init" "$root/bin/busybox"
 
 # In loading order. One that the package does not have is built into its kernel.
+release=$(find "$tree/lib/modules" "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 2>/dev/null | head -n 1)
+modules_dir=$root/lib/modules/$(basename "${release:-none}")
+mkdir -p "$modules_dir"
+wanted=
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci \
     failover net_failover virtio_net virtio_blk evdev button; do
     file=$(find "$tree/lib/modules" "$tree/usr/lib/modules" -name "$module.ko*" 2>/dev/null | head -n 1)
     case $file in
         '') continue ;;
-        *.ko) cp "$file" "$root/lib/modules/$module.ko" ;;
-        *.ko.zst) need zstd zstd; zstd -qdc "$file" >"$root/lib/modules/$module.ko" ;;
-        *.ko.xz) need xz xz-utils; xz -dc "$file" >"$root/lib/modules/$module.ko" ;;
+        *.ko) cp "$file" "$modules_dir/$module.ko" ;;
+        *.ko.zst) need zstd zstd; zstd -qdc "$file" >"$modules_dir/$module.ko" ;;
+        *.ko.xz) need xz xz-utils; xz -dc "$file" >"$modules_dir/$module.ko" ;;
         *) fail "the module $file is packed in a way this script does not know" ;;
     esac
-    echo "$module.ko" >>"$root/lib/modules/order"
+    echo "$module.ko:" >>"$modules_dir/modules.dep"
+    wanted="$wanted $module"
 done
-touch "$root/lib/modules/order"
+echo "$wanted" >"$root/lib/modules/wanted"
 if command -v strip >/dev/null 2>&1; then
-    find "$root/lib/modules" -name '*.ko' -exec strip --strip-debug {} +
+    find "$modules_dir" -name '*.ko' -exec strip --strip-debug {} +
 fi
 # One time stamp for all, so that the same packages give the same bytes.
 find "$root" -exec touch -h -d @0 {} +

@@ -193,7 +193,7 @@ impl Drill<'_> {
                 }
             }
             if let Some(list) = list {
-                self.look_elsewhere(door, (&list, lost), &mut seen).await;
+                self.look_elsewhere(federation, (&list, lost), &mut seen);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -212,10 +212,11 @@ impl Drill<'_> {
         panic!("not all VMs are up: {seen:?}\n{said}");
     }
 
-    /// Looks who owns the VMs by now, and whether their guests there are up.
-    async fn look_elsewhere(
+    /// Looks who owns the VMs by now, and whether their guests there are up: at their consoles
+    /// themselves, because to ask for twenty of them takes from their hosts what they start by.
+    fn look_elsewhere(
         &self,
-        door: &Door,
+        federation: &Federation,
         (list, lost): (&VmList, Instant),
         seen: &mut Seen,
     ) {
@@ -227,9 +228,12 @@ impl Drill<'_> {
             if it.ready.is_some() || item.phase != VmPhase::Running {
                 continue;
             }
-            if let Ok(console) = is_up(door, item.id.as_str()).await {
+            let said = federation.said(item.region.as_str(), item.id.as_str());
+            if let Some(console) =
+                said.iter().find(|text| says_up(text, item.id.as_str()))
+            {
                 it.ready = Some(lost.elapsed());
-                it.found = last_after(&console, "disk had tick ");
+                it.found = last_after(console, "disk had tick ");
             }
         }
     }
@@ -238,8 +242,11 @@ impl Drill<'_> {
 /// Whether a guest said by itself that it is up.
 async fn is_up(door: &Door, vm: &str) -> Result<String, String> {
     let console = door.console(vm).await.map_err(|error| error.to_string())?;
-    let up = console.text.contains(&format!("READY {vm} "));
-    if up { Ok(console.text) } else { Err(console.text) }
+    if says_up(&console.text, vm) { Ok(console.text) } else { Err(console.text) }
+}
+
+fn says_up(console: &str, vm: &str) -> bool {
+    console.contains(&format!("READY {vm} "))
 }
 
 /// Whether a VM's replica is in sync, or was whole once since a moment.
@@ -302,14 +309,19 @@ impl Federation {
     /// the number is on its disk.
     #[must_use]
     pub fn last_tick(&self, region: &str, vm: &str) -> Option<u64> {
-        let consoles = self
-            .hosts_of(region)
-            .into_iter()
-            .map(|host| self.data(&host).join("guests").join(vm).join("console.log"));
-        let texts = consoles.filter_map(|path| std::fs::read(path).ok());
-        let ticks =
-            texts.filter_map(|text| last_after(&String::from_utf8_lossy(&text), "tick "));
+        let said = self.said(region, vm);
+        let ticks = said.iter().filter_map(|text| last_after(text, "tick "));
         ticks.max()
+    }
+
+    /// What a VM's guests said at the hosts of a region: each console that is kept there.
+    #[must_use]
+    pub fn said(&self, region: &str, vm: &str) -> Vec<String> {
+        let hosts = self.hosts_of(region).into_iter();
+        let files = hosts
+            .map(|host| self.data(&host).join("guests").join(vm).join("console.log"));
+        let texts = files.filter_map(|path| std::fs::read(path).ok());
+        texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
     }
 
     /// The log of the newest failover, as one region's daemon tells it.
