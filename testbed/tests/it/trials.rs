@@ -204,12 +204,17 @@ async fn whoever_dies_meanwhile_nothing_is_left_of_a_trial() {
         federation.process("middle-h1").start_with(&[(CRASH_AT, step)]);
         federation.healthy().await;
         until("it is begun, or gone before it has answered", || async {
+            let begun = begin(&federation, "vm-kept", expecting("never", 2)).await;
+            // Looked at after the answer: once it is gone it is refused for ever.
             let lives = federation.living().into_iter().map(arguments_of);
             let lives = lives.filter(|it| it.contains("dwcp-agent")).count() == 3;
-            match begin(&federation, "vm-kept", expecting("never", 2)).await {
+            match begun {
                 Err(CallError::Api(error))
-                    if error.code == ErrorCode::Refused
-                        || lives && error.code == ErrorCode::Unavailable =>
+                    if lives
+                        && matches!(
+                            error.code,
+                            ErrorCode::Refused | ErrorCode::Unavailable
+                        ) =>
                 {
                     Err(error)
                 }
