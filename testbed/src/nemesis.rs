@@ -97,7 +97,8 @@ pub fn run(campaign: &Campaign, tell: &(dyn Fn(&str) + Sync)) -> Result<Summary,
                 while let Some(pair) = left.pop_front() {
                     let mut report = world.play(&pair).await;
                     if !report.violations.is_empty() {
-                        report.kept = world.keep_files(&report);
+                        let told = report.line(round, last);
+                        report.kept = world.keep_files(seed, (&pair.name(), &told));
                     }
                     tell(&report.line(round, last));
                     let broken = !report.violations.is_empty();
@@ -107,7 +108,11 @@ pub fn run(campaign: &Campaign, tell: &(dyn Fn(&str) + Sync)) -> Result<Summary,
                     }
                 }
                 if let Some(ill) = world.stays_ill().await {
-                    tell(&format!("round {round}/{last}\n  VIOLATION {ill}"));
+                    let mut told = format!("round {round}/{last}\n  VIOLATION {ill}");
+                    if let Some(kept) = world.keep_files(seed, ("end", &told)) {
+                        told += &format!("\n  files: {}", kept.display());
+                    }
+                    tell(&told);
                     summary.violations.push(ill);
                 }
                 world.end().await;

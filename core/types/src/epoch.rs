@@ -54,3 +54,12 @@ counters! {
     /// raises it, and an agent refuses a lower one.
     Generation;
 }
+impl Epoch {
+    /// The epoch of a later owner that does not come by a move. A move that was under way would
+    /// bring the very next epoch, and its target may wait under that already; no host can take the
+    /// one after for the end of that move.
+    #[must_use]
+    pub const fn past_moves(self) -> Self {
+        self.next().next()
+    }
+}

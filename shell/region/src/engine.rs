@@ -34,15 +34,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) const AWAY: &str = "what runs goes on; try again when `dwcp-cli federation status` \
     says that the strong engine answers";
 
-/// Does all of it if all compares hold; says whether. Asked again after a failure it is done once.
+/// Does all of it if all compares hold; says at which revision, or that nothing was done. Asked
+/// again after a failure it is done once.
 pub(crate) async fn swap(
     engine: &dyn StrongEngine,
     compare: Vec<Compare>,
     then: Vec<Op>,
-) -> Result<bool, StrongError> {
+) -> Result<Option<u64>, StrongError> {
     let txn = Txn { compare, then, op_id: Some(OpId::random()) };
-    let outcome = engine.txn(txn).await?;
-    Ok(matches!(outcome, TxnOutcome::Committed { .. }))
+    Ok(match engine.txn(txn).await? {
+        TxnOutcome::Committed { revision } => Some(revision),
+        TxnOutcome::Conflict { .. } => None,
+    })
 }
 
 /// What the engine's failure means to a user.

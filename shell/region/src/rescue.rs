@@ -287,7 +287,7 @@ impl Rescuer {
         compare: Vec<Compare>,
         then: Vec<Op>,
     ) -> Result<bool, StrongError> {
-        let done = engine::swap(self.engine.as_ref(), compare, then).await?;
+        let done = engine::swap(self.engine.as_ref(), compare, then).await?.is_some();
         if done {
             self.written.notify_one();
         }

@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
 use dwcp_controller::placement::validate;
 use dwcp_runtime::clock::{Clock, SystemClock};
+use dwcp_runtime::shutdown;
 use dwcp_testbed::drill::report::Report;
 use dwcp_testbed::drill::{Drill, Loss};
 use dwcp_testbed::wan::{Bed, Links};
@@ -175,13 +176,21 @@ fn drill(
         drill.region
     );
     let at = SystemClock::new().now();
-    Ok(bed.block_on(async {
+    bed.block_on(async {
+        let told_to_end = shutdown::requested().context("signals cannot be handled")?;
         let plan = plan.behind(links).on_etcd();
-        let mut federation = Federation::start_on(&bed, plan).await;
-        let seen = drill.run(&mut federation, &bed, &vms).await;
-        federation.end();
-        Report::of(&drill, at, &seen)
-    }))
+        let drilled = async {
+            let mut federation = Federation::start_on(&bed, plan).await;
+            let seen = drill.run(&mut federation, &bed, &vms).await;
+            federation.end();
+            Report::of(&drill, at, &seen)
+        };
+        tokio::select! {
+            report = drilled => Ok(report),
+            // What was started ends as it is dropped.
+            signal = told_to_end => bail!("{signal}: the drill is over, and its bed is gone"),
+        }
+    })
 }
 
 fn write(ledger: &Path, report: &Report) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::REGIONS;
 use super::fault::{Fault, Kind};
 use super::load::Load;
-use super::pair::Pair;
+use super::pair::{Pair, PairSeed};
 use super::report::{KEPT, PairReport, Violation};
 use super::seen::Seen;
 use super::whole::Look;
@@ -309,14 +309,17 @@ impl World {
     }
 
     /// Copies logs, journal and what was found to a folder that stays.
-    pub(super) fn keep_files(&self, report: &PairReport) -> Option<PathBuf> {
-        let seed = report.pair.seed;
-        let name = format!("{}-{}-{}", seed.seed, seed.round, report.pair.name());
+    pub(super) fn keep_files(
+        &self,
+        seed: PairSeed,
+        (at, told): (&str, &str),
+    ) -> Option<PathBuf> {
+        let name = format!("{}-{}-{at}", seed.seed, seed.round);
         let kept = workspace().join(KEPT).join(name);
         fs::create_dir_all(&kept).ok()?;
         copy_files(self.federation.folder(), &kept);
         copy_files(&self.federation.guests_folder(), &kept);
-        fs::write(kept.join("report"), report.line(seed.round, seed.round)).ok()?;
+        fs::write(kept.join("report"), told).ok()?;
         Some(kept)
     }
 

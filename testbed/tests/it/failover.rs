@@ -79,7 +79,7 @@ pub(crate) async fn is_elsewhere(federation: &Federation, vm: &str) {
     until(&format!("{vm} runs elsewhere under the next epoch"), || async {
         let it = door.vm(vm).await.map_err(|error| error.to_string())?.item;
         let elsewhere = it.region.as_str() != "far" && it.phase == VmPhase::Running;
-        if elsewhere && it.epoch == Epoch::new(2) {
+        if elsewhere && it.epoch == Epoch::FIRST.past_moves() {
             Ok(())
         } else {
             Err(format!("{it:?}"))

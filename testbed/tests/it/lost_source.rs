@@ -46,6 +46,36 @@ async fn comes_back(federation: &mut Federation, asked: &MigrationId) {
     assert!(!federation.data("here-h1").join("guests/vm-1").exists());
 }
 
+/// The region that a guest leaves is lost before the commit, and the guest is failed over to the
+/// very host that waits for it and has its disk: which forgets that and starts it anew from
+/// its image. The move ends although its source is not back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_guest_is_failed_over_to_the_very_host_that_it_was_leaving_for() {
+    let Some(image) = guest_image() else { return };
+    let mut federation = Federation::start(Plan::qemu(plan(), image)).await;
+    let door = federation.at("engine");
+    placed_as(&federation, &Ask::new("vm-1").protected()).await;
+    says(&door, "vm-1", "tick 2").await;
+    // Without its agent the source sends no more than its disk.
+    dies_at(&mut federation, "here-h1", "move-before-end-mirror").await;
+    let (asked, before) = stopped_at(&mut federation, "move-after-begin").await;
+    federation.lose_in_silence("here");
+    federation.process("there").start();
+    failed_over(&federation).await;
+    assert_eq!(is_at(&federation, "vm-1", "there").await, before.past_moves());
+    let console = says(&door, "vm-1", "READY").await;
+    assert_eq!(last(&console, "disk had tick "), None, "it is its image: {console}");
+    let end = door.move_is_over(&asked).await;
+    assert_eq!(end.outcome, Some(Outcome::Failed), "{end:?}");
+    federation.reserved("there", 1).await;
+
+    federation.process("here-h1").start();
+    federation.process("here").start();
+    federation.nothing_reserved("here").await;
+    assert_eq!(is_at(&federation, "vm-1", "there").await, before.past_moves());
+    federation.end();
+}
+
 /// The guest writes each number to its disk, and prints it when that was acknowledged. Its target
 /// hears nothing of the source's end, and waits until it is told; its agent dies over it, and so
 /// does the daemon that tells it.

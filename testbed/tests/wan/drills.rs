@@ -74,7 +74,7 @@ fn lose(lost: &str, loss: Loss, observer: &str) {
         for vm in &vms {
             let it = federation.in_phase(observer, vm, VmPhase::Running).await.item;
             assert_ne!(it.region.as_str(), lost);
-            assert_eq!(it.epoch, Epoch::new(2));
+            assert_eq!(it.epoch, Epoch::FIRST.past_moves());
         }
         until("the failover is over", || async {
             let over = federation.newest_failover(observer).await;

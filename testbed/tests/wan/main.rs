@@ -9,6 +9,7 @@ mod clients;
 mod drills;
 mod federations;
 mod load;
+mod moves;
 mod nemesis;
 mod partitions;
 mod program;

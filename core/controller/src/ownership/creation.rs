@@ -51,7 +51,7 @@ impl EpochFloor {
     #[must_use]
     pub const fn first_above(floor: Option<Self>) -> Epoch {
         match floor {
-            Some(floor) => floor.epoch.next(),
+            Some(floor) => floor.epoch.past_moves(),
             None => Epoch::FIRST,
         }
     }

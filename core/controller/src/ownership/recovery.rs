@@ -1,5 +1,5 @@
-//! The record of a VM whose region was lost and that another region starts: a new owner at the
-//! next epoch, with the proof that the old one cannot run it any more.
+//! The record of a VM whose region was lost and that another region starts: a new owner at a
+//! later epoch, with the proof that the old one cannot run it any more.
 //!
 //! The transaction that writes it compares two keys: the VM's record unchanged, and the lost
 //! region's lease still fenced by this very failover. So a region that comes back and takes its
@@ -115,7 +115,7 @@ pub fn recover(record: &VmRecord, to: &Place, recovered: Recovered) -> VmRecord 
             region: to.region.clone(),
             zone: to.zone.clone(),
             host: to.host.clone(),
-            epoch: record.owner.epoch.next(),
+            epoch: record.owner.epoch.past_moves(),
         },
         generation: Generation::FIRST,
         updated_at: recovered.at.max(record.updated_at),
@@ -159,7 +159,7 @@ pub fn judge_recovery(
         return Recovery::Done;
     }
     let as_it_was = vm.owner.region == recovered.from
-        && vm.owner.epoch.next() == wanted.owner.epoch
+        && vm.owner.epoch.past_moves() == wanted.owner.epoch
         && vm.power != Power::Deleted
         && vm.preempted_by.is_none()
         && loss_of(vm) == Some(recovered.loss);

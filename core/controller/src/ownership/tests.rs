@@ -179,7 +179,7 @@ fn creation_is_judged_from_what_is_stored() {
 fn a_name_that_is_used_again_starts_above_its_last_epoch() {
     assert_eq!(EpochFloor::first_above(None), Epoch::FIRST);
     let floor = EpochFloor { epoch: Epoch::new(4) };
-    assert_eq!(EpochFloor::first_above(Some(floor)), Epoch::new(5));
+    assert_eq!(EpochFloor::first_above(Some(floor)), Epoch::new(6));
 }
 
 #[test]

@@ -210,10 +210,11 @@ impl Migrations {
         let Ok(owned) = take_back(&record, migration, now) else {
             return Ok(Turn::Next(next));
         };
-        if self.swap((&vm_kv, &owned), (kv, &next)).await? {
-            crash_point("move-after-take-back");
-            self.tell(migration, &next).await;
-        }
-        Ok(Turn::Again)
+        let Some(kv) = self.swap((&vm_kv, &owned), (kv, &next)).await? else {
+            return Ok(Turn::Again);
+        };
+        crash_point("move-after-take-back");
+        self.tell(migration, &next).await;
+        Ok(Turn::Went(Box::new((kv, *next))))
     }
 }

@@ -2,6 +2,7 @@
 //! step. What fails before the commit ends the move; what fails after it is tried until it is
 //! done, because the VM has its owner and only the rest is open.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dwcp_api::host::{
@@ -44,9 +45,14 @@ const LISTEN_WITHIN: Duration = Duration::from_secs(60);
 pub(super) enum Turn {
     /// The log goes on.
     Next(Box<Migration>),
-    /// It went on already, or has to be looked at again.
+    /// It went on already, and stands so in the engine.
+    Went(Box<Logged>),
+    /// It has to be looked at again.
     Again,
 }
+
+/// A move's log, as it stands in the engine.
+pub(super) type Logged = (KeyValue, Migration);
 
 /// What one life of a driver remembers; none of it is needed to go on.
 #[derive(Debug, Default)]
@@ -85,8 +91,15 @@ impl Migrations {
     /// Drives a move to its end.
     pub(super) async fn drive(&self, id: &MigrationId) {
         let mut life = Life::default();
+        // What was written last here. To read it again would be a round trip for each step; if
+        // somebody wrote since, the next write fails.
+        let mut written = None;
         loop {
-            let (kv, migration) = match self.read::<Migration>(&migration_key(id)).await {
+            let read = match written.take() {
+                Some(written) => Ok(Some(written)),
+                None => self.read::<Migration>(&migration_key(id)).await,
+            };
+            let (kv, migration) = match read {
                 Ok(Some(found)) => found,
                 Ok(None) => return,
                 Err(reason) => {
@@ -102,16 +115,16 @@ impl Migrations {
                 continue;
             }
             let turn = self.part_of_trace(&kv, &migration, &mut life).await;
-            let next = match turn {
+            written = match turn {
                 Ok(Turn::Again) => continue,
-                Ok(Turn::Next(next)) => next,
+                Ok(Turn::Went(log)) => Some(*log),
+                Ok(Turn::Next(next)) => self.go(&kv, &migration, *next).await,
                 Err(error) => match self.give_up(&migration, &error, &mut life).await {
-                    Some(next) => next,
+                    Some(next) => self.go(&kv, &migration, *next).await,
                     None => continue,
                 },
             };
             life.failing_since = None;
-            self.go(&kv, &migration, &next).await;
         }
     }
 
@@ -131,14 +144,24 @@ impl Migrations {
         false
     }
 
-    async fn go(&self, kv: &KeyValue, before: &Migration, next: &Migration) {
-        match self.write(kv, next).await {
-            Ok(true) => self.tell(before, next).await,
+    /// Writes the next step; the log then, unless it has to be read.
+    async fn go(
+        &self,
+        kv: &KeyValue,
+        before: &Migration,
+        next: Migration,
+    ) -> Option<Logged> {
+        match self.write(kv, &next).await {
+            Ok(Some(kv)) => {
+                self.tell(before, &next).await;
+                Some((kv, next))
+            }
             // Someone else went on, or called it off.
-            Ok(false) => {}
+            Ok(None) => None,
             Err(reason) => {
                 info!(id = %next.id, %reason, "a move waits for the engine");
                 tokio::time::sleep(RETRY_PAUSE).await;
+                None
             }
         }
     }
@@ -231,13 +254,26 @@ impl Migrations {
         stored.ok_or_else(|| no_such_vm(vm))
     }
 
+    /// The VM's record to plan by, if it is still as it was when the move was asked for. The
+    /// mirror's will do: what has changed that it does not show yet fails the commit.
+    async fn planned(&self, migration: &Migration) -> Result<Arc<VmRecord>, ApiError> {
+        let ask = &migration.ask;
+        let is_asked = |it: &VmRecord| it.version() == (ask.epoch, ask.generation);
+        let mirrored = self.mirror.vm(&ask.vm).map(|stored| stored.record);
+        if let Some(record) = mirrored.filter(|record| is_asked(record)) {
+            return Ok(record);
+        }
+        let (_, record) = self.vm(migration).await?;
+        if is_asked(&record) {
+            Ok(Arc::new(record))
+        } else {
+            Err(changed(&Unmovable::Changed))
+        }
+    }
+
     /// Chooses the host and holds its capacity.
     async fn reserve(&self, migration: &Migration) -> Result<Turn, ApiError> {
-        let ask = &migration.ask;
-        let (_, record) = self.vm(migration).await?;
-        if record.version() != (ask.epoch, ask.generation) {
-            return Err(changed(&Unmovable::Changed));
-        }
+        let record = self.planned(migration).await?;
         let choice = self.place_in(&record, &self.region)?;
         let id = migration.reservation.clone();
         // What an earlier life held may have been for another host.
@@ -273,10 +309,13 @@ impl Migrations {
     async fn prepare(&self, migration: &Migration) -> Result<Turn, ApiError> {
         let ask = &migration.ask;
         let site = self.site(migration)?;
-        let (_, record) = self.vm(migration).await?;
-        let (told, from) = self.foretell(&record, ask).await?;
+        let record = self.planned(migration).await?;
         let what = (&ask.vm, &record.request.shape, record.image.as_str());
-        let to = self.reach.machine(site, what, false).await?;
+        let (foretold, to) = tokio::join!(
+            self.foretell(&record, ask),
+            self.reach.machine(site, what, false)
+        );
+        let ((told, from), to) = (foretold?, to?);
         if from.machine != to.machine {
             return Err(refused(format!(
                 "the guest runs on {:?} and would get {:?} on {}",
@@ -386,30 +425,30 @@ impl Migrations {
         crash_point("move-before-commit");
         let what = format!("{} owns it under epoch {}", site.region, owned.owner.epoch);
         let next = self.next(migration, Step::Committed, &what)?;
-        if !self.swap((&vm_kv, &owned), (kv, &next)).await? {
+        let Some(kv) = self.swap((&vm_kv, &owned), (kv, &next)).await? else {
             return Ok(Turn::Again);
-        }
+        };
         crash_point("move-after-commit");
         self.tell(migration, &next).await;
-        Ok(Turn::Again)
+        Ok(Turn::Went(Box::new((kv, *next))))
     }
 
-    /// Puts a VM's owner and the log of its move, if both are as they were read.
+    /// Puts a VM's owner and the log of its move, if both are as they were read; the log then.
     pub(super) async fn swap(
         &self,
         (vm_kv, record): (&KeyValue, &VmRecord),
         (kv, next): (&KeyValue, &Migration),
-    ) -> Result<bool, ApiError> {
+    ) -> Result<Option<KeyValue>, ApiError> {
         let defect = |m: String| ApiError::new(ErrorCode::Internal, m);
         let put =
             |kv: &KeyValue, value| Op::Put { key: kv.key.clone(), value, lease: None };
         let compare = vec![Compare::unchanged(vm_kv), Compare::unchanged(kv)];
-        let then = vec![
-            put(vm_kv, encoded(record).map_err(defect)?),
-            put(kv, encoded(next).map_err(defect)?),
-        ];
+        let value = encoded(next).map_err(defect)?;
+        let owner = put(vm_kv, encoded(record).map_err(defect)?);
+        let then = vec![owner, put(kv, value.clone())];
         let done = engine::swap(self.engine.as_ref(), compare, then).await;
-        done.map_err(|error| engine::failed(&error))
+        let done = done.map_err(|error| engine::failed(&error))?;
+        Ok(done.map(|mod_revision| KeyValue { value, mod_revision, ..kv.clone() }))
     }
 
     async fn clean_source(&self, migration: &Migration) -> Result<Turn, ApiError> {
@@ -456,18 +495,23 @@ impl Migrations {
 
     /// Both sides are told until nothing of the move is left.
     async fn undo(&self, migration: &Migration) -> Result<Turn, ApiError> {
-        let sites = [Some(&migration.ask.source), migration.site.as_ref()];
+        let source = &migration.ask.source;
+        let sites = [Some(source), migration.site.as_ref()];
         let mut left = false;
         let mut silent = None;
         for site in sites.into_iter().flatten() {
             // One that does not answer keeps nobody from telling the other.
             match self.is_left(site, migration).await {
                 Ok(is_left) => left |= is_left,
-                Err(error) => silent = Some(error),
+                Err(error) => silent = Some((site, error)),
             }
         }
-        if let Some(error) = silent {
-            return Err(error);
+        if let Some((site, error)) = silent {
+            // A source that others have taken the VM from obeys their epoch when it is back.
+            let waits = site != source || !self.is_taken_over(migration).await?;
+            if waits {
+                return Err(error);
+            }
         }
         if left {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -478,6 +522,14 @@ impl Migrations {
         crash_point("move-after-undo");
         let what = format!("it stays in {}", migration.ask.source.region);
         self.next(migration, Step::Done, &what).map(Turn::Next)
+    }
+
+    /// Whether the VM has had other owners than the source since the move was asked for, or is
+    /// gone: its region was failed over.
+    async fn is_taken_over(&self, migration: &Migration) -> Result<bool, ApiError> {
+        let ask = &migration.ask;
+        let stored = self.read::<VmRecord>(&vm_key(&ask.vm)).await?;
+        Ok(stored.is_none_or(|(_, record)| record.owner.epoch > ask.epoch))
     }
 
     async fn is_left(

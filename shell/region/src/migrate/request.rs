@@ -14,7 +14,7 @@ use dwcp_controller::migration::{
 use dwcp_controller::ownership::{VmRecord, vm_key};
 use dwcp_controller::placement::{Choice, Reason, Verdict, explain};
 use dwcp_runtime::strong::{Compare, KeyValue, Op, OpId, Txn, TxnOutcome};
-use dwcp_types::{MigrationId, RegionId, ReservationId, Timestamp, millis};
+use dwcp_types::{MigrationId, RegionId, ReservationId, Timestamp, VmId, millis};
 use dwcp_vm::Accelerator;
 use dwcp_vm::migration::{Forecast, LINK_PERCENT, Wish, forecast};
 use futures_util::future::join_all;
@@ -67,10 +67,12 @@ impl Migrations {
     /// The reason why it cannot be: nothing was begun then.
     pub async fn ask(&self, body: AskMigration) -> Result<MigrationReply, ApiError> {
         let vm = body.vm.clone();
-        let stored = self.read::<VmRecord>(&vm_key(&vm)).await?;
-        let (kv, record) = stored.ok_or_else(|| no_such_vm(&vm))?;
+        let (of_vm, of_move) = (vm_key(&vm), moving_key(&vm));
+        let (stored, moving) =
+            tokio::join!(self.read::<VmRecord>(&of_vm), self.engine.get(&of_move));
+        let (kv, record) = stored?.ok_or_else(|| no_such_vm(&vm))?;
         let ask = self.judged(&body, &record)?;
-        self.refuse_moving(&record).await?;
+        self.refuse_moving(&vm, moving.map_err(|e| engine::failed(&e))?)?;
         let choice = self.place_in(&record, &ask.target)?;
         let mut migration = self.drafted(ask)?;
         let (told, _) = self.foretell(&record, &migration.ask).await?;
@@ -139,10 +141,7 @@ impl Migrations {
         })
     }
 
-    async fn refuse_moving(&self, record: &VmRecord) -> Result<(), ApiError> {
-        let vm = &record.request.id;
-        let moving =
-            self.engine.get(&moving_key(vm)).await.map_err(|e| engine::failed(&e))?;
+    fn refuse_moving(&self, vm: &VmId, moving: Option<KeyValue>) -> Result<(), ApiError> {
         if let Some(moving) = moving {
             let id = String::from_utf8_lossy(&moving.value).into_owned();
             let message = format!("VM {vm} is moving already ({id})");
@@ -320,7 +319,7 @@ impl Migrations {
                     "the VM is at its target or the move is over: move it back if need be",
                 )
             })?;
-            if self.write(&kv, &next).await? {
+            if self.write(&kv, &next).await?.is_some() {
                 self.note(&next.ask.vm, &format!("its move {id} is called off")).await;
                 return Ok(item(&next));
             }
@@ -329,20 +328,22 @@ impl Migrations {
             .with_remedy("ask again"))
     }
 
-    /// Writes the log anew unless someone else did; says whether.
+    /// Writes the log anew unless someone else did; the log as it stands then.
     pub(super) async fn write(
         &self,
         was: &KeyValue,
         next: &Migration,
-    ) -> Result<bool, ApiError> {
+    ) -> Result<Option<KeyValue>, ApiError> {
         let value = encoded(next).map_err(|m| ApiError::new(ErrorCode::Internal, m))?;
-        let mut then = vec![Op::Put { key: was.key.clone(), value, lease: None }];
+        let put = Op::Put { key: was.key.clone(), value: value.clone(), lease: None };
+        let mut then = vec![put];
         if next.is_done() {
             then.push(Op::Delete { key: moving_key(&next.ask.vm) });
         }
         let compare = vec![Compare::unchanged(was)];
         let done = engine::swap(self.engine.as_ref(), compare, then).await;
-        done.map_err(|error| engine::failed(&error))
+        let done = done.map_err(|error| engine::failed(&error))?;
+        Ok(done.map(|mod_revision| KeyValue { value, mod_revision, ..was.clone() }))
     }
 
     /// A move with its progress, which its source knows.

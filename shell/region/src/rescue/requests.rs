@@ -116,7 +116,8 @@ impl Requests {
                 Op::Put { key, value: stored(request)?, lease: None },
                 Op::Put { key: turn, value: stored(&request.id)?, lease: None },
             ];
-            if engine::swap(self.engine.as_ref(), compare, then).await? {
+            let done = engine::swap(self.engine.as_ref(), compare, then).await?;
+            if done.is_some() {
                 return Ok(Added::Written);
             }
         }
@@ -127,7 +128,8 @@ impl Requests {
     /// Removes one; says whether it was there as it was read.
     pub(super) async fn remove(&self, found: &Found) -> Result<bool, StrongError> {
         let engine = self.engine.as_ref();
-        engine::swap(engine, vec![found.stands()], vec![found.end()]).await
+        let done = engine::swap(engine, vec![found.stands()], vec![found.end()]).await?;
+        Ok(done.is_some())
     }
 }
 
