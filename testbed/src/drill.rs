@@ -104,7 +104,7 @@ impl Drill<'_> {
         bed: &Bed,
         vms: &[String],
     ) -> Seen {
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), SystemClock::new().now());
         let asks: Vec<_> = vms.iter().map(|vm| self.ask(vm)).collect();
         federation.place_in(self.region, &asks).await;
         let door = federation.at(self.observer);
@@ -113,10 +113,9 @@ impl Drill<'_> {
         }
         let placed_in = began.elapsed();
         if self.survives.is_replica() {
-            let up = SystemClock::new().now();
             for vm in vms {
                 until(&format!("the replica of {vm} is whole"), || async {
-                    has_replica(&door, vm, up).await
+                    has_replica(&door, vm, began_at).await
                 })
                 .await;
             }
