@@ -98,7 +98,10 @@ pub(super) struct Watch {
 struct Seen {
     path: PathBuf,
     file: Option<File>,
+    /// What follows its last whole line.
     text: String,
+    /// Its first line, which another console may have begun.
+    head: Option<String>,
     first: Option<(Instant, u64)>,
     last: Option<(Instant, u64)>,
 }
@@ -110,7 +113,7 @@ impl Seen {
         if let Some(file) = &mut file {
             file.seek(SeekFrom::End(0)).ok();
         }
-        Self { path, file, text: String::new(), first: None, last: None }
+        Self { path, file, text: String::new(), head: None, first: None, last: None }
     }
 
     fn look(&mut self) {
@@ -122,18 +125,32 @@ impl Seen {
         if file.read_to_end(&mut bytes).is_err() {
             return;
         }
-        self.text.push_str(&String::from_utf8_lossy(&bytes));
+        self.take(&String::from_utf8_lossy(&bytes));
+    }
+
+    fn take(&mut self, text: &str) {
+        self.text.push_str(text);
         let Some((whole, rest)) = self.text.rsplit_once('\n') else { return };
         let now = Instant::now();
-        let lines = whole.lines();
-        let numbers =
-            lines.filter_map(|line| line.trim().strip_prefix("pulse ")?.parse().ok());
-        for number in numbers {
+        if self.head.is_none() {
+            self.head = whole.lines().next().map(str::to_owned);
+        }
+        for number in whole.lines().filter_map(pulse) {
             self.first.get_or_insert((now, number));
             self.last = Some((now, number));
         }
         self.text = rest.to_owned();
     }
+}
+
+fn pulse(line: &str) -> Option<u64> {
+    line.trim().strip_prefix("pulse ")?.parse().ok()
+}
+
+/// Whether a number came half at one console and half at the other.
+fn is_split(from: &Seen, to: &Seen) -> bool {
+    let head = to.head.as_deref().unwrap_or_default();
+    !from.text.is_empty() && pulse(&format!("{}{head}", from.text)).is_some()
 }
 
 impl Watch {
@@ -162,9 +179,30 @@ impl Watch {
         let (left, last) = from.last.context("it said nothing at the source")?;
         let (came, first) = to.first.context("it said nothing at the target")?;
         ensure!(first > last, "the target says {first} after {last}: it began anew");
+        let between = first.saturating_sub(last).saturating_sub(1);
         Ok(Gap {
             silent: came.saturating_duration_since(left),
-            lost: first.saturating_sub(last).saturating_sub(1),
+            lost: between.saturating_sub(u64::from(is_split(&from, &to))),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Seen {
+        let mut seen = Seen::new(PathBuf::from("/nowhere/console.log"));
+        seen.take(text);
+        seen
+    }
+
+    #[test]
+    fn a_number_whose_line_is_cut_in_two_is_not_lost() {
+        let (from, to) = (said("pulse 7\npulse 1"), said("8\npulse 19\n"));
+        assert_eq!((from.last.unwrap().1, to.first.unwrap().1), (7, 19));
+        assert!(is_split(&from, &to));
+        assert!(!is_split(&said("pulse 7\n"), &said("pulse 9\n")), "8 is lost");
+        assert!(!is_split(&said("pulse 7\npul"), &said("pulse 9\n")), "8 is lost");
     }
 }
