@@ -11,8 +11,7 @@ use dwcp_api::failover::ListFailovers;
 use dwcp_api::public::{EnableRegion, RegionParams, SetEnabled, VmList};
 use dwcp_controller::failover::Log;
 use dwcp_controller::liveness::RegionState;
-use dwcp_runtime::clock::{Clock, SystemClock};
-use dwcp_types::{OnRegionLoss, RegionId, Timestamp, VmPhase};
+use dwcp_types::{OnRegionLoss, RegionId, VmPhase};
 use tokio::time::Instant;
 
 use crate::wan::Bed;
@@ -71,8 +70,8 @@ pub struct Seen {
 /// A drill: which region is lost how, and from where that is watched.
 #[derive(Clone, Debug)]
 pub struct Drill<'a> {
-    /// What its VMs start from elsewhere. A replica is in sync, or whole once since the guest is
-    /// up, when the region is lost.
+    /// What its VMs start from elsewhere. A replica is in sync, or was whole once, when the region is
+    /// lost.
     pub survives: OnRegionLoss,
     /// How old a replica that follows later may become, in seconds; the usual when absent.
     pub replica_max_age_s: Option<u32>,
@@ -104,7 +103,7 @@ impl Drill<'_> {
         bed: &Bed,
         vms: &[String],
     ) -> Seen {
-        let (began, began_at) = (Instant::now(), SystemClock::new().now());
+        let began = Instant::now();
         let asks: Vec<_> = vms.iter().map(|vm| self.ask(vm)).collect();
         federation.place_in(self.region, &asks).await;
         let door = federation.at(self.observer);
@@ -115,7 +114,7 @@ impl Drill<'_> {
         if self.survives.is_replica() {
             for vm in vms {
                 until(&format!("the replica of {vm} is whole"), || async {
-                    has_replica(&door, vm, began_at).await
+                    has_replica(&door, vm).await
                 })
                 .await;
             }
@@ -248,13 +247,13 @@ fn says_up(console: &str, vm: &str) -> bool {
     console.contains(&format!("READY {vm} "))
 }
 
-/// Whether a VM's replica is in sync, or was whole once since a moment.
-async fn has_replica(door: &Door, vm: &str, since: Timestamp) -> Result<(), String> {
+/// Whether a VM's replica is in sync, or was whole once.
+async fn has_replica(door: &Door, vm: &str) -> Result<(), String> {
     let detail = door.vm(vm).await.map_err(|error| error.to_string())?;
-    let has = detail.replica.as_ref().is_some_and(|replica| {
-        let round = replica.whole.filter(|whole| whole.until > since);
-        replica.is_in_sync() || round.is_some()
-    });
+    let has = detail
+        .replica
+        .as_ref()
+        .is_some_and(|replica| replica.is_in_sync() || replica.whole.is_some());
     if has { Ok(()) } else { Err(format!("{:?}", detail.replica)) }
 }
 

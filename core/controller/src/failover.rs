@@ -4,7 +4,7 @@
 //! ```text
 //!   begin: log absent + lease as watched ─▶ log, lease fenced       (one transaction)
 //!   waiting: only when a living lease was fenced by an operator: until it has surely lapsed
-//!   recovering: per VM reserve at its target, own at the next epoch (compares the fence)
+//!   recovering: per VM reserve at its target, own at a later epoch (compares the fence)
 //!   verifying: until each runs, or its time is over
 //!   done: the log moves to the history; the fence stays until the region takes its lease
 //! ```

@@ -73,10 +73,10 @@ pub(crate) fn lose(federation: &mut Federation, region: &str, etcd: bool) {
     }
 }
 
-/// It runs somewhere else, under the next epoch.
+/// It runs somewhere else, under a later epoch.
 pub(crate) async fn is_elsewhere(federation: &Federation, vm: &str) {
     let door = federation.at("home");
-    until(&format!("{vm} runs elsewhere under the next epoch"), || async {
+    until(&format!("{vm} runs elsewhere under a later epoch"), || async {
         let it = door.vm(vm).await.map_err(|error| error.to_string())?.item;
         let elsewhere = it.region.as_str() != "far" && it.phase == VmPhase::Running;
         if elsewhere && it.epoch == Epoch::FIRST.past_moves() {

@@ -52,7 +52,7 @@ fn lease() -> LeaseRecord {
 }
 
 #[test]
-fn a_recovered_vm_has_the_next_epoch_and_remembers_why() {
+fn a_recovered_vm_has_an_epoch_past_moves_and_remembers_why() {
     let before = VmRecord { generation: Generation::new(7), ..protected("vm-1") };
     let after = recover(&before, &place(), recovered("fo-1"));
     assert_eq!(after.owner.epoch, before.owner.epoch.past_moves());

@@ -42,7 +42,7 @@ impl TokenRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EpochFloor {
-    /// The next incarnation begins above it.
+    /// The next incarnation begins past the moves of this one.
     pub epoch: Epoch,
 }
 

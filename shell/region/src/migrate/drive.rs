@@ -255,7 +255,7 @@ impl Migrations {
     }
 
     /// The VM's record to plan by, if it is still as it was when the move was asked for. The
-    /// mirror's will do: what has changed that it does not show yet fails the commit.
+    /// mirror's will do: another owner or wish that it does not show yet fails the commit.
     async fn planned(&self, migration: &Migration) -> Result<Arc<VmRecord>, ApiError> {
         let ask = &migration.ask;
         let is_asked = |it: &VmRecord| it.version() == (ask.epoch, ask.generation);
@@ -495,41 +495,35 @@ impl Migrations {
 
     /// Both sides are told until nothing of the move is left.
     async fn undo(&self, migration: &Migration) -> Result<Turn, ApiError> {
-        let source = &migration.ask.source;
-        let sites = [Some(source), migration.site.as_ref()];
-        let mut left = false;
-        let mut silent = None;
-        for site in sites.into_iter().flatten() {
-            // One that does not answer keeps nobody from telling the other.
-            match self.is_left(site, migration).await {
-                Ok(is_left) => left |= is_left,
-                Err(error) => silent = Some((site, error)),
+        let ask = &migration.ask;
+        let target = async {
+            match &migration.site {
+                Some(site) => self.is_left(site, migration).await,
+                None => Ok(false),
             }
+        };
+        // One that does not answer keeps nobody from telling the other.
+        let (at_source, at_target) =
+            tokio::join!(self.is_left(&ask.source, migration), target);
+        if matches!(at_target, Ok(false)) {
+            // Nobody can commit any more. A source that is lost must not keep the room that its
+            // failover may need.
+            let freed = self.books.release(migration.reservation.clone()).await;
+            freed.map_err(not_stored)?;
         }
-        if let Some((site, error)) = silent {
-            // A source that others have taken the VM from obeys their epoch when it is back.
-            let waits = site != source || !self.is_taken_over(migration).await?;
-            if waits {
-                return Err(error);
-            }
-        }
-        if left {
+        if at_source? || at_target? {
             tokio::time::sleep(LOOK_AGAIN).await;
             return Ok(Turn::Again);
         }
-        let freed = self.books.release(migration.reservation.clone()).await;
-        freed.map_err(not_stored)?;
         crash_point("move-after-undo");
-        let what = format!("it stays in {}", migration.ask.source.region);
+        let source = &ask.source.region;
+        let owner = self.mirror.vm(&ask.vm).map(|it| it.record.owner.region.clone());
+        let what = if owner.as_ref() == Some(source) {
+            format!("it stays in {source}")
+        } else {
+            "nothing is left of it".to_owned()
+        };
         self.next(migration, Step::Done, &what).map(Turn::Next)
-    }
-
-    /// Whether the VM has had other owners than the source since the move was asked for, or is
-    /// gone: its region was failed over.
-    async fn is_taken_over(&self, migration: &Migration) -> Result<bool, ApiError> {
-        let ask = &migration.ask;
-        let stored = self.read::<VmRecord>(&vm_key(&ask.vm)).await?;
-        Ok(stored.is_none_or(|(_, record)| record.owner.epoch > ask.epoch))
     }
 
     async fn is_left(

@@ -133,7 +133,7 @@ impl Seen {
         let Some((whole, rest)) = self.text.rsplit_once('\n') else { return };
         let now = Instant::now();
         if self.head.is_none() {
-            self.head = whole.lines().next().map(str::to_owned);
+            self.head = whole.split('\n').next().map(str::to_owned);
         }
         for number in whole.lines().filter_map(pulse) {
             self.first.get_or_insert((now, number));
