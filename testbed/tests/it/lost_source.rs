@@ -56,6 +56,7 @@ async fn a_real_guest_is_failed_over_to_the_very_host_that_it_was_leaving_for() 
     let door = federation.at("engine");
     placed_as(&federation, &Ask::new("vm-1").protected()).await;
     says(&door, "vm-1", "tick 2").await;
+    let process = door.vm("vm-1").await.unwrap().observed.and_then(|seen| seen.pid);
     // Without its agent the source sends no more than its disk.
     dies_at(&mut federation, "here-h1", "move-before-end-mirror").await;
     let (asked, before) = stopped_at(&mut federation, "move-after-begin").await;
@@ -68,6 +69,7 @@ async fn a_real_guest_is_failed_over_to_the_very_host_that_it_was_leaving_for() 
     // What was held for the move is free already.
     federation.reserved("there", 1).await;
 
+    federation.kill_guest(process.expect("a real guest has a process"));
     federation.process("here-h1").start();
     federation.process("here").start();
     let end = door.move_is_over(&asked).await;

@@ -105,6 +105,9 @@ impl Task {
         };
         let off = entry.instance.as_ref().is_some_and(|it| it.record().halted);
         let stopped = instruction.power == Power::Stopped || off;
+        // A move of a guest that is gone already ends by itself, whoever owns the VM by now.
+        let leaves =
+            matches!(&entry.moving, Some(moving @ Moving::Out(_)) if moving.holds());
         let action = match (leave, seen.process) {
             (Leave::Run, Process::Gone) if !watched && !stopped => Some(Action::Nothing),
             (Leave::Run, _) => None,
@@ -113,7 +116,7 @@ impl Task {
                 Some(Action::Pause)
             }
             (Leave::Halt, Process::Alive(Monitor::Detached)) => Some(Action::Adopt),
-            (Leave::Halt | Leave::End, Process::Gone) if stopped => None,
+            (Leave::Halt | Leave::End, Process::Gone) if stopped || leaves => None,
             (Leave::Halt | Leave::End, _) => Some(Action::Nothing),
         };
         let held = action.map(|_| Held::by(leave).unwrap_or(Held::Unwatched));
