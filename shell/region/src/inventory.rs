@@ -134,18 +134,22 @@ impl Inventory {
     /// When there is none of this name.
     pub fn detail(&self, vm: &VmId) -> Result<VmDetail, ApiError> {
         let stored = self.mirror.vm(vm).ok_or_else(|| no_such_vm(vm))?;
-        let record = stored.record;
+        Ok(self.detail_of(&stored.record))
+    }
+
+    /// The same of a record that is read.
+    pub fn detail_of(&self, record: &VmRecord) -> VmDetail {
         let request = &record.request;
-        let (_, observed, heard_at) = self.seen(&record);
+        let (_, observed, heard_at) = self.seen(record);
         let now = self.clock.monotonic();
-        Ok(VmDetail {
-            item: self.item(&record),
+        VmDetail {
+            item: self.item(record),
             generation: record.generation,
             vm_type: request.vm_type,
             on_region_loss: request.on_region_loss,
             replica: record.replica.as_deref().cloned(),
-            replica_max_age_s: replica_age_max_s(&record),
-            replica_age_ms: replica_age(&record, self.clock.now()).map(millis),
+            replica_max_age_s: replica_age_max_s(record),
+            replica_age_ms: replica_age(record, self.clock.now()).map(millis),
             recovered: record.recovered.as_deref().cloned(),
             constraints: request.constraints.clone(),
             origins: request.origins.clone(),
@@ -155,7 +159,7 @@ impl Inventory {
             expected_latency: record.decision.latency,
             observed_age_ms: observed.as_ref().and(heard_at).map(|at| age_ms(now, at)),
             observed: observed.map(|guest| guest.as_ref().clone()),
-        })
+        }
     }
 
     /// A moment of the monotonic clock as the wall clock would have shown it.

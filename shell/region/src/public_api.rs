@@ -43,7 +43,7 @@ use crate::engine;
 use crate::evacuate::Evacuator;
 use crate::fan::ask_each;
 use crate::inventory::Inventory;
-use crate::lifecycle::{Lifecycle, no_such_vm};
+use crate::lifecycle::{Lifecycle, no_such_vm, read_vm};
 use crate::local_guests::LocalGuests;
 use crate::migrate::Migrations;
 use crate::place::Placer;
@@ -293,9 +293,16 @@ impl PublicApi {
         self.inventory.list(&asked)
     }
 
-    #[expect(clippy::unused_async, reason = "every handler has the same shape")]
+    /// One that another daemon has just placed may not have come here yet: before it is said not
+    /// to be there, the engine is asked.
     async fn describe_vm(&self, params: VmParams, (): ()) -> Result<VmDetail, ApiError> {
-        self.inventory.detail(&params.vm)
+        let unknown = match self.inventory.detail(&params.vm) {
+            Ok(detail) => return Ok(detail),
+            Err(unknown) => unknown,
+        };
+        let stored = read_vm(self.lifecycle.engine.as_ref(), &params.vm).await;
+        let (_, record) = stored.map_err(|_| unknown)?;
+        Ok(self.inventory.detail_of(&record))
     }
 
     async fn set_power(
