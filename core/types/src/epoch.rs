@@ -54,6 +54,7 @@ counters! {
     /// raises it, and an agent refuses a lower one.
     Generation;
 }
+
 impl Epoch {
     /// The epoch of a later owner that does not come by a move. A move that was under way would
     /// bring the very next epoch, and its target may wait under that already; no host can take the

@@ -10,10 +10,9 @@ use dwcp_api::public::{ListVms, PAGE_MAX, RegionItem, VmDetail, VmItem, VmList};
 use dwcp_controller::ownership::{Observation, Seen, VmRecord, phase};
 use dwcp_controller::replica::round::is_late;
 use dwcp_runtime::clock::Clock;
-use dwcp_types::{Bps, Capacity, OnRegionLoss, RegionId, Timestamp, VmId, millis};
+use dwcp_types::{Bps, Capacity, OnRegionLoss, RegionId, Timestamp, millis};
 
 use crate::fleet::FleetKeeper;
-use crate::lifecycle::no_such_vm;
 use crate::mirror::Mirror;
 use crate::records::RegionRecord;
 use crate::selector::Selector;
@@ -128,17 +127,7 @@ impl Inventory {
     }
 
     /// One VM in full.
-    ///
-    /// # Errors
-    ///
-    /// When there is none of this name.
-    pub fn detail(&self, vm: &VmId) -> Result<VmDetail, ApiError> {
-        let stored = self.mirror.vm(vm).ok_or_else(|| no_such_vm(vm))?;
-        Ok(self.detail_of(&stored.record))
-    }
-
-    /// The same of a record that is read.
-    pub fn detail_of(&self, record: &VmRecord) -> VmDetail {
+    pub fn detail(&self, record: &VmRecord) -> VmDetail {
         let request = &record.request;
         let (_, observed, heard_at) = self.seen(record);
         let now = self.clock.monotonic();

@@ -33,6 +33,7 @@ use dwcp_api::routing::{
     RoutingAnswer, RoutingLatency, RoutingQuestion, RoutingReply,
 };
 use dwcp_api::{ApiError, Caller, Client, ErrorCode, NoParams, Routes};
+use dwcp_controller::ownership::VmRecord;
 use dwcp_controller::placement::Explanation;
 use dwcp_runtime::tls::Identity;
 use dwcp_types::{Power, RegionId, VmId};
@@ -293,16 +294,9 @@ impl PublicApi {
         self.inventory.list(&asked)
     }
 
-    /// One that another daemon has just placed may not have come here yet: before it is said not
-    /// to be there, the engine is asked.
     async fn describe_vm(&self, params: VmParams, (): ()) -> Result<VmDetail, ApiError> {
-        let unknown = match self.inventory.detail(&params.vm) {
-            Ok(detail) => return Ok(detail),
-            Err(unknown) => unknown,
-        };
-        let stored = read_vm(self.lifecycle.engine.as_ref(), &params.vm).await;
-        let (_, record) = stored.map_err(|_| unknown)?;
-        Ok(self.inventory.detail_of(&record))
+        let record = self.record(&params.vm).await?;
+        Ok(self.inventory.detail(&record))
     }
 
     async fn set_power(
@@ -328,7 +322,7 @@ impl PublicApi {
         params: ConsoleParams,
         (): (),
     ) -> Result<ConsoleReply, ApiError> {
-        let owner = self.owner(&params.vm)?;
+        let owner = self.record(&params.vm).await?.owner.region.clone();
         if owner == self.region {
             return self.local.console(&params).await;
         }
@@ -452,9 +446,14 @@ impl PublicApi {
         self.router.replay(&body)
     }
 
-    fn owner(&self, vm: &VmId) -> Result<RegionId, ApiError> {
-        let stored = self.inventory.mirror.vm(vm).ok_or_else(|| no_such_vm(vm))?;
-        Ok(stored.record.owner.region.clone())
+    /// A VM's record. One that another daemon has just placed may not have come here yet: before
+    /// it is said not to be there, the engine is asked.
+    async fn record(&self, vm: &VmId) -> Result<Arc<VmRecord>, ApiError> {
+        if let Some(stored) = self.inventory.mirror.vm(vm) {
+            return Ok(stored.record);
+        }
+        let stored = read_vm(self.lifecycle.engine.as_ref(), vm).await;
+        stored.map(|(_, record)| Arc::new(record)).map_err(|_| no_such_vm(vm))
     }
 
     fn peer(&self, region: &RegionId) -> Result<&Client, ApiError> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use dwcp_runtime::crash::CRASH_AT;
 use rustix::process::Signal;
 
 use super::Federation;
@@ -28,6 +29,17 @@ impl Federation {
         let all = fs::read_dir("/proc").expect("there is /proc").flatten();
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid: &u32| arguments_of(*pid).contains(&mark)).collect()
+    }
+
+    /// Ends a process and starts it so that it dies at a step; waits until all see it healthy.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such process, or it does not come up.
+    pub async fn dies_at(&mut self, who: &str, step: &str) {
+        self.process(who).kill_9();
+        self.process(who).start_with(&[(CRASH_AT, step)]);
+        self.healthy().await;
     }
 
     /// `kill -9` of a guest's process.

@@ -10,7 +10,6 @@ use std::os::unix::process::ExitStatusExt;
 
 use dwcp_api::public::PlaceReply;
 use dwcp_api::{CallError, ErrorCode};
-use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{Ask, Door, Federation, HostPlan, Plan, RegionPlan, until};
 use dwcp_types::{Power, VmPhase};
 
@@ -35,9 +34,7 @@ async fn walk(who: &str, steps: &[&str]) {
 }
 
 async fn crash_at(federation: &mut Federation, who: &str, step: &str) {
-    federation.process(who).kill_9();
-    federation.process(who).start_with(&[(CRASH_AT, step)]);
-    federation.healthy().await;
+    federation.dies_at(who, step).await;
     let (coordinator, owner) = (federation.at("coordinator"), federation.at("owner"));
     let ask = Ask::new(step).only_in("owner");
 
@@ -155,9 +152,7 @@ async fn displaced_through(federation: &mut Federation, who: &str, step: &str) {
     let victim = format!("victim-of-{step}");
     engine.place(&Ask::new(&victim).only_in("owner").priority(2)).await.unwrap();
     federation.in_phase("engine", &victim, VmPhase::Running).await;
-    federation.process(who).kill_9();
-    federation.process(who).start_with(&[(CRASH_AT, step)]);
-    federation.healthy().await;
+    federation.dies_at(who, step).await;
 
     let urgent = Ask::new(step).only_in("owner").priority(9).preempting();
     let (asking, coordinator) = (urgent.clone(), federation.at("coordinator"));

@@ -11,7 +11,6 @@ use dwcp_api::{CallError, ErrorCode, NoParams};
 use dwcp_controller::failover::{Outcome, Unrecovered};
 use dwcp_controller::liveness::{Blocked, LeaseSight, RegionState};
 use dwcp_controller::ownership::Proof;
-use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, etcd_program, guest_image, refusal,
     until,
@@ -294,9 +293,7 @@ async fn killed_at(federation: &mut Federation, step: &str) {
     let vm = format!("vm-{step}");
     let ask = Ask::new(&vm).protected().only_in("far").only_in("middle");
     federation.place_in("far", &[ask]).await;
-    federation.process("middle").kill_9();
-    federation.process("middle").start_with(&[(CRASH_AT, step)]);
-    federation.healthy().await;
+    federation.dies_at("middle", step).await;
     lose(federation, "far", false);
     federation.sees("middle", "far", RegionState::Dead).await;
     // Its answer may die with it. It is refused while others are late.

@@ -10,7 +10,7 @@ use dwcp_testbed::drill::last_after as last;
 use dwcp_testbed::{Ask, Federation, Plan, guest_image, until};
 use dwcp_types::{MigrationId, RegionId};
 
-use crate::moves::{dies_at, is_at, placed_as, plan, says, stopped_at};
+use crate::moves::{is_at, placed_as, plan, says, stopped_at};
 
 /// The lost region is failed over: by then nothing that was bound to its lease runs there.
 async fn failed_over(federation: &Federation) {
@@ -58,7 +58,7 @@ async fn a_real_guest_is_failed_over_to_the_very_host_that_it_was_leaving_for() 
     says(&door, "vm-1", "tick 2").await;
     let process = door.vm("vm-1").await.unwrap().observed.and_then(|seen| seen.pid);
     // Without its agent the source sends no more than its disk.
-    dies_at(&mut federation, "here-h1", "move-before-end-mirror").await;
+    federation.dies_at("here-h1", "move-before-end-mirror").await;
     let (asked, before) = stopped_at(&mut federation, "move-after-begin").await;
     federation.lose_in_silence("here");
     federation.process("there").start();
@@ -89,9 +89,9 @@ async fn a_real_guest_whose_source_is_lost_after_the_commit_has_every_write() {
     let door = federation.at("engine");
     placed_as(&federation, &Ask::new("vm-1").protected()).await;
     says(&door, "vm-1", "tick 2").await;
-    dies_at(&mut federation, "there-h1", "move-after-quit").await;
+    federation.dies_at("there-h1", "move-after-quit").await;
     // Without its agent the source sends no more than its memory.
-    dies_at(&mut federation, "here-h1", "move-before-end-mirror").await;
+    federation.dies_at("here-h1", "move-before-end-mirror").await;
     let (asked, before) = stopped_at(&mut federation, "move-after-commit").await;
     federation.lose_in_silence("here");
     let acknowledged = federation.last_tick("here", "vm-1").unwrap();

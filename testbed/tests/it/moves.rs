@@ -121,20 +121,13 @@ async fn a_vm_moves_by_a_daemon_that_is_neithers_and_leaves_nothing_behind() {
     federation.end();
 }
 
-/// Starts a process so that it dies at a step.
-pub(crate) async fn dies_at(federation: &mut Federation, who: &str, step: &str) {
-    federation.process(who).kill_9();
-    federation.process(who).start_with(&[(CRASH_AT, step)]);
-    federation.healthy().await;
-}
-
 /// A move of `vm-1` whose driver died at this step, and the epoch that the VM had.
 pub(crate) async fn stopped_at(
     federation: &mut Federation,
     step: &str,
 ) -> (MigrationId, Epoch) {
     let before = is_at(federation, "vm-1", "here").await;
-    dies_at(federation, "there", step).await;
+    federation.dies_at("there", step).await;
     let asked = ask_until_fresh(&federation.at("engine"), &wish("vm-1", "there")).await;
     drop(federation.process("there").ended().await);
     (asked, before)
@@ -144,7 +137,7 @@ pub(crate) async fn stopped_at(
 /// the VM moved: there it is under a later epoch, or here under the one it had.
 async fn dies_in_a_move(federation: &mut Federation, who: &str, step: &str) -> bool {
     placed(federation, step).await;
-    dies_at(federation, who, step).await;
+    federation.dies_at(who, step).await;
     let door = federation.at("engine");
     let before = is_at(federation, step, "here").await;
     let asked = ask_until_fresh(&door, &wish(step, "there")).await;
@@ -211,7 +204,7 @@ async fn both_daemons_may_die_in_the_middle_of_a_move() {
     let mut federation = Federation::start(Plan::simulated(plan()).patient()).await;
     for step in ["move-after-begin", "move-after-commit"] {
         placed(&federation, step).await;
-        dies_at(&mut federation, "there", step).await;
+        federation.dies_at("there", step).await;
         let door = federation.at("engine");
         let asked = ask_until_fresh(&door, &wish(step, "there")).await;
         drop(federation.process("there").ended().await);
@@ -535,7 +528,7 @@ async fn a_real_protected_guest_that_its_target_loses_runs_on_at_its_source() {
     let door = federation.at("engine");
     let before = is_at(&federation, "vm-1", "here").await;
     let process = pid(&door, "vm-1").await;
-    dies_at(&mut federation, "there", "move-after-commit").await;
+    federation.dies_at("there", "move-after-commit").await;
     let asked = ask_until_fresh(&door, &wish("vm-1", "there")).await;
     drop(federation.process("there").ended().await);
 

@@ -11,7 +11,6 @@ use dwcp_controller::failover::Unrecovered;
 use dwcp_controller::liveness::RegionState;
 use dwcp_controller::migration::Outcome;
 use dwcp_controller::ownership::Loss;
-use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::drill::last_after as last;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, arguments_of, guest_image, until, wish,
@@ -263,9 +262,7 @@ async fn a_daemon_that_dies_while_a_copy_is_made_goes_on_with_it() {
         "replica-after-write",
     ];
     for step in steps {
-        federation.process("far").kill_9();
-        federation.process("far").start_with(&[(CRASH_AT, step)]);
-        federation.healthy().await;
+        federation.dies_at("far", step).await;
         federation.place_by("home", "far", &[kept(step)]).await;
         drop(federation.process("far").ended().await);
         federation.process("far").start();
@@ -294,7 +291,7 @@ async fn a_daemon_that_dies_while_a_copy_is_made_goes_on_with_it() {
 async fn an_agent_that_dies_while_it_begins_or_ends_a_copy_makes_another() {
     let mut federation = Federation::start(Plan::simulated(regions())).await;
     for step in ["copy-before-begin", "copy-after-begin"] {
-        dies_at(&mut federation, step).await;
+        federation.dies_at("far-h1", step).await;
         federation.place_by("home", "far", &[kept(step)]).await;
         comes_back(&mut federation).await;
         in_sync(&federation, step, 2).await;
@@ -305,7 +302,7 @@ async fn an_agent_that_dies_while_it_begins_or_ends_a_copy_makes_another() {
     in_sync(&federation, "vm-kept", 1).await;
     let mut number = 1;
     for step in ["copy-before-end", "copy-after-end"] {
-        dies_at(&mut federation, step).await;
+        federation.dies_at("far-h1", step).await;
         // The next agent of a simulated host does not know the copy: another is made.
         let seen = in_sync_from(&federation, "vm-kept", number + 1..=u32::MAX).await;
         number = seen.replica.unwrap().copy.number;
@@ -320,13 +317,6 @@ async fn an_agent_that_dies_while_it_begins_or_ends_a_copy_makes_another() {
     let console = federation.at("home").console("vm-kept").await.unwrap().text;
     assert_eq!(console.matches("READY").count(), 1, "it was never ended: {console}");
     federation.end();
-}
-
-/// The agent of `far` is started so that it dies at a step.
-async fn dies_at(federation: &mut Federation, step: &str) {
-    federation.process("far-h1").kill_9();
-    federation.process("far-h1").start_with(&[(CRASH_AT, step)]);
-    federation.healthy().await;
 }
 
 /// It has died, and is started again.

@@ -168,9 +168,7 @@ async fn a_daemon_and_an_agent_that_die_within_a_round_go_on() {
     );
     let steps = at_daemon.map(|step| ("far", step));
     for (who, step) in steps.into_iter().chain(at_agent.map(|step| ("far-h1", step))) {
-        federation.process(who).kill_9();
-        federation.process(who).start_with(&[(CRASH_AT, step)]);
-        federation.healthy().await;
+        federation.dies_at(who, step).await;
         federation.place_by("home", "far", &[quick(step)]).await;
         drop(federation.process(who).ended().await);
         federation.process(who).start();

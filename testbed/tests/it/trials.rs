@@ -8,7 +8,6 @@ use dwcp_api::host::TrialStage;
 use dwcp_api::public::VmParams;
 use dwcp_api::{CallError, ErrorCode};
 use dwcp_controller::liveness::RegionState;
-use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::drill::last_after as last;
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, arguments_of, guest_image, refusal,
@@ -200,9 +199,7 @@ async fn whoever_dies_meanwhile_nothing_is_left_of_a_trial() {
     federation.place_in("far", &[kept("vm-kept")]).await;
     let gib = in_sync(&federation, "vm-kept", 1).await.item.shape.storage.get();
     for step in ["trial-before-start", "trial-after-start", "trial-before-clear"] {
-        federation.process("middle-h1").kill_9();
-        federation.process("middle-h1").start_with(&[(CRASH_AT, step)]);
-        federation.healthy().await;
+        federation.dies_at("middle-h1", step).await;
         until("it is begun, or gone before it has answered", || async {
             let begun = begin(&federation, "vm-kept", expecting("never", 2)).await;
             // Looked at after the answer: once it is gone it is refused for ever.

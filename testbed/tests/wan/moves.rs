@@ -7,7 +7,6 @@ use std::time::Duration;
 use dwcp_api::NoParams;
 use dwcp_api::migration::{CancelMigration, CreateMigration, MigrationParams};
 use dwcp_controller::migration::{Outcome, Step};
-use dwcp_runtime::crash::CRASH_AT;
 use dwcp_testbed::wan::{Bed, Links, Shape};
 use dwcp_testbed::{
     Ask, Federation, HostPlan, Plan, RegionPlan, guest_image, until, wish,
@@ -43,9 +42,7 @@ async fn cut_at(
 ) -> (u32, MigrationId) {
     federation.place_in("here", &[Ask::new("vm-1")]).await;
     counts_beyond(federation, "here", Some(1)).await;
-    federation.process("there").kill_9();
-    federation.process("there").start_with(&[(CRASH_AT, step)]);
-    federation.healthy().await;
+    federation.dies_at("there", step).await;
     let door = federation.at("engine");
     let before = door.is_in("vm-1", &["here"], VmPhase::Running).await;
     let wish = wish("vm-1", "there");
